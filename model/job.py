@@ -1,0 +1,362 @@
+"""What is a job, in full?
+
+The canonical form: every default is filled in (jobspec/canonical.py does that), so no reader has to
+know one. Field names and meanings are those of Nomad's JSON job specification; drover's own
+extensions are marked. Durations are integer nanoseconds.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, NewType
+
+import msgspec
+
+from model.wire import Document, Nanoseconds
+
+JobId = NewType("JobId", str)
+Namespace = NewType("Namespace", str)
+
+DEFAULT_NAMESPACE = Namespace("default")
+
+
+class JobType(StrEnum):
+    SERVICE = "service"
+    BATCH = "batch"
+    SYSTEM = "system"
+    SYSBATCH = "sysbatch"
+
+
+class JobStatus(StrEnum):
+    """pending: nothing placed yet; running: something wanted or running; dead: stopped or all done."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DEAD = "dead"
+
+
+class Constraint(Document):
+    """`ltarget operand rtarget`; ltarget is usually an interpolation as `${attr.kernel.name}`."""
+
+    ltarget: str = msgspec.field(name="LTarget", default="")
+    rtarget: str = msgspec.field(name="RTarget", default="")
+    operand: str = "="
+
+
+class Affinity(Document):
+    ltarget: str = msgspec.field(name="LTarget", default="")
+    rtarget: str = msgspec.field(name="RTarget", default="")
+    operand: str = "="
+    weight: int = 50  # -100..100, never 0
+
+
+class SpreadTarget(Document):
+    value: str
+    percent: int = 0
+
+
+class Spread(Document):
+    attribute: str
+    weight: int = 50
+    spread_target: tuple[SpreadTarget, ...] = ()
+
+
+class Port(Document):
+    """One port label. `value` is the host port: asked for when reserved, 0 when drover chooses."""
+
+    label: str
+    value: int = 0
+    to: int = 0  # port inside the task's network namespace; 0: same as the host's
+    host_network: str = "default"
+
+
+class DnsConfig(Document):
+    servers: tuple[str, ...] = ()
+    searches: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+class Network(Document):
+    """A group's network request, and, with `ip` and port values filled in, what an alloc was given."""
+
+    mode: str = "host"
+    device: str = ""
+    cidr: str = ""
+    ip: str = ""
+    mbits: int = 0
+    dns: DnsConfig | None = None
+    reserved_ports: tuple[Port, ...] = ()
+    dynamic_ports: tuple[Port, ...] = ()
+
+
+class Resources(Document):
+    cpu: int = 100  # MHz
+    cores: int = 0
+    memory_mb: int = 300
+    memory_max_mb: int = 0
+    disk_mb: int = 0
+    iops: int = 0
+    networks: tuple[Network, ...] = ()
+    devices: tuple[Mapping[str, Any], ...] = ()
+
+
+class RestartPolicy(Document):
+    attempts: int = 2
+    interval: Nanoseconds = Nanoseconds(1800_000_000_000)
+    delay: Nanoseconds = Nanoseconds(15_000_000_000)
+    mode: str = "fail"  # fail | delay
+
+
+class ReschedulePolicy(Document):
+    attempts: int = 0
+    interval: Nanoseconds = Nanoseconds(0)
+    delay: Nanoseconds = Nanoseconds(30_000_000_000)
+    delay_function: str = "exponential"  # constant | exponential | fibonacci
+    max_delay: Nanoseconds = Nanoseconds(3600_000_000_000)
+    unlimited: bool = True
+
+
+class UpdateStrategy(Document):
+    stagger: Nanoseconds = Nanoseconds(30_000_000_000)
+    max_parallel: int = 1
+    health_check: str = "checks"  # checks | task_states | manual
+    min_healthy_time: Nanoseconds = Nanoseconds(10_000_000_000)
+    healthy_deadline: Nanoseconds = Nanoseconds(300_000_000_000)
+    progress_deadline: Nanoseconds = Nanoseconds(600_000_000_000)
+    auto_revert: bool = False
+    auto_promote: bool = False
+    canary: int = 0
+
+
+class MigrateStrategy(Document):
+    max_parallel: int = 1
+    health_check: str = "checks"
+    min_healthy_time: Nanoseconds = Nanoseconds(10_000_000_000)
+    healthy_deadline: Nanoseconds = Nanoseconds(300_000_000_000)
+
+
+class EphemeralDisk(Document):
+    size_mb: int = 300
+    sticky: bool = False
+    migrate: bool = False
+
+
+class LogConfig(Document):
+    max_files: int = 10
+    max_file_size_mb: int = 10
+
+
+class CheckRestart(Document):
+    """Restart the task after `limit` consecutive failing results, counted from `grace` after its process started."""
+
+    limit: int = 0  # 0: off
+    grace: Nanoseconds = Nanoseconds(1_000_000_000)
+    ignore_warnings: bool = False
+
+
+class ServiceCheck(Document):
+    name: str = ""
+    type: str = ""  # http | tcp | grpc | script | ttl
+    command: str = ""
+    args: tuple[str, ...] = ()
+    path: str = ""
+    protocol: str = ""
+    method: str = ""
+    body: str = ""
+    header: Mapping[str, tuple[str, ...]] = {}
+    port_label: str = ""
+    address_mode: str = ""
+    initial_status: str = ""
+    interval: Nanoseconds = Nanoseconds(0)
+    timeout: Nanoseconds = Nanoseconds(0)
+    tls_skip_verify: bool = False
+    grpc_service: str = ""
+    grpc_use_tls: bool = msgspec.field(name="GRPCUseTLS", default=False)
+    task_name: str = ""
+    success_before_passing: int = 0
+    failures_before_critical: int = 0
+    check_restart: CheckRestart | None = None
+    expose: bool = False
+    on_update: str = "require_healthy"
+
+
+class Service(Document):
+    """A Consul service of a group (`task_name` empty) or of a task."""
+
+    name: str
+    port_label: str = ""
+    address_mode: str = "auto"
+    tags: tuple[str, ...] = ()
+    canary_tags: tuple[str, ...] = ()
+    enable_tag_override: bool = False
+    meta: Mapping[str, str] = {}
+    canary_meta: Mapping[str, str] = {}
+    task_name: str = ""
+    checks: tuple[ServiceCheck, ...] = ()
+    on_update: str = "require_healthy"
+    connect: Mapping[str, Any] | None = None
+
+
+class Lifecycle(Document):
+    hook: str = ""  # prestart | poststart | poststop
+    sidecar: bool = False
+
+
+class Template(Document):
+    source_path: str = ""
+    dest_path: str = ""
+    embedded_tmpl: str = ""
+    change_mode: str = "restart"
+    change_signal: str = ""
+    splay: Nanoseconds = Nanoseconds(5_000_000_000)
+    perms: str = "0644"
+    left_delim: str = "{{"
+    right_delim: str = "}}"
+    envvars: bool = False
+    vault_grace: Nanoseconds = Nanoseconds(0)
+
+
+class Artifact(Document):
+    getter_source: str = ""
+    getter_options: Mapping[str, str] = {}
+    getter_headers: Mapping[str, str] = {}
+    getter_mode: str = "any"
+    relative_dest: str = "local/"
+
+
+class Vault(Document):
+    policies: tuple[str, ...] = ()
+    namespace: str = ""
+    env: bool = True
+    change_mode: str = "restart"
+    change_signal: str = ""
+
+
+class DispatchPayload(Document):
+    file: str = ""
+
+
+class VolumeMount(Document):
+    volume: str = ""
+    destination: str = ""
+    read_only: bool = False
+    propagation_mode: str = "private"
+
+
+class VolumeRequest(Document):
+    name: str = ""
+    type: str = ""
+    source: str = ""
+    read_only: bool = False
+    access_mode: str = ""
+    attachment_mode: str = ""
+    per_alloc: bool = False
+
+
+class Task(Document):
+    name: str
+    driver: str
+    user: str = ""
+    config: Mapping[str, Any] = {}
+    env: Mapping[str, str] = {}
+    services: tuple[Service, ...] = ()
+    vault: Vault | None = None
+    templates: tuple[Template, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
+    affinities: tuple[Affinity, ...] = ()
+    resources: Resources = Resources()
+    restart_policy: RestartPolicy = RestartPolicy()
+    dispatch_payload: DispatchPayload | None = None
+    lifecycle: Lifecycle | None = None
+    meta: Mapping[str, str] = {}
+    kill_timeout: Nanoseconds = Nanoseconds(5_000_000_000)
+    kill_signal: str = ""
+    log_config: LogConfig = LogConfig()
+    artifacts: tuple[Artifact, ...] = ()
+    leader: bool = False
+    shutdown_delay: Nanoseconds = Nanoseconds(0)
+    volume_mounts: tuple[VolumeMount, ...] = ()
+    kind: str = ""
+    scaling_policies: tuple[Mapping[str, Any], ...] = ()
+    csi_plugin_config: Mapping[str, Any] | None = None
+
+
+class TaskGroup(Document):
+    name: str
+    count: int = 1
+    update: UpdateStrategy | None = None
+    migrate: MigrateStrategy | None = None
+    constraints: tuple[Constraint, ...] = ()
+    affinities: tuple[Affinity, ...] = ()
+    spreads: tuple[Spread, ...] = ()
+    restart_policy: RestartPolicy = RestartPolicy()
+    reschedule_policy: ReschedulePolicy | None = None
+    ephemeral_disk: EphemeralDisk = EphemeralDisk()
+    tasks: tuple[Task, ...] = ()
+    networks: tuple[Network, ...] = ()
+    services: tuple[Service, ...] = ()
+    volumes: Mapping[str, VolumeRequest] = {}
+    meta: Mapping[str, str] = {}
+    shutdown_delay: Nanoseconds = Nanoseconds(0)
+    stop_after_client_disconnect: Nanoseconds | None = None
+    scaling: Mapping[str, Any] | None = None
+    consul: Mapping[str, Any] | None = None
+
+
+class PeriodicConfig(Document):
+    enabled: bool = True
+    spec: str = ""
+    spec_type: str = "cron"
+    prohibit_overlap: bool = False
+    time_zone: str = "UTC"
+
+
+class ParameterizedConfig(Document):
+    payload: str = "optional"
+    meta_required: tuple[str, ...] = ()
+    meta_optional: tuple[str, ...] = ()
+
+
+class Job(Document):
+    """One version of a job, canonical. The three index fields are filled in at encoding, never stored."""
+
+    id: JobId
+    name: str
+    namespace: Namespace = DEFAULT_NAMESPACE
+    region: str = "global"
+    type: JobType = JobType.SERVICE
+    priority: int = 50
+    all_at_once: bool = False
+    datacenters: tuple[str, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
+    affinities: tuple[Affinity, ...] = ()
+    spreads: tuple[Spread, ...] = ()
+    task_groups: tuple[TaskGroup, ...] = ()
+    update: UpdateStrategy | None = None
+    periodic: PeriodicConfig | None = None
+    parameterized_job: ParameterizedConfig | None = None
+    multiregion: Mapping[str, Any] | None = None
+    parent_id: JobId = JobId("")
+    dispatched: bool = False
+    payload: str | None = None  # base64, as Go's []byte
+    meta: Mapping[str, str] = {}
+    stop: bool = False
+    stable: bool = False
+    status: JobStatus = JobStatus.PENDING
+    status_description: str = ""
+    version: int = 0
+    submit_time: int = 0  # ns since the epoch
+    create_index: int = 0
+    modify_index: int = 0
+    job_modify_index: int = 0
+
+    def group(self, name: str) -> TaskGroup | None:
+        """The task group of that name."""
+        return next((g for g in self.task_groups if g.name == name), None)
+
+    @property
+    def is_batch(self) -> bool:
+        return self.type in (JobType.BATCH, JobType.SYSBATCH)
+
+    @property
+    def is_system(self) -> bool:
+        return self.type in (JobType.SYSTEM, JobType.SYSBATCH)
