@@ -5,7 +5,7 @@ Python, Nomad's own JSON names outside (`memory_mb` <-> `MemoryMB`). There is on
 so nothing has to be kept in step. Unknown keys are ignored when reading, as Nomad ignores them.
 """
 
-from typing import Any, NewType, TypeVar
+from typing import Any, NewType, TypeVar, dataclass_transform
 
 import msgspec
 
@@ -41,6 +41,7 @@ def wire_name(field: str) -> str:
     return "".join(_ACRONYMS.get(part, part.capitalize()) for part in field.split("_"))
 
 
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(msgspec.field,))
 class Document(msgspec.Struct, frozen=True, kw_only=True, rename=wire_name):
     """Base of all documents: frozen, keyword-only, Nomad's names on the wire."""
 
