@@ -1,0 +1,145 @@
+"""How do drover's calls reach Consul?
+
+One pooled aiohttp session per process, instead of python-consul2's connection per call: the token goes
+in a header, never in the query string; TLS with own CA and client certificate; a timeout per call,
+chosen by the caller; failures translated here into drover's errors and nowhere else.
+
+A failed read is StoreUnavailable. A failed write is StoreUnclear: a timeout or a 500 may have been
+committed (hashicorp/consul#2893).
+"""
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from model.secret import Secret
+from yarl import URL
+
+from model.errors import StoreRefused, StoreUnavailable, StoreUnclear
+
+# Consul's http_max_conns_per_client is 200 and counts idle connections; 20 leaves room for the other
+# processes of the machine (consul-facts: pool <= 20 per process).
+CONNECTIONS_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def index(self) -> int:
+        """X-Consul-Index; 0 when the endpoint has none."""
+        return int(self.headers.get("X-Consul-Index") or 0)
+
+    @property
+    def text(self) -> str:
+        return self.body.decode("utf-8", "replace").strip()
+
+
+class Transport(Protocol):
+    """One Consul agent's HTTP API. Two implementations: HttpTransport, and the simulator's, without sockets."""
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        timeout_s: float = 10.0,
+    ) -> Response:
+        """Any answer below 500 is returned. Raises StoreUnavailable, or StoreUnclear for a write."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where the local Consul agent listens and how to speak to it. address: host:port."""
+
+    address: str = "127.0.0.1:8500"
+    tls: ssl.SSLContext | None = None
+    token: Secret | None = None
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.address}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"X-Consul-Token": self.token.reveal()} if self.token else {}
+
+
+class HttpTransport:
+    """Production's Transport. Made inside a running loop; close() it there."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._session: aiohttp.ClientSession | None = None
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(
+                limit=CONNECTIONS_MAX,
+                ssl=self._endpoint.tls if self._endpoint.tls else True,
+                keepalive_timeout=60,
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                headers=self._endpoint.headers,
+                timeout=aiohttp.ClientTimeout(total=None),
+                auto_decompress=True,
+                skip_auto_headers=("User-Agent",),
+            )
+        return self._session
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        timeout_s: float = 10.0,
+    ) -> Response:
+        url = self._endpoint.url + quote(path, safe="/:")
+        if params:
+            url += "?" + urlencode(params)
+        try:
+            async with asyncio.timeout(timeout_s):
+                async with self._open().request(
+                    method, URL(url, encoded=True), data=body or None, allow_redirects=False
+                ) as answer:
+                    response = Response(answer.status, answer.headers, await answer.read())
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise unreachable(method, path, f"{type(error).__name__}: {error}".rstrip(": ")) from error
+        if response.status >= 500 or response.status == 429:
+            raise unreachable(method, path, f"{response.status} {response.text[:200]}")
+        return response
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+def unreachable(method: str, path: str, why: str) -> StoreUnavailable:
+    """The right error for a call that got no usable answer; never holds the query string or a token."""
+    kind = StoreUnavailable if method == "GET" else StoreUnclear
+    return kind(f"Consul: {method} {path}: {why}")
+
+
+def checked(response: Response, what: str) -> Response:
+    """The response itself when it is a success. Raises StoreRefused for what Consul refuses for good."""
+    if response.status < 300:
+        return response
+    if response.status == 403:
+        raise StoreRefused(f"Consul refused {what}: {response.text or 'Permission denied'}")
+    raise StoreRefused(f"Consul refused {what}: {response.status} {response.text[:300]}")

@@ -1,0 +1,63 @@
+"""Who leads, and what does drover keep about itself in Consul?"""
+
+from model.node import NodeId
+from model.wire import Document
+
+
+class Leader(Document):
+    """The value of the leader lock. `nonce` makes every take-over a real write."""
+
+    node_id: NodeId
+    name: str
+    http_addr: str  # host:port of the leader's API
+    epoch: int
+    since: int  # ns since the epoch
+    nonce: str
+
+
+class Epoch(Document):
+    """Counts the terms of leadership; compare-and-set in the transaction that takes the lock."""
+
+    epoch: int
+    nonce: str
+
+
+class Inbox(Document):
+    """What a node's agent changed since the leader last looked.
+
+    names: alloc ids, or "node" for the fingerprint; `is_all` when there were too many to name.
+    """
+
+    names: tuple[str, ...] = ()
+    is_all: bool = False
+    nonce: str = ""
+
+
+# The name in an Inbox that stands for the node's own document.
+NODE_FACT = "node"
+# Above this many names the leader reads the whole node instead: it costs about as much as 4 reads of 64.
+INBOX_NAMES_MAX = 256
+
+
+class JobRecord(Document):
+    """Which version of a job is current. The version itself is a key of its own, written once."""
+
+    namespace: str
+    job_id: str
+    version: int
+    modify_time: int = 0
+    epoch: int = 0
+
+
+class IndexBase(Document):
+    """What is added to Consul's index to make the API's, so that it never goes back after a restore."""
+
+    base: int = 0
+    seen: int = 0
+    nonce: str = ""
+
+
+class Sentinel(Document):
+    """Keeps a watched prefix from ever being empty; a new nonce wakes its watchers."""
+
+    nonce: str
