@@ -150,13 +150,14 @@ def unpack(value: bytes) -> bytes:
     return zlib.decompress(value) if value[:1] == b"\x78" else value
 
 
-def cut(steps: Iterable[Sequence[Op]], fence: Fence | None) -> list[list[Op]]:
+def cut(steps: Iterable[Sequence[Op]], *, reserve: Sequence[Op] = ()) -> list[list[Op]]:
     """Packs steps into transactions, in order; a step (what must be written together) is never divided.
 
+    reserve: operations that the caller adds to every transaction (the fence, the inbox).
     Raises StoreRefused when one step alone is too large.
     """
-    ops_max = TXN_OPS_MAX - (1 if fence else 0)
-    bytes_max = TXN_BYTES_MAX - (fence.op.size if fence else 0) - 64
+    ops_max = TXN_OPS_MAX - len(reserve)
+    bytes_max = TXN_BYTES_MAX - sum(op.size for op in reserve) - 64
     transactions: list[list[Op]] = []
     current: list[Op] = []
     size = 0

@@ -1,0 +1,121 @@
+"""What does a node's agent read and write in Consul's KV?
+
+It reads `desired/<node>/`, job versions, its `control/<node>` and the leader; it writes `observed/` and
+`nodes/` of its own id, always together with its inbox: observed first and inbox last in one transaction,
+the inbox compare-and-set so that names the leader has not yet consumed are never dropped.
+"""
+
+import random
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from catalog.keys import Keys, is_sentinel, last_segment
+from catalog.kv import Kv, Op, cut, delete, put, replace
+from model.alloc import AllocId, DesiredAlloc, ObservedAlloc
+from model.cluster import INBOX_NAMES_MAX, NODE_FACT, Inbox, Leader
+from model.errors import WriteConflict
+from model.job import Job, JobId, Namespace
+from model.node import Node, NodeControl, NodeId
+from model.wire import decode, encode
+
+# The leader consumes an inbox within milliseconds, so one retry is usual and five mean a real quarrel.
+_INBOX_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredView:
+    """All that should run on a node, and the index to wait from."""
+
+    allocs: Mapping[AllocId, DesiredAlloc]
+    index: int
+
+
+def merge_inbox(inbox: Inbox | None, names: Iterable[str], nonce: str) -> Inbox:
+    """The inbox with more names; "all" once there are too many to name."""
+    merged = dict.fromkeys((*(inbox.names if inbox else ()), *names))
+    is_all = (inbox is not None and inbox.is_all) or len(merged) > INBOX_NAMES_MAX
+    return Inbox(names=() if is_all else tuple(merged), is_all=is_all, nonce=nonce)
+
+
+@dataclass(slots=True)
+class AgentStore:
+    kv: Kv
+    keys: Keys
+    rng: random.Random
+    # What we believe of our inbox: its value and index; index 0 when consumed.
+    _inbox: Inbox | None = None
+    _inbox_index: int = 0
+    _decoded: dict[str, tuple[int, DesiredAlloc]] = field(default_factory=dict)
+
+    async def watch_desired(self, node_id: NodeId, index: int, wait_s: float) -> DesiredView:
+        """All desired documents of the node, once one changed after `index`. Raises StoreUnavailable."""
+        listing = await self.kv.wait_prefix(self.keys.desired_of(node_id), index, wait_s)
+        known, self._decoded = self._decoded, {}
+        allocs: dict[AllocId, DesiredAlloc] = {}
+        for entry in listing.entries:
+            if is_sentinel(entry.key):
+                continue
+            before = known.get(entry.key)
+            desired = (
+                before[1]
+                if before is not None and before[0] == entry.modify_index
+                else decode(entry.value, DesiredAlloc)
+            )
+            self._decoded[entry.key] = (entry.modify_index, desired)
+            allocs[AllocId(last_segment(entry.key))] = desired
+        return DesiredView(allocs, listing.index)
+
+    async def read_job(self, namespace: Namespace, job_id: JobId, version: int) -> Job | None:
+        """One job version; None when it is gone. Raises StoreUnavailable."""
+        entry = await self.kv.get(self.keys.version(namespace, job_id, version))
+        return decode(entry.value, Job) if entry else None
+
+    async def read_control(self, node_id: NodeId) -> NodeControl | None:
+        entry = await self.kv.get(self.keys.control(node_id))
+        return decode(entry.value, NodeControl) if entry else None
+
+    async def read_leader(self) -> Leader | None:
+        """Who holds the lock; None when nobody does."""
+        entry = await self.kv.get(self.keys.leader)
+        return decode(entry.value, Leader) if entry and entry.session else None
+
+    async def report(self, node_id: NodeId, allocs: Sequence[ObservedAlloc], node: Node | None) -> None:
+        """Writes the documents and names them in the inbox. Idempotent. Raises StoreUnavailable, WriteConflict."""
+        steps: list[tuple[str, Op]] = []
+        if node is not None:
+            steps.append((NODE_FACT, put(self.keys.node(node_id), encode(node))))
+        for alloc in allocs:
+            steps.append((alloc.id, put(self.keys.observed_alloc(node_id, alloc.id), encode(alloc))))
+        await self._write(node_id, steps)
+
+    async def delete_observed(self, node_id: NodeId, alloc_ids: Sequence[AllocId]) -> None:
+        """Forgets allocs whose desired documents are gone."""
+        await self._write(
+            node_id, [(alloc_id, delete(self.keys.observed_alloc(node_id, alloc_id))) for alloc_id in alloc_ids]
+        )
+
+    async def _write(self, node_id: NodeId, steps: Sequence[tuple[str, Op]]) -> None:
+        names = {op.key: name for name, op in steps}
+        # The leader has most likely consumed what we wrote last; a wrong guess costs a conflict and a
+        # read, and never drops a name.
+        self._inbox, self._inbox_index = None, 0
+        fullest = put(self.keys.inbox(node_id), b" " * (INBOX_NAMES_MAX * 40))
+        for transaction in cut([(op,) for _, op in steps], reserve=[fullest]):
+            await self._write_one(self.keys.inbox(node_id), transaction, [names[op.key] for op in transaction])
+
+    async def _write_one(self, key: str, ops: list[Op], names: list[str]) -> None:
+        for attempt in range(_INBOX_TRIES):
+            nonce = uuid.UUID(int=self.rng.getrandbits(128), version=4).hex
+            inbox = merge_inbox(self._inbox, names, nonce)
+            try:
+                indexes = await self.kv.commit([*ops, replace(key, encode(inbox), self._inbox_index)])
+            except WriteConflict:
+                if attempt == _INBOX_TRIES - 1:
+                    raise
+                entry = await self.kv.get(key)
+                self._inbox = decode(entry.value, Inbox) if entry else None
+                self._inbox_index = entry.modify_index if entry else 0
+            else:
+                self._inbox, self._inbox_index = inbox, indexes[key]
+                return
