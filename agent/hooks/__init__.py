@@ -1,0 +1,1 @@
+"""What must be there before a task runs, and gone after it? One file each; see base.py."""

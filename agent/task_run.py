@@ -1,0 +1,39 @@
+"""What is one running task to those that serve it from outside: services, checks?
+
+The task runner makes a TaskRun at each process start and hands it to TaskServices, which publishes the
+task's (and, with its first task, the group's) services in Consul and runs its script checks.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from model.alloc import AllocId, DesiredAlloc
+from model.job import Job, Task, TaskGroup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRun:
+    """One process start of one task.
+
+    started_s: loop time of this process start. execute: runs a command in the task's context, (argv,
+    timeout in s) -> (exit code, output). restart: asks the task runner for a restart that counts under
+    the restart policy, with this reason.
+    """
+
+    alloc: DesiredAlloc
+    job: Job
+    group: TaskGroup
+    task: Task
+    env: Mapping[str, str]
+    started_s: float
+    execute: Callable[[Sequence[str], float], Awaitable[tuple[int, bytes]]]
+    restart: Callable[[str], None]
+
+
+class TaskServices(Protocol):
+    async def publish(self, run: TaskRun) -> None:
+        """After each process start. Never raises for an unreachable Consul."""
+
+    async def withdraw(self, alloc_id: AllocId, task_name: str) -> None:
+        """Before the task is stopped. Bounded in time; never raises for an unreachable Consul."""
