@@ -1,0 +1,58 @@
+"""When is a node ready, suspect or lost?
+
+    initializing ──passing──> ready ──not passing──> (suspect: still shown ready) ──too long──> down
+                                ^───────────────────────passing────────────────────────────────┘
+
+Silence (gossip lost the machine) is waited for `heartbeat_grace`; a machine that is alive with only
+drover's own check failing keeps its work for `agent_down_after`, for its tasks run on.
+"""
+
+import msgspec
+
+from model.node import NodeControl, NodeEvent, NodeStatus
+from model.snapshot import NodeView, Reach, Settings
+
+
+def judge(
+    view: NodeView, *, now_s: float, now_ns: int, stamp: str, settings: Settings, is_answering: bool
+) -> NodeControl | None:
+    """The node's new control document if its status changes, else None.
+
+    now_s: loop time, as view.reach_since_s. stamp: `now_ns` as RFC 3339. is_answering: the agent answered
+    a direct call though gossip lost it.
+    """
+    status = view.control.status
+    if view.reach is Reach.PASSING:
+        if status is NodeStatus.READY:
+            return None
+        first = status is NodeStatus.INITIALIZING
+        return _become(
+            view.control, NodeStatus.READY, "Node registered" if first else "Node re-registered", now_ns, stamp
+        )
+    if status in (NodeStatus.DOWN, NodeStatus.INITIALIZING):
+        return None
+    if now_s >= lost_at_s(view, settings, is_answering=is_answering):
+        return _become(view.control, NodeStatus.DOWN, "Node heartbeat missed", now_ns, stamp)
+    return None
+
+
+def lost_at_s(view: NodeView, settings: Settings, *, is_answering: bool) -> float:
+    """Loop time at which a node that stays as it is will be held lost."""
+    if view.reach is Reach.AGENT_DOWN or is_answering:
+        return view.reach_since_s + settings.agent_down_after_s
+    return view.reach_since_s + settings.heartbeat_grace_s
+
+
+def heartbeat_ttl_ns(nodes: int, settings: Settings) -> int:
+    """The TTL of every agent's check: long enough that all agents together stay below the wanted rate."""
+    return round(max(settings.min_heartbeat_ttl_s, nodes / settings.max_heartbeats_per_second) * 1e9)
+
+
+def _become(control: NodeControl, status: NodeStatus, message: str, now_ns: int, stamp: str) -> NodeControl:
+    return msgspec.structs.replace(
+        control,
+        status=status,
+        status_description=message,
+        status_updated_at=now_ns // 1_000_000_000,
+        events=(*control.events, NodeEvent(message=message, timestamp=stamp))[-10:],
+    )

@@ -1,0 +1,321 @@
+"""Where does a missing alloc go, and if nowhere, why?
+
+    all nodes ──filters, cached per group──> feasible ──room──> fitting ──score──> the best one
+
+Every filter has a reason, so every "no" can be told. Scores are Nomad's: bin packing by cpu and memory,
+less for each alloc of the same group already there, less for a node where it failed before.
+"""
+
+import fnmatch
+import random
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from leader.decide.constraints import reason, resolve, violated
+from leader.decide.table import NodeTable, ask_of
+from model.alloc import AllocatedPort, AllocId, ClientStatus, DesiredAlloc, EvalId
+from model.evaluation import PlacementMetric
+from model.job import Constraint, Job, TaskGroup
+from model.node import DriverInfo, NodeId
+from model.plan import Placed, PlaceRequest
+
+Mask = npt.NDArray[np.bool_]
+
+# Nomad's wording in DimensionExhausted.
+_DIMENSIONS = ("cpu", "memory", "disk")
+# Random tries for a dynamic port before the range is walked: with half the range used, 20 tries miss once in a million.
+_PORT_TRIES = 20
+
+
+@dataclass(slots=True)
+class Feasible:
+    """Which nodes a group may run on at all, and how many each filter took away. Kept per group."""
+
+    mask: Mask
+    filtered: dict[str, int]
+    available: dict[str, int]
+
+
+@dataclass(slots=True)
+class FeasibleCache:
+    """Masks by (job, version, group), good for one generation of the node table."""
+
+    generation: int = -1
+    masks: dict[tuple[str, str, int, str], Feasible] = field(default_factory=dict)
+
+    def get(self, table: NodeTable, job: Job, group: TaskGroup) -> Feasible:
+        if self.generation != table.generation:
+            self.masks.clear()
+            self.generation = table.generation
+        key = (job.namespace, job.id, job.version, group.name)
+        found = self.masks.get(key)
+        if found is None:
+            found = self.masks[key] = _feasible(table, job, group)
+        return found
+
+
+def constraints_of(job: Job, group: TaskGroup) -> tuple[Constraint, ...]:
+    """Job, group and task constraints, all of which must hold."""
+    return (*job.constraints, *group.constraints, *(c for task in group.tasks for c in task.constraints))
+
+
+def fitting_nodes(table: NodeTable, cache: FeasibleCache, job: Job, group: TaskGroup) -> frozenset[NodeId]:
+    """The nodes a system job's group belongs on, whether or not there is room right now."""
+    mask = cache.get(table, job, group).mask & table.takes_work[: len(table.ids)]
+    return frozenset(table.ids[row] for row in np.flatnonzero(mask))
+
+
+def place(
+    requests: Sequence[PlaceRequest],
+    *,
+    table: NodeTable,
+    cache: FeasibleCache,
+    held: Mapping[str, Mapping[NodeId, int]],
+    make_id: random.Random,
+    eval_id: EvalId,
+    now_ns: int,
+    epoch: int,
+) -> Placed:
+    """Places what fits; takes the room in `table` as it goes. held: {group: {node: live allocs of it there}}."""
+    placed: list[DesiredAlloc] = []
+    failed: dict[str, PlacementMetric] = {}
+    queued: dict[str, int] = {}
+    counts = {group: dict(nodes) for group, nodes in held.items()}
+    for request in requests:
+        group = request.group
+        queued.setdefault(group.name, 0)
+        here = counts.setdefault(group.name, {})
+        if group.name in failed and not request.node_id:
+            # All of a group ask for the same: what one did not find the next will not.
+            failed[group.name] = _coalesced(failed[group.name])
+            queued[group.name] += 1
+            continue
+        choice = _choose(request, table, cache.get(table, request.job, group), here, make_id)
+        if isinstance(choice, PlacementMetric):
+            failed[group.name] = _coalesced(failed[group.name]) if group.name in failed else choice
+            queued[group.name] += 1
+            continue
+        row, ports = choice
+        node_id = table.ids[row]
+        alloc = _document(request, table, row, ports, make_id, eval_id, now_ns, epoch)
+        table.hold(alloc.id, node_id, ask_of(group), ports)
+        here[node_id] = here.get(node_id, 0) + 1
+        placed.append(alloc)
+    return Placed(allocs=tuple(placed), failed=failed, queued=queued)
+
+
+def _coalesced(metric: PlacementMetric) -> PlacementMetric:
+    return msgspec.structs.replace(metric, coalesced_failures=metric.coalesced_failures + 1)
+
+
+def _choose(
+    request: PlaceRequest,
+    table: NodeTable,
+    feasible: Feasible,
+    here: Mapping[NodeId, int],
+    rng: random.Random,
+) -> tuple[int, tuple[AllocatedPort, ...]] | PlacementMetric:
+    size = len(table.ids)
+    ask = ask_of(request.group)
+    need = np.array((ask.cpu_mhz, ask.memory_mb, ask.disk_mb), dtype=np.float64)
+    mask = feasible.mask & table.takes_work[:size]
+    filtered = dict(feasible.filtered)
+    if request.node_id:
+        only = np.zeros(size, dtype=bool)
+        if request.node_id in table.rows:
+            only[table.rows[NodeId(request.node_id)]] = True
+        mask = mask & only
+    for constraint in constraints_of(request.job, request.group):
+        mask = _distinct(constraint, mask, table, here, filtered)
+    free = table.total[:size] - table.used[:size]
+    short = free < need
+    fits = mask & ~short.any(axis=1)
+    exhausted: dict[str, int] = {
+        name: int(count)
+        for name, count in zip(_DIMENSIONS, (short & mask[:, None]).sum(axis=0))
+        if count
+    }
+    previous = request.previous
+    scores = _scores(table, size, need, here, request.group.count)
+    if previous is not None and previous.client_status in (ClientStatus.FAILED, ClientStatus.LOST):
+        tried = table.rows.get(previous.desired.node_id)
+        if tried is not None:
+            scores[tried] -= 1.0
+    scores[~fits] = -np.inf
+    for _ in range(int(fits.sum())):
+        row = int(np.argmax(scores))
+        ports = assign_ports(request.group, table, row, rng)
+        if isinstance(ports, tuple):
+            return row, ports
+        exhausted[ports] = exhausted.get(ports, 0) + 1
+        scores[row] = -np.inf
+    return PlacementMetric(
+        nodes_evaluated=int(table.takes_work[:size].sum()),
+        nodes_filtered=sum(filtered.values()),
+        nodes_exhausted=int(mask.sum()),
+        nodes_available=feasible.available,
+        constraint_filtered=filtered,
+        dimension_exhausted=exhausted,
+    )
+
+
+def _scores(
+    table: NodeTable, size: int, need: npt.NDArray[np.float64], here: Mapping[NodeId, int], count: int
+) -> npt.NDArray[np.float64]:
+    """Nomad's ScoreFitBinPack (0..18, here /18) and job anti-affinity -(collisions + 1) / count, averaged."""
+    total = np.maximum(table.total[:size, :2], 1.0)
+    share = 1.0 - (table.used[:size, :2] + need[:2]) / total
+    binpack = np.clip(20.0 - np.power(10.0, share).sum(axis=1), 0.0, 18.0) / 18.0
+    if not here:
+        return binpack
+    parts = np.ones(size)
+    for node_id, collisions in here.items():
+        row = table.rows.get(node_id)
+        if row is not None and collisions:
+            binpack[row] -= (collisions + 1) / max(1, count)
+            parts[row] = 2.0
+    return binpack / parts
+
+
+def _distinct(
+    constraint: Constraint,
+    mask: Mask,
+    table: NodeTable,
+    here: Mapping[NodeId, int],
+    filtered: dict[str, int],
+) -> Mask:
+    if constraint.operand == "distinct_hosts":
+        taken = [table.rows[n] for n, count in here.items() if count and n in table.rows]
+        if not taken or constraint.rtarget == "false":
+            return mask
+        allowed = mask.copy()
+        allowed[taken] = False
+    elif constraint.operand == "distinct_property":
+        limit = int(constraint.rtarget) if constraint.rtarget.isdigit() else 1
+        counts: dict[str | None, int] = {}
+        for node_id, count in here.items():
+            if node_id in table.rows:
+                value = resolve(constraint.ltarget, table.views[table.rows[node_id]].node)
+                counts[value] = counts.get(value, 0) + count
+        allowed = mask.copy()
+        for row in np.flatnonzero(mask):
+            value = resolve(constraint.ltarget, table.views[row].node)
+            if value is None or counts.get(value, 0) >= limit:
+                allowed[row] = False
+    else:
+        return mask
+    taken_away = int(mask.sum() - allowed.sum())
+    if taken_away:
+        name = reason(constraint)
+        filtered[name] = filtered.get(name, 0) + taken_away
+    return allowed
+
+
+def _feasible(table: NodeTable, job: Job, group: TaskGroup) -> Feasible:
+    size = len(table.ids)
+    mask = np.zeros(size, dtype=bool)
+    filtered: dict[str, int] = {}
+    available: dict[str, int] = {}
+    constraints = constraints_of(job, group)
+    drivers = sorted({task.driver for task in group.tasks})
+    for row in range(size):
+        view = table.views[row]
+        node = view.node
+        if not in_datacenters(job, node.datacenter, node.virtual_datacenter):
+            continue
+        if view.takes_work:
+            available[node.datacenter] = available.get(node.datacenter, 0) + 1
+        why = next((f"missing drivers: {d}" for d in drivers if not _has_driver(node.drivers.get(d))), None)
+        why = why or next((reason(c) for c in constraints if violated(c, node)), None)
+        if why is None:
+            mask[row] = True
+        elif view.takes_work:
+            filtered[why] = filtered.get(why, 0) + 1
+    return Feasible(mask, filtered, available)
+
+
+def _has_driver(info: DriverInfo | None) -> bool:
+    return info is not None and info.detected and info.healthy
+
+
+def in_datacenters(job: Job, datacenter: str, virtual: str) -> bool:
+    """Whether the job names the node's datacenter. A node of a virtual one takes only jobs that name that:
+    a wildcard enters it only with a prefix of its name, `*` alone never."""
+    if virtual:
+        return any(fnmatch.fnmatchcase(virtual, name) for name in job.datacenters if name.strip("*"))
+    return any(fnmatch.fnmatchcase(datacenter, name) for name in job.datacenters)
+
+
+def assign_ports(
+    group: TaskGroup, table: NodeTable, row: int, rng: random.Random
+) -> tuple[AllocatedPort, ...] | str:
+    """The group's ports on this node, or the dimension that is exhausted, in Nomad's words."""
+    node = table.views[row].node
+    used = table.ports_used(row)
+    taken: set[int] = set()
+    ports: list[AllocatedPort] = []
+    networks = (*group.networks, *(network for task in group.tasks for network in task.resources.networks))
+    for network in networks:
+        for port in network.reserved_ports:
+            if port.value in used or port.value in taken or port.value in node.reserved.ports:
+                return f"network: reserved port collision {port.label}={port.value}"
+            taken.add(port.value)
+            ports.append(AllocatedPort(label=port.label, value=port.value, to=port.to, host_ip=node.address))
+    low, high = node.resources.min_dynamic_port, node.resources.max_dynamic_port
+    for network in networks:
+        for port in network.dynamic_ports:
+            number = _dynamic_port(low, high, used, taken, node.reserved.ports, rng)
+            if number is None:
+                return "network: dynamic port selection failed"
+            taken.add(number)
+            to = number if port.to == -1 else port.to
+            ports.append(AllocatedPort(label=port.label, value=number, to=to, host_ip=node.address))
+    return tuple(ports)
+
+
+def _dynamic_port(
+    low: int, high: int, used: Mapping[int, int], taken: set[int], reserved: Sequence[int], rng: random.Random
+) -> int | None:
+    def is_free(number: int) -> bool:
+        return number not in used and number not in taken and number not in reserved
+
+    for _ in range(_PORT_TRIES):
+        number = rng.randint(low, high)
+        if is_free(number):
+            return number
+    return next((number for number in range(low, high + 1) if is_free(number)), None)
+
+
+def _document(
+    request: PlaceRequest,
+    table: NodeTable,
+    row: int,
+    ports: tuple[AllocatedPort, ...],
+    rng: random.Random,
+    eval_id: EvalId,
+    now_ns: int,
+    epoch: int,
+) -> DesiredAlloc:
+    node = table.views[row].node
+    return DesiredAlloc(
+        id=AllocId(str(uuid.UUID(int=rng.getrandbits(128), version=4))),
+        name=request.name,
+        namespace=request.job.namespace,
+        job_id=request.job.id,
+        job_version=request.job.version,
+        task_group=request.group.name,
+        node_id=node.id,
+        node_name=node.name,
+        eval_id=eval_id,
+        ports=ports,
+        previous_allocation=request.previous.id if request.previous else AllocId(""),
+        reschedule_tracker=request.tracker,
+        create_time=now_ns,
+        modify_time=now_ns,
+        epoch=epoch,
+    )

@@ -1,0 +1,64 @@
+"""What has been decided, before anything is written?
+
+A Plan is data: the documents to write and the reasons for what is not done. apply turns it into fenced
+transactions; `drover replay` prints it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from model.alloc import Alloc, AllocId, DesiredAlloc, RescheduleTracker
+from model.evaluation import PlacementMetric
+from model.job import Job, TaskGroup
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceRequest:
+    """One alloc that is missing.
+
+    previous: what it replaces, whose node is avoided when it failed there. node_id: only there (system jobs).
+    """
+
+    job: Job
+    group: TaskGroup
+    name: str
+    previous: Alloc | None = None
+    tracker: RescheduleTracker | None = None
+    node_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciled:
+    """What one job needs, by name of the change. Nothing here is placed yet.
+
+    place: missing allocs. change: desired documents to overwrite (stopped, lost, restored, moved to a new
+    version in place). forget: ended allocs whose documents may go. wake_at_ns: when a delayed
+    reschedule is due (ns since the epoch), None if none is.
+    """
+
+    place: tuple[PlaceRequest, ...] = ()
+    change: tuple[DesiredAlloc, ...] = ()
+    forget: tuple[Alloc, ...] = ()
+    wake_at_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """Where the missing allocs go, and for each group that found no room, why and how many."""
+
+    allocs: tuple[DesiredAlloc, ...] = ()
+    failed: Mapping[str, PlacementMetric] = field(default_factory=dict)
+    queued: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One job's writes, in the order they must happen: changes (stops), then placements, then deletions."""
+
+    change: tuple[DesiredAlloc, ...] = ()
+    place: tuple[DesiredAlloc, ...] = ()
+    forget: tuple[AllocId, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.change or self.place or self.forget)

@@ -1,0 +1,90 @@
+"""What does the leader know when it decides?
+
+A Snapshot is read-only and complete: decisions take it, the time and the settings, and nothing else.
+Its mappings may be the leader's own, for no decision lasts over an await.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from model.alloc import Alloc, AllocId
+from model.job import Job, JobId, Namespace
+from model.node import Eligibility, Node, NodeControl, NodeId, NodeStatus
+
+JobKey = tuple[Namespace, JobId]
+
+
+class Reach(StrEnum):
+    """How well the leader hears a node right now, from Consul's health alone.
+
+    passing: Consul's gossip and the agent's own check pass. agent_down: only the agent's check fails, so
+    its tasks run on. silent: gossip lost the machine, or the agent is not registered at all.
+    """
+
+    PASSING = "passing"
+    AGENT_DOWN = "agent_down"
+    SILENT = "silent"
+
+
+class Life(StrEnum):
+    """What may be done with a node: place on it, count on it, or replace its work.
+
+    ready: takes work. suspect: keeps its work, gets none. lost: its work is replaced.
+    """
+
+    READY = "ready"
+    SUSPECT = "suspect"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeView:
+    node: Node
+    control: NodeControl
+    reach: Reach
+    reach_since_s: float  # loop time at which `reach` was first seen as it is now
+
+    @property
+    def id(self) -> NodeId:
+        return self.node.id
+
+    @property
+    def life(self) -> Life:
+        if self.control.status in (NodeStatus.DOWN, NodeStatus.DISCONNECTED):
+            return Life.LOST
+        if self.reach is Reach.PASSING and self.control.status is NodeStatus.READY:
+            return Life.READY
+        return Life.SUSPECT
+
+    @property
+    def takes_work(self) -> bool:
+        return self.life is Life.READY and self.control.scheduling_eligibility is Eligibility.ELIGIBLE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """versions holds at least the current version of each job and each version an alloc names."""
+
+    jobs: Mapping[JobKey, Job]
+    versions: Mapping[tuple[JobKey, int], Job]
+    allocs: Mapping[AllocId, Alloc]
+    allocs_by_job: Mapping[JobKey, Mapping[AllocId, Alloc]]
+    nodes: Mapping[NodeId, NodeView]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What an operator may set about the leader's decisions. Spans in seconds; names are Nomad's where it has them.
+
+    heartbeat_grace_s: how long a silent node stays suspect before its work is replaced.
+    min_heartbeat_ttl_s, max_heartbeats_per_second: TTL of the agents' checks = max(min, nodes / per second).
+    agent_down_after_s: how long tasks count whose machine is alive but whose drover is not.
+    gc_after_s: how long ended allocs that were replaced are kept for looking at.
+    """
+
+    heartbeat_grace_s: float = 10.0
+    min_heartbeat_ttl_s: float = 10.0
+    max_heartbeats_per_second: float = 50.0
+    agent_down_after_s: float = 300.0
+    gc_after_s: float = 3600.0
