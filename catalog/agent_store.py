@@ -42,6 +42,7 @@ def merge_inbox(inbox: Inbox | None, names: Iterable[str], nonce: str) -> Inbox:
 class AgentStore:
     kv: Kv
     keys: Keys
+    node_id: NodeId
     rng: random.Random
     # What we believe of our inbox: its value and index; index 0 when consumed.
     _inbox: Inbox | None = None
@@ -80,8 +81,9 @@ class AgentStore:
         entry = await self.kv.get(self.keys.leader)
         return decode(entry.value, Leader) if entry and entry.session else None
 
-    async def report(self, node_id: NodeId, allocs: Sequence[ObservedAlloc], node: Node | None) -> None:
+    async def report(self, allocs: Sequence[ObservedAlloc], node: Node | None) -> None:
         """Writes the documents and names them in the inbox. Idempotent. Raises StoreUnavailable, WriteConflict."""
+        node_id = self.node_id
         steps: list[tuple[str, Op]] = []
         if node is not None:
             steps.append((NODE_FACT, put(self.keys.node(node_id), encode(node))))
@@ -109,7 +111,7 @@ class AgentStore:
             nonce = uuid.UUID(int=self.rng.getrandbits(128), version=4).hex
             inbox = merge_inbox(self._inbox, names, nonce)
             try:
-                indexes = await self.kv.commit([*ops, replace(key, encode(inbox), self._inbox_index)])
+                written = await self.kv.commit([*ops, replace(key, encode(inbox), self._inbox_index)])
             except WriteConflict:
                 if attempt == _INBOX_TRIES - 1:
                     raise
@@ -117,5 +119,5 @@ class AgentStore:
                 self._inbox = decode(entry.value, Inbox) if entry else None
                 self._inbox_index = entry.modify_index if entry else 0
             else:
-                self._inbox, self._inbox_index = inbox, indexes[key]
+                self._inbox, self._inbox_index = inbox, written[key].modify_index
                 return

@@ -76,6 +76,9 @@ class Keys:
     def version(self, namespace: Namespace, job_id: JobId, version: int) -> str:
         return f"{self.versions}{escape(namespace)}/{escape(job_id)}/{version}"
 
+    def job_versions(self, namespace: Namespace, job_id: JobId) -> str:
+        return f"{self.versions}{escape(namespace)}/{escape(job_id)}/"
+
     @property
     def desired(self) -> str:
         return f"{self.state}desired/"

@@ -234,8 +234,8 @@ class Kv:
 
     async def commit(
         self, ops: Sequence[Op], *, fence: Fence | None = None, timeout_s: float = 10.0
-    ) -> dict[str, int]:
-        """Writes all or nothing; returns {key: new ModifyIndex} of what was written.
+    ) -> dict[str, Entry]:
+        """Writes all or nothing; returns {key: entry with its new indexes, without value} of what was written.
 
         Raises SessionLost when the fence refused, WriteConflict when a compare-and-set or lock lost,
         StoreRefused when Consul will never take it, StoreUnclear when nobody knows.
@@ -248,7 +248,7 @@ class Kv:
         if response.status == 409:
             raise self._conflict(response, fence, ops)
         answer = _decode_txn(checked(response, f"a write of {len(ops)} keys").body)
-        return {r.kv.key: r.kv.modify_index for r in answer.results or () if r.kv is not None}
+        return {r.kv.key: r.kv for r in answer.results or () if r.kv is not None}
 
     def _conflict(self, response: Response, fence: Fence | None, ops: Sequence[Op]) -> Exception:
         errors = _decode_txn(response.body).errors or [_TxnError(what=response.text[:200])]

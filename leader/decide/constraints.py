@@ -134,19 +134,19 @@ def _satisfies(
     a, b = _version_key(version), _version_key(wanted)
     match match.group(1) or "=":
         case ">=":
-            return a >= b  # type: ignore[operator]  # tuples of the same shape
+            return a >= b
         case "<=":
-            return a <= b  # type: ignore[operator]  # tuples of the same shape
+            return a <= b
         case ">":
-            return a > b  # type: ignore[operator]  # tuples of the same shape
+            return a > b
         case "<":
-            return a < b  # type: ignore[operator]  # tuples of the same shape
+            return a < b
         case "!=":
             return a != b
         case "~>":
             # At least this, and the same but for the last number written.
             fixed = match.group(2).count(".") or 1
-            return a >= b and version[0][:fixed] == wanted[0][:fixed]  # type: ignore[operator]  # tuples of the same shape
+            return a >= b and version[0][:fixed] == wanted[0][:fixed]
     return a == b
 
 

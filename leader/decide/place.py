@@ -170,7 +170,7 @@ def _scores(
     """Nomad's ScoreFitBinPack (0..18, here /18) and job anti-affinity -(collisions + 1) / count, averaged."""
     total = np.maximum(table.total[:size, :2], 1.0)
     share = 1.0 - (table.used[:size, :2] + need[:2]) / total
-    binpack = np.clip(20.0 - np.power(10.0, share).sum(axis=1), 0.0, 18.0) / 18.0
+    binpack: npt.NDArray[np.float64] = np.clip(20.0 - np.power(10.0, share).sum(axis=1), 0.0, 18.0) / 18.0
     if not here:
         return binpack
     parts = np.ones(size)
@@ -179,7 +179,8 @@ def _scores(
         if row is not None and collisions:
             binpack[row] -= (collisions + 1) / max(1, count)
             parts[row] = 2.0
-    return binpack / parts
+    binpack /= parts
+    return binpack
 
 
 def _distinct(

@@ -1,0 +1,109 @@
+"""How well does the leader hear each node?
+
+Consul's own health is asked, never a heartbeat in KV: the agents' TTL checks live on their local Consul
+agents. A filtered blocking query (nodes whose checks do not all pass) is quiet and small; it only wakes
+us to read everything, for leaving that list is no recovery: a node counts as heard again only when a full
+read, also made every 30 s, shows it present and passing.
+"""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from catalog.client import Client
+from catalog.kv import BLOCKING_MARGIN_S, next_index, pause
+from leader.view import View
+from model.errors import StoreRefused, StoreUnavailable
+from model.node import NodeId
+from model.snapshot import Reach
+
+AGENT_SERVICE = "drover-agent"
+# A full read at least this often, for a node that silently vanished from the catalog wakes nobody.
+FULL_READ_S = 30.0
+_NOT_PASSING = 'Checks.Status != "passing"'
+
+
+class _Check(msgspec.Struct, rename={"check_id": "CheckID", "status": "Status", "service_id": "ServiceID"}):
+    check_id: str
+    status: str
+    service_id: str = ""
+
+
+class _ServiceOf(msgspec.Struct, rename={"meta": "Meta"}):
+    meta: dict[str, str] | None = None
+
+
+class _Instance(msgspec.Struct, rename={"service": "Service", "checks": "Checks"}):
+    service: _ServiceOf
+    checks: list[_Check]
+
+
+_decode_instances = msgspec.json.Decoder(list[_Instance]).decode
+_decode_checks = msgspec.json.Decoder(list[_Check]).decode
+
+
+def reach_of(checks: list[_Check]) -> Reach:
+    """serfHealth not passing: silent; else any other check not passing: drover alone is down."""
+    if any(check.check_id == "serfHealth" and check.status != "passing" for check in checks):
+        return Reach.SILENT
+    if any(check.service_id and check.status != "passing" for check in checks):
+        return Reach.AGENT_DOWN
+    return Reach.PASSING
+
+
+@dataclass(slots=True)
+class NodeHealth:
+    """Keeps every node's reach in the view up to date."""
+
+    client: Client
+    view: View
+    rng: random.Random
+
+    async def run(self) -> None:
+        index = 0
+        while True:
+            try:
+                await self.read_all()
+                response = await self.client.call(
+                    "GET",
+                    f"/v1/health/service/{AGENT_SERVICE}",
+                    params={
+                        "filter": _NOT_PASSING,
+                        **({"index": str(index), "wait": f"{FULL_READ_S:.0f}s"} if index else {}),
+                    },
+                    timeout_s=FULL_READ_S * 17 / 16 + BLOCKING_MARGIN_S,
+                )
+                index = next_index(index, response.index)
+            except (StoreUnavailable, StoreRefused, msgspec.DecodeError):
+                index = 0
+                await pause(self.rng.random())
+
+    async def read_all(self) -> None:
+        """One full read. Raises StoreUnavailable; then nothing is changed."""
+        response = await self.client.call("GET", f"/v1/health/service/{AGENT_SERVICE}", params={"consistent": ""})
+        seen: dict[NodeId, Reach] = {}
+        for instance in _decode_instances(response.body):
+            node_id = (instance.service.meta or {}).get("drover_node")
+            if node_id:
+                seen[NodeId(node_id)] = reach_of(instance.checks)
+        for node_id in [n for n in self.view.nodes if n not in seen]:
+            seen[node_id] = await self._unregistered(node_id)
+        self.apply(seen)
+
+    async def _unregistered(self, node_id: NodeId) -> Reach:
+        """A node whose agent is not registered: alive by gossip alone, or silent."""
+        name = self.view.nodes[node_id].node.consul_node
+        if not name:
+            return Reach.SILENT
+        response = await self.client.call("GET", f"/v1/health/node/{name}")
+        checks = _decode_checks(response.body)
+        serf = [check for check in checks if check.check_id == "serfHealth"]
+        return Reach.AGENT_DOWN if serf and serf[0].status == "passing" else Reach.SILENT
+
+    def apply(self, seen: Mapping[NodeId, Reach]) -> None:
+        now_s = asyncio.get_running_loop().time()
+        for node_id in sorted(seen):
+            self.view.put_reach(node_id, seen[node_id], now_s)

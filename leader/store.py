@@ -1,0 +1,157 @@
+"""How does the leader read all of Consul, and how are its plans written?
+
+Reads at take-over go page by page, so that the lease is confirmed in between and nothing holds the event
+loop for long: node ids are random, so the first digits of a node's id divide `desired/` and `observed/`
+into pages of about equal size.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from catalog.keys import SENTINEL, Keys, is_sentinel, last_segment
+from catalog.kv import Entry, Fence, Kv, Op, cut, delete, delete_at, put
+from leader.view import View
+from model.alloc import AllocId, DesiredAlloc, ObservedAlloc
+from model.cluster import INBOX_NAMES_MAX, NODE_FACT, Inbox, IndexBase, JobRecord, Sentinel
+from model.evaluation import Evaluation
+from model.job import Job
+from model.node import Node, NodeControl, NodeId
+from model.plan import Plan
+from model.snapshot import JobKey
+from model.wire import decode, encode
+
+# A page of about this many nodes; with ten allocs each it decodes in some 20 ms.
+_NODES_PER_PAGE = 40
+# Documents decoded before the loop may do something else.
+_SLICE = 500
+
+
+@dataclass(slots=True)
+class LeaderStore:
+    """Consul as the leader of one term sees it. Every write goes through `fence`."""
+
+    kv: Kv
+    keys: Keys
+    fence: Fence
+
+    # -- reading
+
+    async def load(self, view: View) -> None:
+        """Reads everything into an empty view. Raises StoreUnavailable."""
+        base = await self.kv.get(self.keys.index_base)
+        view.index_base = decode(base.value, IndexBase).base if base else 0
+        async for entry in self._all(self.keys.versions):
+            view.put_version(decode(entry.value, Job), entry.create_index, entry.modify_index)
+        async for entry in self._all(self.keys.jobs):
+            view.put_record(decode(entry.value, JobRecord), entry.create_index, entry.modify_index)
+        nodes = 0
+        async for entry in self._all(self.keys.nodes):
+            view.put_node(decode(entry.value, Node), entry.modify_index)
+            nodes += 1
+        async for entry in self._all(self.keys.controls):
+            view.put_control(decode(entry.value, NodeControl), entry.modify_index)
+        async for entry in self._all(self.keys.evals):
+            view.put_eval(decode(entry.value, Evaluation), entry.create_index, entry.modify_index)
+        for page in pages(nodes):
+            async for entry in self._all(self.keys.observed + page):
+                view.put_observed(decode(entry.value, ObservedAlloc), entry.modify_index)
+            async for entry in self._all(self.keys.desired + page):
+                view.put_desired(decode(entry.value, DesiredAlloc), entry.create_index, entry.modify_index)
+
+    async def read_facts(self, view: View, node_id: NodeId, inbox: Inbox) -> None:
+        """Reads just what the inbox names (or all of the node) into the view. Raises StoreUnavailable."""
+        if inbox.is_all or len(inbox.names) > INBOX_NAMES_MAX:
+            await self._read_node(view, node_id)
+            alive: set[str] = set()
+            async for entry in self._all(self.keys.observed_of(node_id)):
+                view.put_observed(decode(entry.value, ObservedAlloc), entry.modify_index)
+                alive.add(last_segment(entry.key))
+            for alloc_id in [a for a in view.allocs_by_node.get(node_id, {}) if a not in alive]:
+                view.drop_observed(alloc_id)
+            return
+        if NODE_FACT in inbox.names:
+            await self._read_node(view, node_id)
+        ids = [AllocId(name) for name in inbox.names if name != NODE_FACT]
+        found = await self.kv.read_many([self.keys.observed_alloc(node_id, alloc_id) for alloc_id in ids])
+        for alloc_id in ids:
+            fact = found.get(self.keys.observed_alloc(node_id, alloc_id))
+            if fact is None:
+                view.drop_observed(alloc_id)
+            else:
+                view.put_observed(decode(fact.value, ObservedAlloc), fact.modify_index)
+
+    async def _read_node(self, view: View, node_id: NodeId) -> None:
+        entry = await self.kv.get(self.keys.node(node_id))
+        if entry is None:
+            return
+        view.put_node(decode(entry.value, Node), entry.modify_index)
+        control = await self.kv.get(self.keys.control(node_id))
+        if control is not None:
+            view.put_control(decode(control.value, NodeControl), control.modify_index)
+
+    async def reread(self, view: View, node_ids: Sequence[NodeId], job_keys: Sequence[JobKey]) -> None:
+        """After a write whose result is unclear: what Consul really holds of these nodes and jobs."""
+        for node_id in node_ids:
+            await self._read_node(view, node_id)
+            present: set[AllocId] = set()
+            async for entry in self._all(self.keys.desired_of(node_id)):
+                desired = decode(entry.value, DesiredAlloc)
+                present.add(desired.id)
+                view.put_desired(desired, entry.create_index, entry.modify_index)
+            for alloc_id in [a for a in view.allocs_by_node.get(node_id, {}) if a not in present]:
+                view.drop_alloc(alloc_id, view.index)
+        for key in job_keys:
+            async for entry in self._all(self.keys.job_versions(*key)):
+                view.put_version(decode(entry.value, Job), entry.create_index, entry.modify_index)
+            record = await self.kv.get(self.keys.job(*key))
+            if record is not None:
+                view.put_record(decode(record.value, JobRecord), record.create_index, record.modify_index)
+            elif key in view.jobs:
+                view.drop_job(key, view.index)
+
+    async def _all(self, prefix: str) -> AsyncIterator[Entry]:
+        listing = await self.kv.list(prefix)
+        for number, entry in enumerate(listing.entries):
+            if number % _SLICE == _SLICE - 1:
+                await asyncio.sleep(0)
+            if not is_sentinel(entry.key):
+                yield entry
+
+    # -- writing
+
+    def sentinel(self, prefix: str, nonce: str) -> Op:
+        return put(prefix + SENTINEL, encode(Sentinel(nonce=nonce)))
+
+    def consume(self, consumed: Sequence[tuple[NodeId, int]], nonce: str) -> list[Op]:
+        """Deletes inboxes at the index at which they were read."""
+        ops = [delete_at(self.keys.inbox(node_id), index) for node_id, index in consumed]
+        return [*ops, self.sentinel(self.keys.inboxes, nonce)]
+
+    def steps(self, plan: Plan, view: View) -> list[list[Op]]:
+        """The plan's writes in their order: changed (stopped) allocs, new ones, deletions with their sentinel."""
+        steps = [
+            [put(self.keys.desired_alloc(alloc.node_id, alloc.id), encode(alloc))]
+            for alloc in (*plan.change, *plan.place)
+        ]
+        for alloc_id in plan.forget:
+            node_id = view.allocs[alloc_id].desired.node_id
+            steps.append(
+                [
+                    delete(self.keys.desired_alloc(node_id, alloc_id)),
+                    self.sentinel(self.keys.desired_of(node_id), uuid.uuid5(uuid.NAMESPACE_OID, alloc_id).hex),
+                ]
+            )
+        return steps
+
+    def transactions(self, steps: Sequence[Sequence[Op]]) -> list[list[Op]]:
+        return cut(steps, reserve=[self.fence.op])
+
+
+def pages(nodes: int) -> list[str]:
+    """Prefixes of node ids that divide so many nodes into pages; one empty prefix for a small cluster."""
+    digits = 0
+    while nodes / 16**digits > _NODES_PER_PAGE and digits < 3:
+        digits += 1
+    return [f"{number:0{digits}x}" for number in range(16**digits)] if digits else [""]

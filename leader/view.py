@@ -1,0 +1,282 @@
+"""What does the leader hold in memory of what Consul says?
+
+Filled at take-over, then kept up to date from inboxes and from the leader's own accepted writes: only
+facts that are in Consul are ever here. It hands out read-only Snapshots to decisions, remembers which
+jobs something happened to, and tells waiting API calls what changed, each topic by its own index.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from leader.decide.table import NodeTable, ask_of
+from model.alloc import Alloc, AllocId, DesiredAlloc, EvalId, ObservedAlloc
+from model.cluster import JobRecord
+from model.evaluation import Evaluation
+from model.job import Job, JobId, Namespace
+from model.node import Node, NodeControl, NodeId
+from model.snapshot import JobKey, Life, NodeView, Reach, Snapshot
+
+# A topic names what an API call waits for: ("jobs",), ("job", key), ("alloc", id), ("nodes",), …
+Topic = tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Indexed:
+    """A document and the Consul indexes of the key that holds it."""
+
+    document: Any
+    create_index: int
+    modify_index: int
+
+
+@dataclass(slots=True)
+class View:
+    """All of drover's state, by the kind of fact. Change it only through its methods."""
+
+    index_base: int = 0
+    index: int = 1  # the highest Consul index seen
+    records: dict[JobKey, Indexed] = field(default_factory=dict)
+    jobs: dict[JobKey, Job] = field(default_factory=dict)
+    versions: dict[tuple[JobKey, int], Job] = field(default_factory=dict)
+    version_indexes: dict[tuple[JobKey, int], Indexed] = field(default_factory=dict)
+    allocs: dict[AllocId, Alloc] = field(default_factory=dict)
+    allocs_by_job: dict[JobKey, dict[AllocId, Alloc]] = field(default_factory=dict)
+    allocs_by_node: dict[NodeId, dict[AllocId, Alloc]] = field(default_factory=dict)
+    nodes: dict[NodeId, NodeView] = field(default_factory=dict)
+    node_indexes: dict[NodeId, int] = field(default_factory=dict)
+    evals: dict[EvalId, Indexed] = field(default_factory=dict)
+    evals_by_job: dict[JobKey, dict[EvalId, Indexed]] = field(default_factory=dict)
+    orphans: dict[AllocId, ObservedAlloc] = field(default_factory=dict)
+    table: NodeTable = field(default_factory=NodeTable)
+    dirty: set[JobKey] = field(default_factory=set)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _observed: dict[AllocId, tuple[ObservedAlloc, int]] = field(default_factory=dict)
+    _topic_indexes: dict[Topic, int] = field(default_factory=dict)
+    _waiters: dict[Topic, set[asyncio.Future[None]]] = field(default_factory=dict)
+
+    # -- reading
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(
+            jobs=self.jobs,
+            versions=self.versions,
+            allocs=self.allocs,
+            allocs_by_job=self.allocs_by_job,
+            nodes=self.nodes,
+        )
+
+    def api_index(self, consul_index: int) -> int:
+        """The index that the API shows for one of Consul's: never 0, never going back."""
+        return max(1, self.index_base + consul_index)
+
+    def topic_index(self, topic: Topic) -> int:
+        """The API index at which the topic last changed."""
+        return self.api_index(self._topic_indexes.get(topic, 1))
+
+    async def wait(self, topic: Topic, index: int, timeout_s: float) -> None:
+        """Returns once the topic's index is above `index`, or after the timeout."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.topic_index(topic) <= index:
+                    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                    waiting = self._waiters.setdefault(topic, set())
+                    waiting.add(future)
+                    try:
+                        await future
+                    finally:
+                        waiting.discard(future)
+                        if not waiting:
+                            self._waiters.pop(topic, None)
+        except TimeoutError:
+            return
+
+    # -- changing
+
+    def touch(self, consul_index: int, *topics: Topic) -> None:
+        """Raises the topics' indexes and wakes who waits for them."""
+        self.index = max(self.index, consul_index)
+        for topic in topics:
+            if consul_index > self._topic_indexes.get(topic, 0):
+                self._topic_indexes[topic] = consul_index
+            for future in self._waiters.get(topic, ()):
+                if not future.done():
+                    future.set_result(None)
+
+    def mark(self, keys: Iterable[JobKey]) -> None:
+        """Something happened to these jobs: decide about them again."""
+        self.dirty.update(keys)
+        if self.dirty:
+            self.wake.set()
+
+    def put_version(self, job: Job, create_index: int, modify_index: int) -> None:
+        key = (job.namespace, job.id)
+        self.versions[key, job.version] = job
+        self.version_indexes[key, job.version] = Indexed(job, create_index, modify_index)
+
+    def put_record(self, record: JobRecord, create_index: int, modify_index: int) -> None:
+        """The job's current version; that version's document must be here already."""
+        key = (Namespace(record.namespace), JobId(record.job_id))
+        self.records[key] = Indexed(record, create_index, modify_index)
+        self.jobs[key] = self.versions[key, record.version]
+        self.touch(modify_index, ("jobs",), ("job", key))
+        self.mark([key])
+
+    def drop_job(self, key: JobKey, consul_index: int) -> None:
+        """The job was purged; versions stay while allocs name them."""
+        self.records.pop(key, None)
+        self.jobs.pop(key, None)
+        self.touch(consul_index, ("jobs",), ("job", key))
+        self.mark([key])
+
+    def drop_versions(self, key: JobKey) -> None:
+        for versioned in [v for v in self.versions if v[0] == key]:
+            del self.versions[versioned]
+            self.version_indexes.pop(versioned, None)
+
+    def put_node(self, node: Node, modify_index: int) -> None:
+        known = self.nodes.get(node.id)
+        view = (
+            replace(known, node=node)
+            if known
+            else NodeView(node=node, control=NodeControl(node_id=node.id), reach=Reach.SILENT, reach_since_s=0.0)
+        )
+        self._set_node(view, modify_index)
+
+    def put_control(self, control: NodeControl, modify_index: int) -> None:
+        known = self.nodes.get(control.node_id)
+        if known is not None:
+            self._set_node(replace(known, control=control), modify_index)
+
+    def put_reach(self, node_id: NodeId, reach: Reach, now_s: float) -> None:
+        """What Consul's health says of the node; no document, so no index."""
+        known = self.nodes.get(node_id)
+        if known is not None and known.reach is not reach:
+            self._set_node(replace(known, reach=reach, reach_since_s=now_s), 0)
+
+    def drop_node(self, node_id: NodeId, consul_index: int) -> None:
+        if self.nodes.pop(node_id, None) is not None:
+            self.node_indexes.pop(node_id, None)
+            self.table.drop_node(node_id)
+            self.touch(consul_index, ("nodes",), ("node", node_id))
+            self.mark(self._jobs_on(node_id))
+
+    def put_desired(self, desired: DesiredAlloc, create_index: int, modify_index: int) -> None:
+        known = self.allocs.get(desired.id)
+        observed, observed_index = self._observed.get(desired.id, (None, 0))
+        alloc = Alloc(
+            desired=desired,
+            observed=observed,
+            create_index=known.create_index if known else create_index,
+            desired_index=modify_index,
+            observed_index=observed_index,
+        )
+        self._set_alloc(alloc, modify_index)
+
+    def put_observed(self, observed: ObservedAlloc, modify_index: int) -> None:
+        self._observed[observed.id] = (observed, modify_index)
+        known = self.allocs.get(observed.id)
+        if known is None:
+            if observed.orphan is not None and not observed.client_status.is_terminal:
+                self.orphans[observed.id] = observed
+                self.mark([(observed.orphan.namespace, observed.orphan.job_id)])
+            return
+        alloc = replace(known, observed=observed, observed_index=modify_index)
+        self._set_alloc(alloc, modify_index)
+        if known.client_status is not alloc.client_status:
+            self.mark([job_key(alloc)])
+
+    def drop_observed(self, alloc_id: AllocId) -> None:
+        self._observed.pop(alloc_id, None)
+        self.orphans.pop(alloc_id, None)
+
+    def drop_alloc(self, alloc_id: AllocId, consul_index: int) -> None:
+        """The leader deleted the desired document."""
+        alloc = self.allocs.pop(alloc_id, None)
+        if alloc is None:
+            return
+        self.table.free(alloc_id)
+        key = job_key(alloc)
+        _remove(self.allocs_by_job, key, alloc_id)
+        _remove(self.allocs_by_node, alloc.desired.node_id, alloc_id)
+        self.touch(consul_index, *self._alloc_topics(alloc))
+
+    def put_eval(self, evaluation: Evaluation, create_index: int, modify_index: int) -> None:
+        known = self.evals.get(evaluation.id)
+        indexed = Indexed(evaluation, known.create_index if known else create_index, modify_index)
+        key = (evaluation.namespace, evaluation.job_id)
+        self.evals[evaluation.id] = indexed
+        self.evals_by_job.setdefault(key, {})[evaluation.id] = indexed
+        self.touch(modify_index, ("evals",), ("eval", evaluation.id), ("job-evals", key))
+
+    def drop_eval(self, eval_id: EvalId, consul_index: int) -> None:
+        indexed = self.evals.pop(eval_id, None)
+        if indexed is not None:
+            key = (indexed.document.namespace, indexed.document.job_id)
+            self.evals_by_job.get(key, {}).pop(eval_id, None)
+            if not self.evals_by_job.get(key):
+                self.evals_by_job.pop(key, None)
+            self.touch(consul_index, ("evals",), ("job-evals", key))
+
+    # -- inside
+
+    def _set_node(self, view: NodeView, consul_index: int) -> None:
+        known = self.nodes.get(view.id)
+        self.nodes[view.id] = view
+        self.table.set_node(view)
+        if consul_index:
+            self.node_indexes[view.id] = max(consul_index, self.node_indexes.get(view.id, 0))
+            self.touch(consul_index, ("nodes",), ("node", view.id))
+        if known is None:
+            # Allocs may have been read before their node.
+            for alloc in self.allocs_by_node.get(view.id, {}).values():
+                self._hold(alloc)
+        if known is None or known.life is not view.life or known.takes_work != view.takes_work or known.node != view.node:
+            self.mark(self._jobs_on(view.id))
+            if view.life is Life.READY:
+                self.mark(self.jobs)  # room, or a node that a system job belongs on
+
+    def _set_alloc(self, alloc: Alloc, consul_index: int) -> None:
+        self.allocs[alloc.id] = alloc
+        self.allocs_by_job.setdefault(job_key(alloc), {})[alloc.id] = alloc
+        self.allocs_by_node.setdefault(alloc.desired.node_id, {})[alloc.id] = alloc
+        self.orphans.pop(alloc.id, None)
+        if alloc.is_terminal:
+            self.table.free(alloc.id)
+        else:
+            self._hold(alloc)
+        self.touch(consul_index, *self._alloc_topics(alloc))
+
+    def _hold(self, alloc: Alloc) -> None:
+        job = self.versions.get((job_key(alloc), alloc.desired.job_version))
+        group = job.group(alloc.desired.task_group) if job else None
+        if group is not None and not alloc.is_terminal:
+            self.table.hold(alloc.id, alloc.desired.node_id, ask_of(group), alloc.desired.ports)
+
+    def _jobs_on(self, node_id: NodeId) -> set[JobKey]:
+        return {job_key(alloc) for alloc in self.allocs_by_node.get(node_id, {}).values()}
+
+    @staticmethod
+    def _alloc_topics(alloc: Alloc) -> tuple[Topic, ...]:
+        return (
+            ("allocs",),
+            ("alloc", alloc.id),
+            ("job-allocs", job_key(alloc)),
+            ("node-allocs", alloc.desired.node_id),
+            ("eval-allocs", alloc.desired.eval_id),
+        )
+
+
+def job_key(alloc: Alloc) -> JobKey:
+    return (alloc.desired.namespace, alloc.desired.job_id)
+
+
+K = TypeVar("K")
+
+
+def _remove(index: dict[K, dict[AllocId, Alloc]], name: K, alloc_id: AllocId) -> None:
+    of_name = index.get(name, {})
+    of_name.pop(alloc_id, None)
+    if not of_name:
+        index.pop(name, None)
