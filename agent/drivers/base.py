@@ -13,7 +13,7 @@ TaskRefused: the task cannot run as written. StartFailed: this start failed, ano
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -71,17 +71,18 @@ class TaskStart:
     resources: Resources
     user: str = ""
     ports: tuple[AllocatedPort, ...] = ()
-    labels: Mapping[str, str] = {}  # job, group and node, for whoever looks at the engine
+    labels: Mapping[str, str] = field(default_factory=dict)  # job, group and node, for whoever looks at the engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExitResult:
-    """How a task ended. error: why that is not known exactly, or empty."""
+    """How a task ended. error: why that is not known exactly, or empty. ended_at: epoch seconds, 0: just now."""
 
     code: int = 0
     signal: int = 0
     oom_killed: bool = False
     error: str = ""
+    ended_at: float = 0.0
 
     @property
     def is_success(self) -> bool:

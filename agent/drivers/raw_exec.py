@@ -1,0 +1,339 @@
+"""How does a plain process run without isolation, and outlive drover?
+
+    agent --posix_spawn--> supervisor.sh --foreground--> setsid command        (own session each,
+             cheap: vfork      waits, keeps the exit code      and as root a cgroup for the task)
+
+posix_spawn, because fork copies the agent's page tables and asyncio's subprocess wants a watcher and
+transports for each child: measured 0.4 ms of wall time for each spawn. The supervisor is a shell,
+because a Python process for each task would cost 10 MB; it costs 115 kB.
+
+All that is known of a task lies in <run>/<alloc>.<task>.<attempt>.{pid,task,exit}; nothing here keeps
+state, so a new agent needs no more than the names.
+"""
+
+import asyncio
+import itertools
+import os
+import shutil
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from agent.drivers import command, process
+from agent.drivers.base import ExitResult, Handle, StartFailed, TaskStart, TaskStats
+from agent.drivers.cgroup import Hierarchy, TaskCgroup, find_hierarchy
+from agent.drivers.process import Process, boot_id
+from agent.env import SHELL_NAME, inherited
+from jobspec.suggest import did_you_mean
+from model.alloc import AllocId
+from model.errors import TaskRefused
+from model.node import DriverInfo
+
+SUPERVISOR = Path(__file__).with_name("supervisor.sh")
+
+# A spawn blocks the event loop for 0.4 ms: after this many others get their turn.
+_SPAWNS_PER_TURN = 4
+# From its start a supervisor needs 1 ms to write its pid file and 2 ms to write the task's; on a starved
+# machine a hundred times that. One that has not done so after this long never will.
+_FILES_WAIT_S_MAX = 10.0
+_FILES_POLL_S = 0.002
+
+_OPTIONS = ("command", "args", "work_dir", "no_cgroups", "oom_score_adj")
+
+
+class RawExec:
+    """run_dir: a folder of data_dir. environ: the agent's own, which tasks inherit without its secrets."""
+
+    name = "raw_exec"
+
+    def __init__(self, run_dir: Path, environ: Mapping[str, str], *, use_cgroups: bool = True) -> None:
+        self._run_dir = run_dir
+        self._environ = inherited(environ)
+        self._cgroups: Hierarchy | None = find_hierarchy() if use_cgroups else None
+        self._turn = asyncio.Semaphore(_SPAWNS_PER_TURN)
+        self._children: dict[str, int] = {}  # supervisors that this process has to reap
+        self._setsid = shutil.which("setsid") or ""
+        self._setpriv = shutil.which("setpriv") or ""
+        self._mv = shutil.which("mv") or "/bin/mv"
+
+    async def fingerprint(self) -> DriverInfo:
+        if not self._setsid:
+            return DriverInfo(detected=False, healthy=False, health_description="setsid is not on PATH")
+        return DriverInfo(
+            detected=True, healthy=True, health_description="Healthy", attributes={"driver.raw_exec": "1"}
+        )
+
+    async def start(self, task: TaskStart) -> Handle:
+        handle = Handle(
+            driver=self.name,
+            alloc_id=task.alloc_id,
+            task_name=task.task_name,
+            attempt=task.attempt,
+            boot_id=boot_id(),
+        )
+        async with self._turn:
+            if not self._has_begun(handle):
+                self._spawn(task, handle)
+            await asyncio.sleep(0)
+        return handle
+
+    async def recover(self, handle: Handle) -> bool:
+        """A task of an earlier boot has left nothing; one of this boot is followed to its end."""
+        if self._exit_code(handle) is not None:
+            return True
+        return handle.boot_id == boot_id() and self._has_begun(handle)
+
+    async def wait(self, handle: Handle) -> ExitResult:
+        code = self._exit_code(handle)
+        if code is None:
+            await self._supervisor_ended(handle)
+            code = self._exit_code(handle)
+        if code is None:
+            # The supervisor was killed; the task itself may well run on.
+            task = await self._process(handle, "task", wait_s_max=0.0)
+            if task is not None:
+                await process.ended(task)
+        await self._kill_all(handle)
+        if code is None:
+            return ExitResult(code=-1, error="the exit code is not known: the task's supervisor was killed")
+        ended_at = self._ended_at(handle)
+        if code > 128:
+            return ExitResult(code=code, signal=code - 128, ended_at=ended_at)
+        return ExitResult(code=code, ended_at=ended_at)
+
+    async def signal(self, handle: Handle, signal: str) -> None:
+        number = process.signal_named(signal)
+        task = await self._process(handle, "task")
+        if task is not None:
+            process.send(task, number)
+
+    async def stop(self, handle: Handle, signal: str, timeout_s: float) -> None:
+        await self.signal(handle, signal)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.wait(handle)
+        except TimeoutError:
+            await self._kill_all(handle)
+            await self.wait(handle)
+
+    async def destroy(self, handle: Handle) -> None:
+        await self._kill_all(handle)
+        if self._cgroups is not None:
+            self._cgroup(self._cgroups, handle).remove()
+        for suffix in ("pid", "task", "exit", "exit.partial"):
+            with suppress(FileNotFoundError):
+                os.unlink(self._file(handle, suffix))
+
+    async def execute(self, handle: Handle, argv: Sequence[str], timeout_s: float) -> tuple[int, bytes]:
+        task = await self._process(handle, "task")
+        if task is None:
+            raise TaskRefused("the task is not running")
+        env, cwd, owner = _context(task.pid)
+        prefix: list[str] = []
+        if os.geteuid() == 0 and owner[0] != 0:
+            prefix = [self._setpriv, f"--reuid={owner[0]}", f"--regid={owner[1]}", "--clear-groups"]
+        return await command.run(argv, env=env, cwd=cwd, timeout_s=timeout_s, prefix=prefix)
+
+    async def stats(self, handle: Handle) -> TaskStats:
+        found = [stat for pid in await self._pids(handle) if (stat := process.stat_of(pid))]
+        return TaskStats(
+            cpu_s=sum(stat.cpu_s for stat in found),
+            memory_bytes=sum(stat.rss_bytes for stat in found),
+            pids=tuple(stat.process.pid for stat in found),
+        )
+
+    def _spawn(self, task: TaskStart, handle: Handle) -> None:
+        options = parse_config(task.config)
+        env = {**self._environ, **task.env}
+        argv = [command.lookup(options.command, task.dirs.task, env.get("PATH", os.defpath)), *options.args]
+        if task.user and os.geteuid() == 0:
+            argv = [
+                self._setpriv,
+                f"--reuid={task.user}",
+                f"--regid={_group(task.user)}",
+                "--init-groups",
+                *argv,
+            ]
+        procs = ""
+        if self._cgroups is not None:
+            cgroup = self._cgroup(self._cgroups, handle)
+            cgroup.make()
+            procs = cgroup.procs
+        work_dir = options.work_dir or str(task.dirs.task)
+        try:
+            self._children[self._file(handle, "")] = os.posix_spawn(
+                "/bin/sh",
+                [
+                    *("sh", str(SUPERVISOR), self._file(handle, ""), procs, work_dir),
+                    *(str(task.stdout), str(task.stderr), self._setsid, self._mv, "--", *argv),
+                ],
+                _for_shell(env),
+                file_actions=_NO_FILES,
+                setsid=True,
+                setsigmask=(),
+                setsigdef=command.DEFAULT_SIGNALS,
+            )
+        except OSError as error:
+            raise StartFailed(f"cannot start {argv[0]}: {error.strerror}") from error
+        except ValueError as error:
+            raise TaskRefused(f"config: {error}") from error
+
+    async def _supervisor_ended(self, handle: Handle) -> None:
+        """Returns when nobody is there any more to write the exit code."""
+        key = self._file(handle, "")
+        child = self._children.get(key)
+        if child is not None:
+            await process.pidfd_ready(os.pidfd_open(child))
+            if self._children.pop(key, None) is not None:
+                process.reap(child)
+        # Not our child, or ours was not the first for this attempt: the file says who is.
+        supervisor = await self._process(handle, "pid")
+        if supervisor is not None:
+            await process.ended(supervisor)
+
+    async def _process(
+        self, handle: Handle, suffix: str, wait_s_max: float = _FILES_WAIT_S_MAX
+    ) -> Process | None:
+        """Who wrote RUN.<suffix>; waits for a supervisor that has only just been started."""
+        if handle.boot_id != boot_id():
+            return None
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + wait_s_max
+        while True:
+            found = self._read_process(handle, suffix)
+            if found is not None or loop.time() >= give_up_at or self._exit_code(handle) is not None:
+                return found
+            if suffix == "task" and not self._supervisor_lives(handle):
+                return self._read_process(handle, suffix)
+            await asyncio.sleep(_FILES_POLL_S)
+
+    def _has_begun(self, handle: Handle) -> bool:
+        return os.path.exists(self._file(handle, "pid"))
+
+    def _ended_at(self, handle: Handle) -> float:
+        try:
+            return os.stat(self._file(handle, "exit")).st_mtime
+        except FileNotFoundError:
+            return 0.0
+
+    def _read_process(self, handle: Handle, suffix: str) -> Process | None:
+        try:
+            with open(self._file(handle, suffix), errors="replace") as file:
+                line = file.read()
+        except FileNotFoundError:
+            return None
+        stat = process.parse_stat(line) if line.endswith("\n") else None
+        return stat.process if stat else None
+
+    def _supervisor_lives(self, handle: Handle) -> bool:
+        supervisor = self._read_process(handle, "pid")
+        return supervisor is None or process.is_alive(supervisor)
+
+    def _exit_code(self, handle: Handle) -> int | None:
+        try:
+            with open(self._file(handle, "exit")) as file:
+                return int(file.read())
+        except FileNotFoundError:
+            return None
+
+    async def _pids(self, handle: Handle) -> tuple[int, ...]:
+        if self._cgroups is not None:
+            return self._cgroup(self._cgroups, handle).pids()
+        task = self._read_process(handle, "task")
+        return process.session_pids(task.pid) if task else ()
+
+    async def _kill_all(self, handle: Handle) -> None:
+        """Ends all that the task started: by its cgroup, else by its session."""
+        if self._cgroups is not None:
+            await self._cgroup(self._cgroups, handle).kill()
+            return
+        task = self._read_process(handle, "task")
+        if task is None or handle.boot_id != boot_id():
+            return
+        for tries in itertools.count():
+            # The session's id is the task's pid; while any process of the session lives, no other gets it.
+            pids = process.session_pids(task.pid)
+            if not pids:
+                return
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            await asyncio.sleep(min(0.001 * 2**tries, 0.1))
+
+    def _cgroup(self, hierarchy: Hierarchy, handle: Handle) -> TaskCgroup:
+        return TaskCgroup(hierarchy, _name(handle.alloc_id, handle.task_name))
+
+    def _file(self, handle: Handle, suffix: str) -> str:
+        dot = "." if suffix else ""
+        return f"{self._run_dir}/{_name(handle.alloc_id, handle.task_name)}.{handle.attempt}{dot}{suffix}"
+
+
+class Options:
+    """A raw_exec task's config."""
+
+    __slots__ = ("args", "command", "work_dir")
+
+    def __init__(self, command: str, args: tuple[str, ...], work_dir: str) -> None:
+        self.command = command
+        self.args = args
+        self.work_dir = work_dir
+
+
+def parse_config(config: Mapping[str, Any]) -> Options:
+    """Raises TaskRefused naming the option that is unknown or of the wrong type."""
+    for name in config:
+        if name not in _OPTIONS:
+            raise TaskRefused(f"config: raw_exec has no option {name!r}{did_you_mean(name, _OPTIONS)}")
+    args = config.get("args", [])
+    if not isinstance(args, list | tuple):
+        raise TaskRefused("config: args must be a list of strings")
+    return Options(
+        command=str(config.get("command", "")),
+        args=tuple(str(arg) for arg in args),
+        work_dir=str(config.get("work_dir", "")),
+    )
+
+
+_NO_FILES = (
+    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+    (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+    (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0),
+)
+
+
+def _context(pid: int) -> tuple[dict[str, str], str, tuple[int, int]]:
+    """(environment, working directory, (user, group)) of a running task."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            pairs = [entry.partition(b"=") for entry in file.read().split(b"\0") if entry]
+        cwd = os.readlink(f"/proc/{pid}/cwd")
+        owner = os.stat(f"/proc/{pid}")
+    except (FileNotFoundError, ProcessLookupError) as error:
+        raise TaskRefused("the task is not running") from error
+    env = {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+    return env, cwd, (owner.st_uid, owner.st_gid)
+
+
+def _name(alloc_id: AllocId, task_name: str) -> str:
+    return f"{alloc_id}.{task_name}"
+
+
+def _group(user: str) -> str:
+    import pwd
+
+    try:
+        entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+    except KeyError as error:
+        raise TaskRefused(f"user {user!r} does not exist on this machine") from error
+    return str(entry.pw_gid)
+
+
+def _for_shell(env: Mapping[str, str]) -> dict[str, str]:
+    """The environment with names that a shell would drop ("NOMAD_META_a.b") packed into ones it keeps."""
+    if all(SHELL_NAME.match(name) for name in env):
+        return dict(env)
+    plain = {name: value for name, value in env.items() if SHELL_NAME.match(name)}
+    odd = [f"{name}={value}" for name, value in env.items() if name not in plain]
+    return plain | {f"DROVER_ODD_{number}": pair for number, pair in enumerate(odd, 1)}

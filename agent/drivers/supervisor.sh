@@ -1,0 +1,40 @@
+#!/bin/sh
+# Who waits for a raw_exec task while no agent does, and keeps its exit code?
+#
+#   supervisor.sh RUN CGROUP DIR STDOUT STDERR SETSID MV -- command args...
+#
+# RUN.pid   this supervisor, as its /proc stat line; created exclusively: the second of two starts of
+#           the same attempt ends here with 75 and starts nothing
+# RUN.task  the task, as its /proc stat line (pid and start time outlast the exec)
+# RUN.exit  the exit code, whole or not there at all: written beside it and renamed
+#
+# CGROUP is the cgroup.procs to join, or empty. The task's environment is this one's; names that a shell
+# cannot hold come in DROVER_ODD_1, DROVER_ODD_2 ... as NAME=value.
+# The task runs in the foreground of this script: a background job would ignore SIGINT and SIGQUIT.
+set -uC
+run=$1 cgroup=$2 dir=$3 out=$4 err=$5 setsid=$6 mv=$7
+shift 8
+trap : HUP INT QUIT TERM
+IFS= read -r stat </proc/self/stat
+echo "$stat" >"$run.pid" || exit 75
+(
+    exec >>"$out" 2>>"$err"
+    [ -z "$cgroup" ] || echo 0 >|"$cgroup"
+    cd -- "$dir" || exit 126
+    unset OLDPWD
+    IFS= read -r stat </proc/self/stat
+    echo "$stat" >"$run.task" || exit 126
+    if [ -n "${DROVER_ODD_1+x}" ]; then
+        odd=1
+        while eval "[ -n \"\${DROVER_ODD_$odd+x}\" ]"; do
+            eval "set -- \"\$DROVER_ODD_$odd\" \"\$@\""
+            unset "DROVER_ODD_$odd"
+            odd=$((odd + 1))
+        done
+        set -- /usr/bin/env "$@"
+    fi
+    exec "$setsid" -- "$@"
+)
+code=$?
+unset LD_PRELOAD LD_LIBRARY_PATH
+echo "$code" >|"$run.exit.partial" && exec "$mv" -f -- "$run.exit.partial" "$run.exit"
