@@ -1,0 +1,173 @@
+"""What may a user tell the leader to do?
+
+Each command is one fenced transaction that is in Consul before the answer is sent: the job's version, its
+record and the evaluation go together. What follows from it is decided afterwards, level-triggered.
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from catalog.kv import Op, delete, put, replace
+from leader.leading import Leading
+from model.cluster import JobRecord
+from model.errors import DroverError
+from model.evaluation import EvalStatus, Evaluation
+from model.job import Job, JobId, JobStatus, Namespace
+from model.node import Eligibility, NodeControl, NodeId
+from model.snapshot import JobKey
+from model.wire import encode
+
+
+class EnforceIndexError(DroverError):
+    """The job changed since the caller looked (`job run -check-index`). The words are Nomad's: clients match them."""
+
+
+class UnknownNode(DroverError):
+    """No node has that id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """eval_index and job_modify_index are Consul's; the API adds its base."""
+
+    evaluation: Evaluation
+    eval_index: int
+    job_modify_index: int
+
+
+async def register(leading: Leading, job: Job, *, enforce_index: int | None = None) -> Registered:
+    """Makes `job` the current version. An unchanged job keeps its version and only gets an evaluation.
+
+    enforce_index: the JobModifyIndex (of the API) the caller saw, 0 for "must not exist", None for any.
+    Raises EnforceIndexError, SessionLost, WriteConflict, StoreRefused (too large), StoreUnavailable.
+    """
+    view = leading.view
+    key: JobKey = (job.namespace, job.id)
+    current = view.jobs.get(key)
+    if enforce_index is not None:
+        _enforce(leading, key, current, enforce_index)
+    if current is not None and spec_of(current) == spec_of(job):
+        return await _evaluate(leading, current, "job-register")
+    # Versions of a purged job may still be named by allocs that are stopping: never write one again.
+    newest = max((v for k, v in view.versions if k == key), default=-1)
+    job = msgspec.structs.replace(
+        job,
+        version=newest + 1,
+        submit_time=leading.now_ns,
+        status=JobStatus.PENDING,
+        stable=False,
+        create_index=0,
+        modify_index=0,
+        job_modify_index=0,
+    )
+    return await _write_version(leading, key, job, "job-register")
+
+
+async def deregister(leading: Leading, namespace: Namespace, job_id: JobId, *, purge: bool) -> Registered | None:
+    """Stops the job; with purge forgets it, its allocs as they end. None if there is no such job."""
+    view = leading.view
+    key: JobKey = (namespace, job_id)
+    current = view.jobs.get(key)
+    if current is None:
+        return None
+    if not purge:
+        if current.stop:
+            return await _evaluate(leading, current, "job-deregister")
+        newest = max(v for k, v in view.versions if k == key)
+        stopped = msgspec.structs.replace(current, stop=True, version=newest + 1, submit_time=leading.now_ns)
+        return await _write_version(leading, key, stopped, "job-deregister")
+    record = view.records[key]
+    evaluation = leading.new_evaluation(current, "job-deregister")
+    eval_key = leading.keys.evaluation(evaluation.id)
+    written = await leading.write([delete(leading.keys.job(*key)), put(eval_key, encode(evaluation))])
+    create_index, index = written[eval_key]
+    view.drop_job(key, index)
+    view.put_eval(evaluation, create_index, index)
+    leading.asked(evaluation)
+    return Registered(evaluation, index, record.modify_index)
+
+
+async def evaluate(leading: Leading, namespace: Namespace, job_id: JobId) -> Registered | None:
+    """Decides about the job again. None if there is no such job."""
+    current = leading.view.jobs.get((namespace, job_id))
+    return await _evaluate(leading, current, "job-eval") if current else None
+
+
+async def set_eligibility(leading: Leading, node_id: NodeId, eligibility: Eligibility) -> int:
+    """Whether the node takes new work. Returns Consul's index. Raises UnknownNode."""
+    node = leading.view.nodes.get(node_id)
+    if node is None:
+        raise UnknownNode("node not found")
+    control: NodeControl = msgspec.structs.replace(
+        node.control, scheduling_eligibility=eligibility, epoch=leading.term.epoch
+    )
+    key = leading.keys.control(node_id)
+    _, index = (await leading.write([put(key, encode(control))]))[key]
+    leading.view.put_control(control, index)
+    return index
+
+
+def spec_of(job: Job) -> Job:
+    """The job without what drover fills in: equal specs are the same version."""
+    return msgspec.structs.replace(
+        job,
+        version=0,
+        submit_time=0,
+        status=JobStatus.PENDING,
+        status_description="",
+        stable=False,
+        create_index=0,
+        modify_index=0,
+        job_modify_index=0,
+    )
+
+
+def _enforce(leading: Leading, key: JobKey, current: Job | None, wanted: int) -> None:
+    if current is None:
+        if wanted:
+            raise EnforceIndexError(f"Enforcing job modify index {wanted}: job does not exist")
+        return
+    if not wanted:
+        raise EnforceIndexError("Enforcing job modify index 0: job already exists")
+    actual = leading.view.api_index(leading.view.version_indexes[key, current.version].modify_index)
+    if actual != wanted:
+        raise EnforceIndexError(
+            f"Enforcing job modify index {wanted}: job exists with conflicting job modify index: {actual}"
+        )
+
+
+async def _write_version(leading: Leading, key: JobKey, job: Job, triggered_by: str) -> Registered:
+    view, keys = leading.view, leading.keys
+    evaluation = leading.new_evaluation(job, triggered_by)
+    record = JobRecord(
+        namespace=job.namespace,
+        job_id=job.id,
+        version=job.version,
+        modify_time=leading.now_ns,
+        epoch=leading.term.epoch,
+    )
+    known = view.records.get(key)
+    version_key, record_key = keys.version(*key, job.version), keys.job(*key)
+    eval_key = keys.evaluation(evaluation.id)
+    ops: list[Op] = [
+        put(version_key, encode(job)),
+        replace(record_key, encode(record), known.modify_index if known else 0),
+        put(eval_key, encode(evaluation)),
+    ]
+    written = await leading.write(ops)
+    view.put_version(job, *written[version_key])
+    view.put_record(record, *written[record_key])
+    view.put_eval(evaluation, *written[eval_key])
+    leading.asked(evaluation)
+    return Registered(evaluation, written[eval_key][1], written[version_key][1])
+
+
+async def _evaluate(leading: Leading, job: Job, triggered_by: str) -> Registered:
+    evaluation = leading.new_evaluation(job, triggered_by, EvalStatus.PENDING)
+    key = leading.keys.evaluation(evaluation.id)
+    create_index, index = (await leading.write([put(key, encode(evaluation))]))[key]
+    leading.view.put_eval(evaluation, create_index, index)
+    leading.asked(evaluation)
+    modify = leading.view.version_indexes[(job.namespace, job.id), job.version].modify_index
+    return Registered(evaluation, index, modify)

@@ -1,0 +1,63 @@
+"""How does a candidate come to lead, again and again?
+
+    acquire (waits) ──> lead until the lease is lost ──> forget the term ──> acquire …
+
+Losing the lease cancels the work of the term; it never touches a running task.
+"""
+
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from catalog.client import Client
+from catalog.keys import Keys
+from catalog.kv import Kv
+from catalog.lease import Lease
+from leader.leading import Leading, Probe
+from model.errors import SessionLost
+from model.snapshot import Settings
+
+log = logging.getLogger("drover.leader")
+
+
+@dataclass(slots=True, kw_only=True)
+class Election:
+    """One candidate's part in it. `leading` is the term under way, None while another leads."""
+
+    client: Client
+    kv: Kv
+    keys: Keys
+    lease: Lease
+    settings: Settings
+    now: Callable[[], datetime]
+    rng: random.Random
+    probe: Probe
+    leading: Leading | None = None
+
+    async def run(self) -> None:
+        """Stands for election for ever; cancelled, it hands over."""
+        try:
+            while True:
+                term = await self.lease.acquire()
+                self.leading = Leading(
+                    client=self.client,
+                    kv=self.kv,
+                    keys=self.keys,
+                    lease=self.lease,
+                    term=term,
+                    settings=self.settings,
+                    now=self.now,
+                    rng=self.rng,
+                    probe=self.probe,
+                )
+                try:
+                    await self.leading.lead()
+                except SessionLost as error:
+                    log.warning("no longer leading: %s", error)
+                finally:
+                    self.leading = None
+                self.lease.lost()
+        finally:
+            await self.lease.release()
