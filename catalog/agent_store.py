@@ -42,7 +42,6 @@ def merge_inbox(inbox: Inbox | None, names: Iterable[str], nonce: str) -> Inbox:
 class AgentStore:
     kv: Kv
     keys: Keys
-    node_id: NodeId
     rng: random.Random
     # What we believe of our inbox: its value and index; index 0 when consumed.
     _inbox: Inbox | None = None
@@ -81,9 +80,8 @@ class AgentStore:
         entry = await self.kv.get(self.keys.leader)
         return decode(entry.value, Leader) if entry and entry.session else None
 
-    async def report(self, allocs: Sequence[ObservedAlloc], node: Node | None) -> None:
+    async def report(self, node_id: NodeId, allocs: Sequence[ObservedAlloc], node: Node | None) -> None:
         """Writes the documents and names them in the inbox. Idempotent. Raises StoreUnavailable, WriteConflict."""
-        node_id = self.node_id
         steps: list[tuple[str, Op]] = []
         if node is not None:
             steps.append((NODE_FACT, put(self.keys.node(node_id), encode(node))))

@@ -63,23 +63,45 @@ class NodeHealth:
     rng: random.Random
 
     async def run(self) -> None:
-        index = 0
+        """Runs for ever; an unreachable Consul only means that nothing changes."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch(), name="health watch")
+            tasks.create_task(self._read(), name="health read")
+
+    async def _read(self) -> None:
         while True:
             try:
                 await self.read_all()
+            except (StoreUnavailable, StoreRefused, msgspec.DecodeError):
+                await pause(self.rng.random())
+                continue
+            try:
+                async with asyncio.timeout(FULL_READ_S):
+                    await self.view.unheard.wait()
+            except TimeoutError:
+                pass
+            self.view.unheard.clear()
+
+    async def _watch(self) -> None:
+        index = 0
+        while True:
+            params = {"filter": _NOT_PASSING}
+            if index:
+                params |= {"index": str(index), "wait": f"{FULL_READ_S:.0f}s"}
+            try:
                 response = await self.client.call(
                     "GET",
                     f"/v1/health/service/{AGENT_SERVICE}",
-                    params={
-                        "filter": _NOT_PASSING,
-                        **({"index": str(index), "wait": f"{FULL_READ_S:.0f}s"} if index else {}),
-                    },
+                    params=params,
                     timeout_s=FULL_READ_S * 17 / 16 + BLOCKING_MARGIN_S,
                 )
-                index = next_index(index, response.index)
-            except (StoreUnavailable, StoreRefused, msgspec.DecodeError):
+            except (StoreUnavailable, StoreRefused):
                 index = 0
                 await pause(self.rng.random())
+                continue
+            if response.index != index:
+                self.view.unheard.set()
+            index = next_index(index, response.index)
 
     async def read_all(self) -> None:
         """One full read. Raises StoreUnavailable; then nothing is changed."""

@@ -18,6 +18,7 @@ import logging
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -209,8 +210,11 @@ class Leading:
 
     async def _lives(self) -> None:
         while True:
-            waiting = await self._judge_nodes()
-            await asyncio.sleep(_LIVES_S if waiting else 2 * _LIVES_S)
+            self.view.nodes_changed.clear()
+            is_waiting = await self._judge_nodes()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LIVES_S if is_waiting else None):
+                    await self.view.nodes_changed.wait()
 
     async def _judge_nodes(self) -> bool:
         """Writes what changed about nodes; returns whether one of them is running out of time."""
@@ -407,8 +411,7 @@ class Leading:
                     blocked, status=EvalStatus.COMPLETE, failed_tg_allocs={}, queued_allocations={}, modify_time=now_ns
                 )
             )
-        done = {*asked, *([evaluation] if evaluation else [])}
-        for one in sorted(done, key=lambda e: e.id):
+        for one in asked or ([evaluation] if evaluation else []):
             written.append(
                 msgspec.structs.replace(
                     one,

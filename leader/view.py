@@ -52,6 +52,9 @@ class View:
     table: NodeTable = field(default_factory=NodeTable)
     dirty: set[JobKey] = field(default_factory=set)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    # Set when a node's reach may have changed, and when something about a node did change.
+    unheard: asyncio.Event = field(default_factory=asyncio.Event)
+    nodes_changed: asyncio.Event = field(default_factory=asyncio.Event)
     _observed: dict[AllocId, tuple[ObservedAlloc, int]] = field(default_factory=dict)
     _topic_indexes: dict[Topic, int] = field(default_factory=dict)
     _waiters: dict[Topic, set[asyncio.Future[None]]] = field(default_factory=dict)
@@ -143,6 +146,8 @@ class View:
             else NodeView(node=node, control=NodeControl(node_id=node.id), reach=Reach.SILENT, reach_since_s=0.0)
         )
         self._set_node(view, modify_index)
+        if view.reach is not Reach.PASSING:
+            self.unheard.set()
 
     def put_control(self, control: NodeControl, modify_index: int) -> None:
         known = self.nodes.get(control.node_id)
@@ -225,6 +230,7 @@ class View:
         known = self.nodes.get(view.id)
         self.nodes[view.id] = view
         self.table.set_node(view)
+        self.nodes_changed.set()
         if consul_index:
             self.node_indexes[view.id] = max(consul_index, self.node_indexes.get(view.id, 0))
             self.touch(consul_index, ("nodes",), ("node", view.id))
