@@ -1,0 +1,91 @@
+"""How does drover register services and feed checks on the local Consul agent?
+
+Only agent-local calls: they work while Consul has no servers, and Consul's own anti-entropy carries the
+result to the catalog.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from catalog.client import Client
+from model.errors import StoreRefused, StoreUnavailable
+
+
+class LocalCheck(msgspec.Struct, frozen=True, rename={"check_id": "CheckID", "status": "Status", "output": "Output"}):
+    """One check as the local agent has it. An empty output: it has not run yet."""
+
+    check_id: str
+    status: str
+    output: str = ""
+
+
+class LocalService(msgspec.Struct, frozen=True, rename={"id": "ID", "service": "Service", "meta": "Meta"}):
+    id: str
+    service: str
+    meta: dict[str, str] | None = None
+
+
+_decode_checks = msgspec.json.Decoder(dict[str, LocalCheck]).decode
+_decode_services = msgspec.json.Decoder(dict[str, LocalService]).decode
+
+
+@dataclass(slots=True)
+class LocalAgent:
+    """The Consul agent of this machine. Every method raises StoreUnavailable or StoreRefused."""
+
+    client: Client
+
+    async def register(self, document: Mapping[str, Any]) -> None:
+        """Service and checks in one call; checks that are no longer in the document go."""
+        await self.client.call(
+            "PUT",
+            "/v1/agent/service/register",
+            params={"replace-existing-checks": "true"},
+            document=document,
+            timeout_s=5.0,
+        )
+
+    async def deregister(self, service_id: str) -> None:
+        """Idempotent: a service that is not there is no error."""
+        response = await self.client.transport.request(
+            "PUT", f"/v1/agent/service/deregister/{quote(service_id, safe='')}", timeout_s=5.0
+        )
+        # 1.8 answers 404, earlier ones 500, both with these words.
+        if response.status >= 400 and "unknown service" not in response.text.lower():
+            raise StoreRefused(f"Consul: deregister {service_id}: {response.status} {response.text[:200]}")
+
+    async def services(self, meta_key: str, meta_value: str) -> dict[str, LocalService]:
+        """{service id: service} of those with this meta."""
+        response = await self.client.call(
+            "GET", "/v1/agent/services", params={"filter": f'Meta["{meta_key}"] == "{meta_value}"'}, timeout_s=5.0
+        )
+        return _decode_services(response.body)
+
+    async def checks(self, *, failing_only: bool = False) -> dict[str, LocalCheck]:
+        """{check id: check}; drover's own and everybody else's on this agent."""
+        params = {"filter": 'Status != "passing"'} if failing_only else None
+        response = await self.client.call("GET", "/v1/agent/checks", params=params, timeout_s=5.0)
+        return _decode_checks(response.body)
+
+    async def feed(self, check_id: str, status: str, output: str) -> None:
+        """The result of a check that drover runs. StoreRefused: Consul does not know the check."""
+        response = await self.client.transport.request(
+            "PUT",
+            f"/v1/agent/check/update/{check_id}",
+            body=msgspec.json.encode({"Status": status, "Output": output[:4000]}),
+            timeout_s=5.0,
+        )
+        if response.status >= 400:
+            raise StoreRefused(f"Consul: check {check_id}: {response.status} {response.text[:200]}")
+
+    async def node_name(self) -> tuple[str, str]:
+        """(Consul's name of this machine, its Consul datacenter)."""
+        answer = await self.client.agent.self()
+        config = answer.get("Config")
+        if not isinstance(config, dict):
+            raise StoreUnavailable("Consul: /v1/agent/self without Config")
+        return str(config.get("NodeName", "")), str(config.get("Datacenter", ""))
