@@ -11,6 +11,7 @@ Nomad's layout, for people and tools look there. Task names were checked at subm
 leaves its directory is refused here once more.
 """
 
+import asyncio
 import os
 import shutil
 from pathlib import Path
@@ -32,7 +33,7 @@ class AllocDirs(Protocol):
 
     def build_task(self, alloc_id: AllocId, task_name: str, user: str) -> None: ...
 
-    def remove(self, alloc_id: AllocId) -> None: ...
+    async def remove(self, alloc_id: AllocId) -> None: ...
 
 
 class DiskDirs:
@@ -69,8 +70,9 @@ class DiskDirs:
             except LookupError as error:
                 raise TaskRefused(f"user {user!r} does not exist on this machine") from error
 
-    def remove(self, alloc_id: AllocId) -> None:
-        shutil.rmtree(self.path(alloc_id), ignore_errors=True)
+    async def remove(self, alloc_id: AllocId) -> None:
+        """In a thread: it may hold a million files."""
+        await asyncio.to_thread(shutil.rmtree, self.path(alloc_id), ignore_errors=True)
 
 
 class NoDirs:
@@ -88,7 +90,7 @@ class NoDirs:
 
     def build_task(self, alloc_id: AllocId, task_name: str, user: str) -> None: ...
 
-    def remove(self, alloc_id: AllocId) -> None: ...
+    async def remove(self, alloc_id: AllocId) -> None: ...
 
 
 def _make(path: str, mode: int) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from agent.drivers.base import SeenDirs
 from model.alloc import AllocatedPort, DesiredAlloc
 from model.job import Job, Task, TaskGroup
 from model.node import Node
@@ -25,15 +26,6 @@ Interpolate = Callable[[str], str]
 
 # What an agent holds for itself and no task may inherit.
 SECRET_VARIABLES = re.compile(r"^(CONSUL_.*TOKEN.*|VAULT_TOKEN|NOMAD_TOKEN|DROVER_.*TOKEN.*)$")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeenDirs:
-    """The alloc's directories by the paths that the task itself uses."""
-
-    alloc: str
-    local: str
-    secrets: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,19 +17,19 @@ from typing import Protocol
 
 from agent.decide.step import Phase
 from agent.drivers.base import Handle
-from model.alloc import AllocId, DeploymentHealth, DesiredAlloc, TaskState
+from model.alloc import AllocId, ClientStatus, DeploymentHealth, DesiredAlloc, TaskState
 from model.job import Job
 from model.wire import Document
 
 
 class AllocRow(Document):
-    """desired: as last read. is_present: whether the last view still named it."""
+    """desired: as last read. ended_as: how it ended when its tasks do not tell: lost, or never begun."""
 
     desired: DesiredAlloc
     job_version: int  # the version that its tasks run now; desired may already name the next
     deployment_status: DeploymentHealth | None = None
-    description: str = ""  # why it ended, when its tasks do not say
-    is_lost: bool = False
+    ended_as: ClientStatus | None = None
+    description: str = ""
 
     @property
     def key(self) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from model.alloc import ClientStatus, TaskState, TaskStatus
 
 
-def client_status(states: Iterable[TaskState], *, is_lost: bool = False) -> tuple[ClientStatus, str]:
-    """(status, description). is_lost: some task was given up though it never ended here."""
+def client_status(states: Iterable[TaskState]) -> tuple[ClientStatus, str]:
+    """(status, description)."""
     states = tuple(states)
     is_running = any(state.state is TaskStatus.RUNNING for state in states)
     is_pending = any(state.state is TaskStatus.PENDING for state in states)
@@ -21,6 +21,4 @@ def client_status(states: Iterable[TaskState], *, is_lost: bool = False) -> tupl
         return ClientStatus.PENDING, "No tasks have started"
     if has_failed:
         return ClientStatus.FAILED, "Failed tasks"
-    if is_lost:
-        return ClientStatus.LOST, "The alloc was given up while nothing of it ran here"
     return ClientStatus.COMPLETE, "All tasks have completed"

@@ -12,7 +12,7 @@ Errors are sorted by what the task runner does: DriverBusy: try again, no failur
 TaskRefused: the task cannot run as written. StartFailed: this start failed, another may not.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -57,8 +57,29 @@ class TaskDirs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeenDirs:
+    """An alloc's directories by the paths that the task itself uses."""
+
+    alloc: str
+    local: str
+    secrets: str
+
+
+def same_dirs(dirs: TaskDirs) -> SeenDirs:
+    """For drivers whose tasks see the host's file system."""
+    return SeenDirs(alloc=str(dirs.shared), local=str(dirs.local), secrets=str(dirs.secrets))
+
+
+def _unheard(message: str) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskStart:
-    """All that a driver needs to start a task; config and env are already interpolated."""
+    """All that a driver needs to start a task; config and env are already interpolated.
+
+    say: tells the task's history what takes so long ("Downloading image ...").
+    """
 
     alloc_id: AllocId
     task_name: str
@@ -71,7 +92,10 @@ class TaskStart:
     resources: Resources
     user: str = ""
     ports: tuple[AllocatedPort, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)  # job, group and node, for whoever looks at the engine
+    labels: Mapping[str, str] = field(
+        default_factory=dict
+    )  # job, group and node, for whoever looks at the engine
+    say: Callable[[str], None] = _unheard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +125,9 @@ class TaskStats:
 class Driver(Protocol):
     @property
     def name(self) -> str: ...
+
+    def seen_dirs(self, dirs: TaskDirs) -> SeenDirs:
+        """The paths to name in NOMAD_ALLOC_DIR and its like."""
 
     async def fingerprint(self) -> DriverInfo:
         """Whether tasks can be started here, and with what. Never raises."""

@@ -22,7 +22,16 @@ from pathlib import Path
 from typing import Any
 
 from agent.drivers import command, process
-from agent.drivers.base import ExitResult, Handle, StartFailed, TaskStart, TaskStats
+from agent.drivers.base import (
+    ExitResult,
+    Handle,
+    SeenDirs,
+    StartFailed,
+    TaskDirs,
+    TaskStart,
+    TaskStats,
+    same_dirs,
+)
 from agent.drivers.cgroup import Hierarchy, TaskCgroup, find_hierarchy
 from agent.drivers.process import Process, boot_id
 from agent.env import SHELL_NAME, inherited
@@ -57,6 +66,9 @@ class RawExec:
         self._setsid = shutil.which("setsid") or ""
         self._setpriv = shutil.which("setpriv") or ""
         self._mv = shutil.which("mv") or "/bin/mv"
+
+    def seen_dirs(self, dirs: TaskDirs) -> SeenDirs:
+        return same_dirs(dirs)
 
     async def fingerprint(self) -> DriverInfo:
         if not self._setsid:

@@ -1,0 +1,238 @@
+"""Who keeps one alloc as it should be, and what is reported of it?
+
+One TaskRunner for each task of the group; this is what they share: the desired document, the job
+version, and the wish made of both. run() returns when every task is dead for good; the object stays,
+and is reported, until nothing desired names the alloc any more.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from msgspec.structs import replace
+
+from agent.decide import events, lifecycle
+from agent.decide.status import client_status
+from agent.decide.step import Phase, Wish
+from agent.drivers.base import TaskStats
+from agent.journal import AllocRow, TaskRow
+from agent.task_runner import TaskRunner
+from agent.tools import Tools
+from checks.restart import Cause
+from model.alloc import (
+    AllocId,
+    ClientStatus,
+    DeploymentHealth,
+    DesiredAlloc,
+    ObservedAlloc,
+    TaskState,
+    Verdict,
+)
+from model.errors import TaskRefused
+from model.job import Job, Task, TaskGroup
+
+log = logging.getLogger(__name__)
+
+
+class AllocRunner:
+    """changed: called with urgent=True when what the leader decides by has changed.
+
+    rows: the journal's rows of its tasks when the agent found it there; empty for a new alloc.
+    is_read, is_present: see decide/step.py; they are the node agent's to set, with wake().
+    """
+
+    def __init__(
+        self,
+        row: AllocRow,
+        job: Job,
+        group: TaskGroup,
+        tools: Tools,
+        changed: Callable[[AllocId, bool], None],
+        rows: Mapping[str, TaskRow] | None = None,
+    ) -> None:
+        self.row = row
+        self.job = job
+        self.group = group
+        self.is_read = rows is None
+        self.is_present = True
+        self.stop_reason: str | None = None  # an end that is not in desired: disconnected, -dev stops
+        self._tools = tools
+        self._changed = changed
+        self.tasks = {
+            task.name: TaskRunner(self, task, (rows or {}).get(task.name) or self._new_row(task), tools)
+            for task in group.tasks
+        }
+
+    # What the task runners ask.
+
+    @property
+    def desired(self) -> DesiredAlloc:
+        return self.row.desired
+
+    def wish(self, task: Task) -> Wish:
+        return Wish(
+            is_read=self.is_read,
+            is_present=self.is_present,
+            verdict=self.desired.verdict if self.is_present else Verdict.NONE,
+            stop=self._stop(task),
+        )
+
+    def may_start(self, task: Task) -> bool:
+        return lifecycle.may_start(task, self.group.tasks, self.states())
+
+    def stop_cause(self, task: Task) -> lifecycle.StopCause | None:
+        return lifecycle.must_stop(task, self.group.tasks, self.states())
+
+    def must_wait_to_stop(self, task: Task) -> bool:
+        return self._is_ordered_to_stop and lifecycle.stops_after(task, self.group.tasks, self.states())
+
+    def task_changed(self, *, urgent: bool) -> None:
+        self._changed(self.desired.id, urgent)
+        if urgent and len(self.tasks) > 1:
+            self.wake()
+
+    # What the node agent asks.
+
+    async def run(self) -> None:
+        """Cancelled, it leaves the tasks running."""
+        tries = 0
+        while True:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for name, runner in self.tasks.items():
+                        group.create_task(runner.run(), name=f"task {self.desired.id[:8]}/{name}")
+                break
+            except Exception:
+                # A bug, or a machine in trouble. What runs is found again from the rows.
+                log.exception("alloc %s: going round again", self.desired.id)
+                await asyncio.sleep(self._tools.backoff_s(tries))
+                tries += 1
+        if any(runner.is_lost for runner in self.tasks.values()):
+            lost = "Given up by the leader while nothing of it ran here"
+            self.row = replace(self.row, ended_as=ClientStatus.LOST, description=lost)
+            self._tools.journal.note(self.row)
+        self._changed(self.desired.id, True)
+
+    def wake(self) -> None:
+        for runner in self.tasks.values():
+            runner.wake()
+
+    def desire(self, desired: DesiredAlloc) -> None:
+        """A newly read document. Its job version is taken up by update(), which may come later."""
+        if desired != self.desired:
+            self.row = replace(self.row, desired=desired)
+            self._tools.journal.note(self.row)
+            self.wake()
+
+    def update(self, job: Job, group: TaskGroup) -> None:
+        """A job version that the leader found to need no restart of this alloc."""
+        self.job, self.group = job, group
+        self.row = replace(self.row, job_version=job.version)
+        self._tools.journal.note(self.row)
+        for task in group.tasks:
+            if task.name in self.tasks:
+                self.tasks[task.name].update(task)
+        self._changed(self.desired.id, True)
+
+    @property
+    def is_dead(self) -> bool:
+        return all(runner.row.phase is Phase.DEAD for runner in self.tasks.values())
+
+    def states(self) -> Mapping[str, TaskState]:
+        return {name: runner.row.state for name, runner in self.tasks.items()}
+
+    def observed(self, boot_id: str) -> ObservedAlloc:
+        """What is to be reported now; sequence and time are the reporter's to fill in."""
+        states = self.states()
+        status, description = client_status(states.values())
+        return ObservedAlloc(
+            id=self.desired.id,
+            node_id=self.desired.node_id,
+            client_status=self.row.ended_as or status,
+            client_description=self.row.description or description,
+            task_states=states,
+            deployment_status=self.row.deployment_status,
+            job_version=self.row.job_version,
+            boot_id=boot_id,
+            orphan=None if self.is_present else self.desired,
+        )
+
+    def set_health(self, healthy: bool) -> None:
+        """Decided once for each deployment that the alloc is part of."""
+        health = DeploymentHealth(healthy=healthy, timestamp=self._tools.now().isoformat())
+        self.row = replace(self.row, deployment_status=health)
+        self._tools.journal.note(self.row)
+        self._changed(self.desired.id, True)
+
+    def restart(self, task_name: str | None, reason: str = events.RESTARTED_BY_USER) -> None:
+        """An operator's restart: at once, not counted. Raises TaskRefused for a task that does not run."""
+        for runner in self._named(task_name):
+            runner.ask_restart(Cause.ASKED, reason)
+
+    async def signal(self, task_name: str | None, signal: str) -> None:
+        for runner in self._named(task_name):
+            await runner.signal(signal)
+
+    async def stats(self) -> Mapping[str, TaskStats]:
+        """Of its running tasks. Raises DriverBusy."""
+        found = {name: await runner.stats() for name, runner in self.tasks.items()}
+        return {name: stats for name, stats in found.items() if stats is not None}
+
+    async def dispose(self) -> None:
+        """Leaves nothing of a dead alloc. Raises DriverBusy."""
+        for runner in reversed(self.tasks.values()):
+            await runner.dispose()
+
+    def _named(self, task_name: str | None) -> tuple[TaskRunner, ...]:
+        """The running tasks that are meant. Raises TaskRefused when there are none."""
+        if task_name is not None and task_name not in self.tasks:
+            raise TaskRefused(f"alloc {self.desired.id} has no task {task_name!r}")
+        found = tuple(
+            runner
+            for name, runner in self.tasks.items()
+            if task_name in (None, name) and runner.row.phase is Phase.RUNNING
+        )
+        if not found:
+            raise TaskRefused("Task not running")
+        return found
+
+    @property
+    def _is_ordered_to_stop(self) -> bool:
+        return self.desired.is_stopping or self.stop_reason is not None
+
+    def _stop(self, task: Task) -> str | None:
+        if lifecycle.hook_of(task) == "poststop" and self.tasks_ran():
+            return self.stop_reason
+        if self.desired.is_stopping:
+            return ""
+        if self.stop_reason is not None:
+            return self.stop_reason
+        return None if self.stop_cause(task) is None else ""
+
+    def tasks_ran(self) -> bool:
+        """Whether a main task has ever started: only then is there something to clean up after."""
+        return any(
+            runner.row.state.started_at is not None
+            for runner in self.tasks.values()
+            if not lifecycle.hook_of(runner.task)
+        )
+
+    def _new_row(self, task: Task) -> TaskRow:
+        at = self._tools.now_ns()
+        state = TaskState().with_event(events.received(at)).with_event(events.task_setup(at))
+        return TaskRow(alloc_id=self.desired.id, task_name=task.name, state=state)
+
+
+def never_begun(
+    desired: DesiredAlloc,
+    ended_as: ClientStatus,
+    description: str,
+    tools: Tools,
+    changed: Callable[[AllocId, bool], None],
+) -> AllocRunner:
+    """An alloc that never ran here and will not: no tasks, only its report and its row."""
+    row = AllocRow(
+        desired=desired, job_version=desired.job_version, ended_as=ended_as, description=description
+    )
+    job = Job(id=desired.job_id, name=desired.job_id, namespace=desired.namespace)
+    return AllocRunner(row, job, TaskGroup(name=desired.task_group), tools, changed)

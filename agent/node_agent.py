@@ -1,0 +1,453 @@
+"""Who keeps a node's allocs as desired, and lets them be when nobody can be asked?
+
+    NodeAgent.run()  owns the TaskGroup
+      ├─ watch desired   a view wakes the runners; a missing document makes an orphan, stops nothing
+      ├─ report          reporter.py
+      ├─ fingerprint     drivers come and go
+      ├─ collect         dead allocs that nothing desired names any more
+      └─ alloc <id>      one for each: AllocRunner, and below it its tasks
+
+Cancelled (drover is stopped or upgraded), it leaves every task running; the journal knows them.
+No step here stops a task because Consul, Vault or the leader is out of reach, save for a group that
+asked for it (`stop_after_client_disconnect`).
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from agent.alloc_dir import AllocDirs
+from agent.alloc_runner import AllocRunner, never_begun
+from agent.drivers.base import Driver, TaskStats
+from agent.hooks.base import TaskHook
+from agent.hooks.dirs import DirsHook
+from agent.hooks.services import ServicesHook
+from agent.journal import AllocRow, Contents, Journal, TaskRow, job_key
+from agent.reporter import Reporter
+from agent.store import AgentStore, DesiredView
+from agent.task_run import TaskServices
+from agent.tools import Tools
+from model.alloc import AllocId, ClientStatus, DesiredAlloc, ObservedAlloc, Verdict
+from model.errors import DriverBusy, StoreRefused, StoreUnavailable, TaskRefused, WriteConflict
+from model.job import Job
+from model.node import DriverInfo, Node
+from model.wire import seconds
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How often an agent looks, in seconds.
+
+    watch_s: longest blocking query on desired. fingerprint_s: drivers. collect_s: dead allocs. orphan_keep_s: how
+    long a dead orphan is still reported before it is forgotten: a leader that lost its state must have
+    time to read it, and double that only keeps a directory longer.
+    """
+
+    watch_s: float = 60.0
+    fingerprint_s: float = 30.0
+    collect_s: float = 5.0
+    orphan_keep_s: float = 300.0
+    recover_s_max: float = 10.0
+
+
+class NodeAgent:
+    """node: the machine's fingerprint, without drivers. hooks: in the order of prepare, after the directories."""
+
+    def __init__(
+        self,
+        *,
+        node: Node,
+        store: AgentStore,
+        journal: Journal,
+        drivers: Sequence[Driver],
+        dirs: AllocDirs,
+        now: Callable[[], datetime],
+        rng: random.Random,
+        services: TaskServices | None = None,
+        hooks: Sequence[TaskHook] = (),
+        pace: Pace | None = None,
+    ) -> None:
+        self._node = node
+        self._store = store
+        self._journal = journal
+        self._dirs = dirs
+        self._pace = pace or Pace()
+        all_hooks: list[TaskHook] = [DirsHook(dirs), *hooks]
+        if services is not None:
+            all_hooks.append(ServicesHook(services))
+        self._tools = Tools(
+            node=lambda: self._node,
+            drivers={driver.name: driver for driver in drivers},
+            journal=journal,
+            dirs=dirs,
+            hooks=tuple(all_hooks),
+            now=now,
+            rng=rng,
+        )
+        self._reporter = Reporter(store, node.id, self._observed, self._tools, self._contact)
+        self._runners: dict[AllocId, AllocRunner] = {}
+        self._hosts: dict[AllocId, asyncio.Task[None]] = {}
+        self._arriving: set[AllocId] = set()  # named by desired, and without a runner yet
+        self._wanted: Mapping[AllocId, DesiredAlloc] = {}
+        self._is_read = False
+        self._is_stopping = False
+        self._jobs: dict[str, Job] = {}
+        self._fetching: dict[str, asyncio.Future[Job | None]] = {}
+        self._disconnected_s: float | None = None  # loop time since which Consul has not answered
+        self._settled: set[AllocId] = set()  # dead before their document went
+        self._ended_s: dict[AllocId, float] = {}  # loop time at which a dead orphan was first seen
+        self._group: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Runs until cancelled; the tasks run on. To be called once."""
+        try:
+            await self._run(await self._journal.load())
+        finally:
+            self._group = None
+            await asyncio.shield(self._journal.close())
+
+    @property
+    def node(self) -> Node:
+        return self._node
+
+    @property
+    def allocs(self) -> Mapping[AllocId, AllocRunner]:
+        """All allocs that the agent holds, dead ones included."""
+        return self._runners
+
+    # What operators ask, through the API.
+
+    def restart(self, alloc_id: AllocId, task: str | None = None) -> None:
+        """Ends and starts the task, or all running tasks; uncounted. Raises TaskRefused."""
+        self._runner(alloc_id).restart(task)
+
+    async def signal(self, alloc_id: AllocId, task: str | None, signal: str) -> None:
+        """Raises TaskRefused for a task that does not run or an unknown signal; DriverBusy."""
+        await self._runner(alloc_id).signal(task, signal)
+
+    async def stats(self, alloc_id: AllocId) -> Mapping[str, TaskStats]:
+        """By task name, running tasks only. Raises TaskRefused, DriverBusy."""
+        return await self._runner(alloc_id).stats()
+
+    async def execute(
+        self, alloc_id: AllocId, task: str, argv: Sequence[str], timeout_s: float
+    ) -> tuple[int, bytes]:
+        runner = self._runner(alloc_id)
+        if task not in runner.tasks:
+            raise TaskRefused(f"alloc {alloc_id} has no task {task!r}")
+        return await runner.tasks[task].execute(tuple(argv), timeout_s)
+
+    def alloc_dir(self, alloc_id: AllocId) -> Path:
+        """The alloc's directory on this machine. Raises TaskRefused."""
+        return self._dirs.path(self._runner(alloc_id).desired.id)
+
+    def set_health(self, alloc_id: AllocId, healthy: bool) -> None:
+        """Whether the alloc passed its deployment's health rule; reported to the leader."""
+        self._runner(alloc_id).set_health(healthy)
+
+    async def stop_all(self) -> None:
+        """Stops every task and waits until all are dead: for `-dev`, never on a plain stop of drover."""
+        self._is_stopping = True
+        for runner in self._runners.values():
+            runner.stop_reason = "drover -dev is stopping"
+            runner.wake()
+        if self._hosts:
+            await asyncio.wait(self._hosts.values())
+
+    def _runner(self, alloc_id: AllocId) -> AllocRunner:
+        runner = self._runners.get(alloc_id)
+        if runner is None:
+            raise TaskRefused(f"Unknown allocation {alloc_id!r}")
+        return runner
+
+    # The tree of tasks.
+
+    async def _run(self, contents: Contents) -> None:
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            self._disconnected_s = asyncio.get_running_loop().time()
+            await self._refresh_drivers()
+            self._reporter.mark_node(self._node)
+            self._recover(contents, group)
+            await asyncio.sleep(0)  # each runner finds its tasks again before Consul is asked anything
+            group.create_task(self._reporter.run(), name="report")
+            group.create_task(self._watch_desired(group), name="watch desired")
+            group.create_task(self._fingerprint(), name="fingerprint drivers")
+            group.create_task(self._collect(), name="collect garbage")
+
+    def _recover(self, contents: Contents, group: asyncio.TaskGroup) -> None:
+        """Takes up the allocs of the life before."""
+        self._jobs |= contents.jobs
+        rows: dict[AllocId, dict[str, TaskRow]] = {}
+        for row in contents.tasks:
+            rows.setdefault(row.alloc_id, {})[row.task_name] = row
+        for alloc in contents.allocs:
+            desired = alloc.desired
+            job = contents.jobs.get(_job_key(desired, alloc.job_version))
+            group_of = job.group(desired.task_group) if job else None
+            if job is None or group_of is None:
+                runner = never_begun(
+                    desired,
+                    alloc.ended_as or ClientStatus.LOST,
+                    alloc.description,
+                    self._tools,
+                    self._reporter.mark,
+                )
+            else:
+                runner = AllocRunner(
+                    alloc, job, group_of, self._tools, self._reporter.mark, rows.get(desired.id, {})
+                )
+            self._take(runner, group)
+
+    def _take(self, runner: AllocRunner, group: asyncio.TaskGroup) -> None:
+        alloc_id = runner.desired.id
+        self._runners[alloc_id] = runner
+        if not runner.is_dead:
+            self._hosts[alloc_id] = group.create_task(runner.run(), name=f"alloc {alloc_id[:8]}")
+        self._reporter.mark(alloc_id, runner.is_dead)
+
+    # Desired.
+
+    async def _watch_desired(self, group: asyncio.TaskGroup) -> None:
+        index = tries = 0
+        while True:
+            try:
+                view = await self._store.watch_desired(self._node.id, index, self._pace.watch_s)
+            except (StoreUnavailable, StoreRefused) as error:
+                if tries == 0:
+                    log.warning("desired cannot be read, everything runs on: %s", error)
+                await self._be_disconnected(self._tools.backoff_s(tries))
+                # From the start again: a Consul that was away may be another one.
+                index, tries = 0, tries + 1
+                continue
+            if tries:
+                log.warning("desired can be read again")
+            self._contact()
+            if tries or view.index < index:
+                # What was reported may be gone with a Consul that was restored.
+                self._report_all()
+            self._apply(view, group)
+            index, tries = view.index, 0
+
+    def _apply(self, view: DesiredView, group: asyncio.TaskGroup) -> None:
+        """Hands each runner its document. No await: the view is taken up whole."""
+        self._wanted = view.allocs
+        self._is_read = True
+        for alloc_id, desired in view.allocs.items():
+            runner = self._runners.get(alloc_id)
+            if runner is None:
+                self._arrive(alloc_id, group)
+                continue
+            self._present(runner, True)
+            runner.desire(desired)
+            if desired.job_version != runner.row.job_version and not runner.is_dead:
+                group.create_task(self._update(alloc_id), name=f"update {alloc_id[:8]}")
+        for alloc_id, runner in self._runners.items():
+            if alloc_id not in view.allocs:
+                self._present(runner, False)
+
+    def _present(self, runner: AllocRunner, is_present: bool) -> None:
+        if runner.is_read and runner.is_present == is_present:
+            return
+        if not is_present and not runner.is_dead:
+            log.warning("alloc %s: nothing desired names it any more; kept as an orphan", runner.desired.id)
+        if not is_present and runner.is_dead:
+            self._settled.add(runner.desired.id)
+        was_present, runner.is_present, runner.is_read = runner.is_present, is_present, True
+        runner.wake()
+        if was_present != is_present:
+            self._reporter.mark(runner.desired.id, True)
+
+    def _arrive(self, alloc_id: AllocId, group: asyncio.TaskGroup) -> None:
+        if alloc_id not in self._arriving and not self._is_stopping:
+            self._arriving.add(alloc_id)
+            group.create_task(self._host(alloc_id, group), name=f"host {alloc_id[:8]}")
+
+    async def _host(self, alloc_id: AllocId, group: asyncio.TaskGroup) -> None:
+        """Makes the runner of a new alloc, once its job version is there."""
+        try:
+            tries = 0
+            while (desired := self._wanted.get(alloc_id)) is not None and not self._is_stopping:
+                runner = self._refused(desired)
+                if runner is None:
+                    try:
+                        runner = self._admitted(desired, await self._job(desired))
+                    except (StoreUnavailable, StoreRefused) as error:
+                        log.warning("alloc %s: its job cannot be read: %s", alloc_id, error)
+                        await asyncio.sleep(self._tools.backoff_s(tries))
+                        tries += 1
+                        continue
+                    if self._wanted.get(alloc_id) != desired:
+                        continue  # while the job was read, the wish has changed
+                self._journal.note(runner.row)
+                self._take(runner, group)
+                return
+        finally:
+            self._arriving.discard(alloc_id)
+
+    def _refused(self, desired: DesiredAlloc) -> AllocRunner | None:
+        """For an alloc that must not begin."""
+        if desired.is_stopping:
+            status, why = ClientStatus.COMPLETE, "Stopped before it was started"
+        elif desired.verdict is not Verdict.NONE:
+            status, why = ClientStatus.LOST, "Given up by the leader while nothing of it ran here"
+        else:
+            return None
+        return never_begun(desired, status, why, self._tools, self._reporter.mark)
+
+    def _admitted(self, desired: DesiredAlloc, job: Job | None) -> AllocRunner:
+        group = job.group(desired.task_group) if job else None
+        if job is None or group is None:
+            why = f"version {desired.job_version} of job {desired.job_id!r} with group {desired.task_group!r} is not in Consul"
+            return never_begun(desired, ClientStatus.FAILED, why, self._tools, self._reporter.mark)
+        row = AllocRow(desired=desired, job_version=desired.job_version)
+        return AllocRunner(row, job, group, self._tools, self._reporter.mark)
+
+    async def _update(self, alloc_id: AllocId) -> None:
+        """Gives a running alloc the job version that desired names now."""
+        tries = 0
+        while (runner := self._runners.get(alloc_id)) is not None and not runner.is_dead:
+            desired = runner.desired
+            if desired.job_version == runner.row.job_version:
+                return
+            try:
+                job = await self._job(desired)
+            except (StoreUnavailable, StoreRefused):
+                await asyncio.sleep(self._tools.backoff_s(tries))
+                tries += 1
+                continue
+            group = job.group(desired.task_group) if job else None
+            if job is None or group is None:
+                log.error("alloc %s: job version %d is gone", alloc_id, desired.job_version)
+                return
+            if desired.job_version == runner.desired.job_version:
+                runner.update(job, group)
+
+    async def _job(self, desired: DesiredAlloc) -> Job | None:
+        """The version that desired names, read once however many allocs ask. Raises StoreUnavailable."""
+        key = _job_key(desired, desired.job_version)
+        if key in self._jobs:
+            return self._jobs[key]
+        if key in self._fetching:
+            return await asyncio.shield(self._fetching[key])
+        future = self._fetching[key] = asyncio.get_running_loop().create_future()
+        try:
+            job = await self._store.read_job(desired.namespace, desired.job_id, desired.job_version)
+        except BaseException as error:
+            future.set_exception(
+                error if isinstance(error, Exception) else StoreUnavailable("the read was cancelled")
+            )
+            future.exception()  # looked at, whether or not anybody else waits
+            raise
+        else:
+            if job is not None:
+                self._jobs[key] = job
+                self._journal.note(job)
+            future.set_result(job)
+            return job
+        finally:
+            del self._fetching[key]
+
+    # Contact.
+
+    def _contact(self) -> None:
+        self._disconnected_s = None
+
+    async def _be_disconnected(self, wait_s: float) -> None:
+        """Waits, and stops the groups that asked to be stopped without contact."""
+        loop = asyncio.get_running_loop()
+        if self._disconnected_s is None:
+            self._disconnected_s = loop.time()
+        since_s = self._disconnected_s
+        await asyncio.sleep(wait_s)
+        if self._disconnected_s != since_s:
+            return  # a report went through
+        away_s = loop.time() - since_s
+        for runner in self._runners.values():
+            limit = runner.group.stop_after_client_disconnect
+            if limit is not None and away_s >= seconds(limit) and runner.stop_reason is None:
+                log.warning("alloc %s: stopped as its group asks, without contact", runner.desired.id)
+                runner.stop_reason = "stop_after_client_disconnect has passed"
+                runner.wake()
+
+    def _report_all(self) -> None:
+        self._reporter.mark_node(self._node)
+        for alloc_id in self._runners:
+            self._reporter.mark(alloc_id, True)
+
+    def _observed(self, alloc_id: AllocId) -> ObservedAlloc | None:
+        runner = self._runners.get(alloc_id)
+        return runner.observed(self._node.boot_id) if runner else None
+
+    # Drivers.
+
+    async def _fingerprint(self) -> None:
+        while True:
+            await asyncio.sleep(self._pace.fingerprint_s * (0.9 + 0.2 * self._tools.rng.random()))
+            before = self._node
+            await self._refresh_drivers()
+            if self._node != before:
+                self._reporter.mark_node(self._node)
+
+    async def _refresh_drivers(self) -> None:
+        found: dict[str, DriverInfo] = {}
+        for name, driver in self._tools.drivers.items():
+            found[name] = await driver.fingerprint()
+        known = {name for info in self._node.drivers.values() for name in info.attributes}
+        plain = {name: value for name, value in self._node.attributes.items() if name not in known}
+        of_drivers = {name: value for info in found.values() for name, value in info.attributes.items()}
+        self._node = replace(self._node, drivers=found, attributes=plain | of_drivers)
+
+    # Garbage.
+
+    async def _collect(self) -> None:
+        while True:
+            await asyncio.sleep(self._pace.collect_s)
+            try:
+                await self._collect_once()
+            except (StoreUnavailable, StoreRefused, WriteConflict, DriverBusy, OSError) as error:
+                log.info("dead allocs are collected later: %s", error)
+
+    async def _collect_once(self) -> None:
+        """Forgets dead allocs that nothing desired names. A crash in between is taken up by the next round."""
+        dead = [runner for runner in self._runners.values() if self._is_garbage(runner)]
+        if not dead:
+            return
+        for runner in dead:
+            await runner.dispose()
+        ids = [runner.desired.id for runner in dead]
+        await self._store.delete_observed(self._node.id, ids)
+        for alloc_id in ids:
+            self._ended_s.pop(alloc_id, None)
+            self._settled.discard(alloc_id)
+            self._hosts.pop(alloc_id, None)
+            del self._runners[alloc_id]
+        used = {_job_key(runner.desired, runner.row.job_version) for runner in self._runners.values()}
+        used |= {_job_key(desired, desired.job_version) for desired in self._wanted.values()}
+        unused = [key for key in self._jobs if key not in used]
+        for key in unused:
+            del self._jobs[key]
+        await self._journal.forget({runner.desired.id: tuple(runner.tasks) for runner in dead}, unused)
+
+    def _is_garbage(self, runner: AllocRunner) -> bool:
+        alloc_id = runner.desired.id
+        is_wanted = alloc_id in self._wanted or not self._is_read
+        if is_wanted or not runner.is_dead or not self._reporter.is_reported(alloc_id):
+            return False
+        if runner.desired.is_stopping or alloc_id in self._settled:
+            return True
+        # Its document went while it ran: perhaps a Consul that lost it.
+        now_s = asyncio.get_running_loop().time()
+        return now_s - self._ended_s.setdefault(alloc_id, now_s) >= self._pace.orphan_keep_s
+
+
+def _job_key(desired: DesiredAlloc, version: int) -> str:
+    return job_key(Job(id=desired.job_id, name="", namespace=desired.namespace, version=version))

@@ -1,0 +1,32 @@
+"""What do all runners of an agent share?"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from agent.alloc_dir import AllocDirs
+from agent.drivers.base import Driver
+from agent.hooks.base import TaskHook
+from agent.journal import Journal
+from model.node import Node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """node: asked anew each time, for the fingerprint changes. hooks: in the order of prepare."""
+
+    node: Callable[[], Node]
+    drivers: Mapping[str, Driver]
+    journal: Journal
+    dirs: AllocDirs
+    hooks: Sequence[TaskHook]
+    now: Callable[[], datetime]
+    rng: random.Random
+
+    def now_ns(self) -> int:
+        return int(self.now().timestamp() * 1e9)
+
+    def backoff_s(self, tries: int) -> float:
+        """How long to wait before try number `tries` + 1 of what failed outside: 0.25 s to 10 s, jittered."""
+        return min(0.25 * (1 << min(tries, 8)), 10.0) * (0.5 + self.rng.random())

@@ -1,0 +1,1 @@
+"""Does the agent keep real processes and containers as it should?"""
