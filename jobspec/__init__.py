@@ -1,1 +1,95 @@
+"""HCL text or JSON -> model.Job: parsing, defaults, validation, interpolation.
 
+    text --parse--> submission document --canonicalize--> Job --validate--> faults
+    JSON body ------------^
+
+The submission document is Nomad's JSON API shape with null for what is not set. The heavy modules are
+imported by the first call that needs them, so that `drover version` does not pay for a parser.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model.errors import Fault, JobspecError
+
+if TYPE_CHECKING:
+    from jobspec.positions import SourceMap
+    from model.job import Job
+
+__all__ = ["Fault", "JobspecError", "canonicalize", "parse", "read_file", "read_job", "validate", "warnings"]
+
+
+def parse(
+    text: bytes,
+    *,
+    file: str,
+    variables: Mapping[str, str] = {},
+    var_files: Sequence[tuple[str, bytes]] = (),
+    environ: Mapping[str, str] = {},
+    reads_files: bool = True,
+) -> dict[str, Any]:
+    """The submission document of a job file: what `nomad job run -output` prints inside {"Job": …}.
+
+    variables: the values of -var. var_files: name and bytes of each -var-file. environ: where NOMAD_VAR_x
+    is looked up. reads_files: whether file() and its kin are known; never for a text from the network.
+    Raises JobspecError with every fault found.
+    """
+    from jobspec.reading import parse_text
+
+    return parse_text(
+        text, file=file, variables=variables, var_files=var_files, environ=environ, reads_files=reads_files
+    )
+
+
+def canonicalize(document: Mapping[str, Any], *, source: "SourceMap | None" = None) -> "Job":
+    """The job of a submission document, with all of Nomad's defaults filled in.
+
+    document: from `parse`, or a JSON API body, with or without the `Job` wrapper; unknown keys are
+    ignored, nulls mean unset. source: gives faults a line; `parse` results carry their own.
+    Raises JobspecError with every fault found.
+    """
+    from jobspec.canonical import canonical_job
+
+    return canonical_job(document, source)
+
+
+def validate(job: "Job") -> tuple[Fault, ...]:
+    """Everything that is wrong with a canonical job, as Nomad's server would say; empty when it may run."""
+    from jobspec.validation import job_faults
+
+    return job_faults(job)
+
+
+def warnings(job: "Job") -> tuple[str, ...]:
+    """What is allowed but probably not meant."""
+    from jobspec.advice import job_warnings
+
+    return job_warnings(job)
+
+
+def read_job(
+    text: bytes,
+    *,
+    file: str,
+    variables: Mapping[str, str] = {},
+    var_files: Sequence[tuple[str, bytes]] = (),
+    environ: Mapping[str, str] = {},
+) -> "Job":
+    """parse, canonicalize and validate at once. Raises JobspecError with every fault found."""
+    from jobspec.positions import Submission, sorted_faults
+
+    document = parse(text, file=file, variables=variables, var_files=var_files, environ=environ)
+    job = canonicalize(document)
+    faults = validate(job)
+    if faults:
+        source = document.source if isinstance(document, Submission) else None
+        raise JobspecError(sorted_faults(source.locate(fault) if source else fault for fault in faults))
+    return job
+
+
+def read_file(path: str | Path) -> bytes:
+    """A job file's bytes. Raises JobspecError with one line when there is no readable file."""
+    from jobspec.files import read_file as read
+
+    return read(path)

@@ -1,0 +1,99 @@
+"""How does the text of a job file become a submission document?"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jobspec.evaluate import Scope
+from jobspec.files import file_functions
+from jobspec.functions import FUNCTIONS
+from jobspec.mapper import Mapper
+from jobspec.positions import SourceMap, Submission, sorted_faults
+from jobspec.suggest import did_you_mean
+from jobspec.syntax.parser import parse_body
+from jobspec.syntax.source import Source, read_text
+from jobspec.syntax.tree import Block, Body
+from jobspec.variables import Variables
+from model.errors import Fault, JobspecError
+
+_BLOCKS = ("job", "variable", "variables", "locals")
+
+
+def parse_text(
+    text: bytes,
+    *,
+    file: str,
+    variables: Mapping[str, str],
+    var_files: Sequence[tuple[str, bytes]],
+    environ: Mapping[str, str],
+    reads_files: bool,
+) -> Submission:
+    """The submission document of a job file. Raises JobspecError with every fault found."""
+    try:
+        source = read_text(text, file)
+        body = _body(source)
+        return _document(source, body, variables, var_files, environ, reads_files=reads_files)
+    except RecursionError:  # the nesting limit comes first; this is for a caller that is deep itself
+        raise JobspecError((Fault(message="nested too deeply", where=file),)) from None
+
+
+def _body(source: Source) -> Body:
+    if not source.text.strip():
+        raise JobspecError((source.fault(0, 'the file is empty (expected a block job "name" { … })'),))
+    if source.text.lstrip().startswith("{"):
+        from jobspec.jsonbody import job_file_body
+
+        return job_file_body(source)
+    return parse_body(source)
+
+
+def _document(
+    source: Source,
+    body: Body,
+    given: Mapping[str, str],
+    files: Sequence[tuple[str, bytes]],
+    environ: Mapping[str, str],
+    *,
+    reads_files: bool,
+) -> Submission:
+    faults = _top_level_faults(source, body)
+    jobs = [block for block in body.blocks if block.kind == "job"]
+    functions = dict(FUNCTIONS)
+    if reads_files:
+        functions |= file_functions(Path(source.file).parent)
+    names = Variables(source, Scope(functions=functions))
+    scope = names.scope(body, given=given, files=files, environ=environ)
+    faults += names.faults
+    mapper = Mapper(SourceMap(source))
+    document = Submission()
+    for block in jobs[:1]:
+        document.update(mapper.job(block, scope))
+    document.source = mapper.source
+    faults += mapper.faults
+    if faults:
+        raise JobspecError(sorted_faults(faults))
+    return document
+
+
+def _top_level_faults(source: Source, body: Body) -> list[Fault]:
+    faults = [
+        source.fault(
+            setting.at,
+            f'unknown argument "{setting.name[:60]}" outside of the job block (expected job "name" {{ … }})',
+        )
+        for setting in body.settings.values()
+    ]
+    jobs: list[Block] = []
+    for block in body.blocks:
+        if block.kind == "job":
+            jobs.append(block)
+        elif block.kind not in _BLOCKS:
+            faults.append(
+                source.fault(
+                    block.at, f'unknown block "{block.kind[:60]}"{did_you_mean(block.kind, _BLOCKS)}'
+                )
+            )
+    if not jobs and not faults:
+        faults.append(source.fault(0, 'not a job file: there is no block job "name" { … }'))
+    if len(jobs) > 1:
+        faults.append(source.fault(jobs[1].at, "only one job block is allowed in a file"))
+    return faults

@@ -1,0 +1,21 @@
+"""Which known name was probably meant?"""
+
+from collections.abc import Iterable
+
+# Names come from files that may be hostile: comparing a name of a megabyte with a table takes seconds.
+_LENGTH_MAX = 64
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """` (did you mean "x"?)` for the nearest known name, or an empty text."""
+    if not name or len(name) > _LENGTH_MAX:
+        return ""
+    import difflib  # 3 ms of import that only a wrong file pays
+
+    candidates = sorted(str(item) for item in known)
+    lower = name.lower()
+    for candidate in candidates:
+        if candidate.lower().replace("_", "") == lower.replace("_", "").replace("-", ""):
+            return f' (did you mean "{candidate}"?)'
+    near = difflib.get_close_matches(lower, candidates, n=1, cutoff=0.7)
+    return f' (did you mean "{near[0]}"?)' if near else ""

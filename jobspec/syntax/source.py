@@ -1,0 +1,66 @@
+"""Where in which file is an offset, and how is text told from what is not?"""
+
+import unicodedata
+from bisect import bisect_right
+from typing import NoReturn
+
+from model.errors import Fault, JobspecError
+
+
+class Source:
+    """A text with the name it is reported under."""
+
+    __slots__ = ("_line_starts", "file", "text")
+
+    def __init__(self, text: str, file: str) -> None:
+        self.text = text
+        self.file = file
+        self._line_starts: list[int] | None = None
+
+    def position(self, at: int) -> tuple[int, int]:
+        """Line and column of an offset, both from 1; columns count characters."""
+        if self._line_starts is None:
+            starts, start = [0], self.text.find("\n")
+            while start >= 0:
+                starts.append(start + 1)
+                start = self.text.find("\n", start + 1)
+            self._line_starts = starts
+        line = bisect_right(self._line_starts, at)
+        return line, at - self._line_starts[line - 1] + 1
+
+    def where(self, at: int) -> str:
+        line, column = self.position(min(at, len(self.text)))
+        return f"{self.file}:{line}:{column}"
+
+    def fault(self, at: int, message: str, path: str = "") -> Fault:
+        return Fault(message=message, where=self.where(at), path=path)
+
+    def refuse(self, at: int, message: str) -> NoReturn:
+        raise JobspecError((self.fault(at, message),))
+
+
+def read_text(data: bytes, file: str) -> Source:
+    """The bytes as text. Raises JobspecError for what is not UTF-8, holds a NUL, or is empty."""
+    if data.startswith(b"\xef\xbb\xbf"):
+        data = data[3:]
+    nul = data.find(b"\0")
+    if nul >= 0:
+        raise _not_text(data, nul, file, "a NUL byte: this is a binary file (a text file was expected)")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise _not_text(
+            data,
+            error.start,
+            file,
+            f"not UTF-8 text: byte 0x{data[error.start]:02x} (a text file in UTF-8 was expected)",
+        ) from None
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)  # as Nomad: a letter and its accent are one character
+    return Source(text, file)
+
+
+def _not_text(data: bytes, at: int, file: str, message: str) -> JobspecError:
+    line = data.count(b"\n", 0, at) + 1
+    column = at - (data.rfind(b"\n", 0, at) + 1) + 1
+    return JobspecError((Fault(message=message, where=f"{file}:{line}:{column}"),))

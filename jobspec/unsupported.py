@@ -1,0 +1,215 @@
+"""What is part of a Nomad job and not of drover, yet?
+
+One table: each row finds its feature in a job and says what to do instead. A feature leaves the table in
+the change that brings it. Nothing is dropped silently: what drover cannot do, it refuses by name.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from model.errors import Fault
+from model.job import Job, Network, Service, Task, TaskGroup
+
+_DRIVERS = ("raw_exec", "docker")
+
+Paths = Iterator[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsupported:
+    """feature: its name in the message. places: the paths below `job.NAME` at which a job uses it."""
+
+    feature: str
+    instead: str
+    places: Callable[[Job], Paths]
+
+
+def unsupported_faults(job: Job, path: str) -> Iterator[Fault]:
+    """A fault for every use of something drover does not have."""
+    for row in TABLE:
+        for place in row.places(job):
+            message = f"{row.feature} is not supported by drover yet ({row.instead})"
+            yield Fault(path=f"{path}.{place}", message=message)
+    for place, driver in _drivers(job):
+        yield Fault(
+            path=f"{path}.{place}",
+            message=f'the driver "{driver[:60]}" is not supported by drover yet (use raw_exec or docker)',
+        )
+
+
+def _groups(job: Job) -> Iterator[tuple[str, TaskGroup]]:
+    for group in job.task_groups:
+        yield f"group.{group.name}", group
+
+
+def _tasks(job: Job) -> Iterator[tuple[str, Task]]:
+    for path, group in _groups(job):
+        for task in group.tasks:
+            yield f"{path}.task.{task.name}", task
+
+
+def _of_job(name: str, has: Callable[[Job], object]) -> Callable[[Job], Paths]:
+    return lambda job: iter((name,) if has(job) else ())
+
+
+def _of_groups(name: str, has: Callable[[TaskGroup], object]) -> Callable[[Job], Paths]:
+    return lambda job: (f"{path}.{name}" for path, group in _groups(job) if has(group))
+
+
+def _of_tasks(name: str, has: Callable[[Task], object]) -> Callable[[Job], Paths]:
+    return lambda job: (f"{path}.{name}" for path, task in _tasks(job) if has(task))
+
+
+def _volumes(kind: str) -> Callable[[Job], Paths]:
+    def places(job: Job) -> Paths:
+        for path, group in _groups(job):
+            for name, volume in group.volumes.items():
+                if (volume.type == "csi") == (kind == "csi"):
+                    yield f"{path}.volume.{name}"
+
+    return places
+
+
+def _networks(job: Job) -> Iterator[tuple[str, Network]]:
+    for path, group in _groups(job):
+        for number, network in enumerate(group.networks):
+            yield f"{path}.network[{number}]", network
+    for path, task in _tasks(job):
+        for number, network in enumerate(task.resources.networks):
+            yield f"{path}.resources.network[{number}]", network
+
+
+def _network_modes(is_wanted: Callable[[str], bool]) -> Callable[[Job], Paths]:
+    return lambda job: (f"{path}.mode" for path, network in _networks(job) if is_wanted(network.mode))
+
+
+def _services(job: Job) -> Iterator[tuple[str, Service]]:
+    for holder_path, services in (
+        *((path, group.services) for path, group in _groups(job)),
+        *((path, task.services) for path, task in _tasks(job)),
+    ):
+        for number, service in enumerate(services):
+            yield f"{holder_path}.service[{number}]", service
+
+
+def _connect(job: Job) -> Paths:
+    return (f"{path}.connect" for path, service in _services(job) if service.connect)
+
+
+def _expose(job: Job) -> Paths:
+    for path, service in _services(job):
+        for at, check in enumerate(service.checks):
+            if check.expose:
+                yield f"{path}.check[{at}].expose"
+
+
+def _drivers(job: Job) -> Iterator[tuple[str, str]]:
+    for path, task in _tasks(job):
+        if task.driver and task.driver not in _DRIVERS:
+            yield f"{path}.driver", task.driver
+
+
+def _host_networks(job: Job) -> Paths:
+    for path, network in _networks(job):
+        for port in (*network.reserved_ports, *network.dynamic_ports):
+            if port.host_network not in ("", "default"):
+                yield f"{path}.port.{port.label}.host_network"
+
+
+TABLE: tuple[Unsupported, ...] = (
+    Unsupported(
+        feature="multiregion",
+        instead="run the job once in each region",
+        places=_of_job("multiregion", lambda j: j.multiregion is not None),
+    ),
+    Unsupported(
+        feature="periodic",
+        instead="start the job from cron",
+        places=_of_job("periodic", lambda j: j.periodic),
+    ),
+    Unsupported(
+        feature="parameterized",
+        instead="run one job for each set of parameters",
+        places=_of_job("parameterized", lambda j: j.parameterized_job),
+    ),
+    Unsupported(feature="connect", instead="let the service listen on a port of its own", places=_connect),
+    Unsupported(feature="a check with expose", instead="give the check a port of its own", places=_expose),
+    Unsupported(
+        feature="a CSI volume",
+        instead="mount it on the nodes and use the docker driver's volumes",
+        places=_volumes("csi"),
+    ),
+    Unsupported(feature="a host volume", instead="use the docker driver's volumes", places=_volumes("host")),
+    Unsupported(
+        feature="volume_mount",
+        instead="use the docker driver's volumes",
+        places=_of_tasks("volume_mount[0]", lambda t: t.volume_mounts),
+    ),
+    Unsupported(
+        feature="csi_plugin",
+        instead="run the plugin outside of drover",
+        places=_of_tasks("csi_plugin", lambda t: t.csi_plugin_config),
+    ),
+    Unsupported(
+        feature="device",
+        instead="choose nodes with a constraint",
+        places=_of_tasks("resources.device", lambda t: t.resources.devices),
+    ),
+    Unsupported(
+        feature="cores",
+        instead="ask for cpu in MHz",
+        places=_of_tasks("resources.cores", lambda t: t.resources.cores),
+    ),
+    Unsupported(
+        feature="template",
+        instead="put the values into env, or the file into the image",
+        places=_of_tasks("template[0]", lambda t: t.templates),
+    ),
+    Unsupported(
+        feature="vault",
+        instead="give the secret to the task in another way",
+        places=_of_tasks("vault", lambda t: t.vault),
+    ),
+    Unsupported(
+        feature="artifact",
+        instead="let the task's command fetch the file",
+        places=_of_tasks("artifact[0]", lambda t: t.artifacts),
+    ),
+    Unsupported(
+        feature="lifecycle",
+        instead="start the helper from the main task's command",
+        places=_of_tasks("lifecycle", lambda t: t.lifecycle),
+    ),
+    Unsupported(
+        feature="dispatch_payload",
+        instead="put the input into env",
+        places=_of_tasks("dispatch_payload", lambda t: t.dispatch_payload),
+    ),
+    Unsupported(
+        feature="a Consul namespace",
+        instead="leave the consul block out",
+        places=_of_groups("consul", lambda g: g.consul and g.consul.get("Namespace")),
+    ),
+    Unsupported(
+        feature='network mode "bridge"',
+        instead='use mode "host"',
+        places=_network_modes(lambda mode: mode == "bridge"),
+    ),
+    Unsupported(
+        feature="a CNI network",
+        instead='use mode "host"',
+        places=_network_modes(lambda mode: mode.startswith("cni/")),
+    ),
+    Unsupported(
+        feature="this network mode",
+        instead='use mode "host"',
+        places=_network_modes(
+            lambda mode: mode not in ("", "host", "bridge") and not mode.startswith("cni/")
+        ),
+    ),
+    Unsupported(
+        feature="host_network",
+        instead="leave it out: ports are on the node's own address",
+        places=_host_networks,
+    ),
+)

@@ -1,0 +1,317 @@
+"""May this job run?
+
+The rules are those of Nomad's server, and all of them are asked: a user gets every fault of a job at
+once. Each function looks at one part and yields what is wrong with it; paths are those of the job file.
+Policies and constraints are in `rules.py`, services in `services.py`, what drover cannot do yet in
+`unsupported.py`.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from jobspec.rules import (
+    affinity_faults,
+    constraint_faults,
+    migrate_faults,
+    reschedule_faults,
+    restart_faults,
+    spread_faults,
+    update_faults,
+)
+from jobspec.services import service_faults
+from jobspec.unsupported import unsupported_faults
+from model.errors import Fault
+from model.job import Job, JobType, Network, Resources, Task, TaskGroup
+
+Faults = Iterator[Fault]
+
+# Nomad's limits (structs.Resources.MinResources, structs.DefaultPriority).
+CPU_MIN_MHZ = 1
+MEMORY_MIN_MB = 10
+PORT_MAX = 65535
+DRIVERS = ("raw_exec", "docker")
+
+
+def job_faults(job: Job) -> tuple[Fault, ...]:
+    """Everything wrong with a canonical job, in the order of the document."""
+    path = f"job.{job.id}" if job.id else "job"
+    faults = [*_job(job, path), *unsupported_faults(job, path)]
+    return tuple(dict.fromkeys(faults))
+
+
+def _fault(path: str, message: str) -> Fault:
+    return Fault(path=path, message=message)
+
+
+def _job(job: Job, path: str) -> Faults:
+    yield from _names(job, path)
+    if not 1 <= job.priority <= 100:
+        yield _fault(f"{path}.priority", f"must be between 1 and 100, found {job.priority}")
+    if not job.datacenters:
+        yield _fault(f"{path}.datacenters", 'at least one datacenter is needed (as datacenters = ["dc1"])')
+    for name in job.datacenters:
+        if not name or "\0" in name:
+            yield _fault(f"{path}.datacenters", "a datacenter's name is empty or holds a NUL")
+    yield from constraint_faults(job.constraints, path)
+    yield from affinity_faults(job.affinities, path, is_system=job.type is JobType.SYSTEM)
+    yield from spread_faults(job.spreads, path, is_system=job.type is JobType.SYSTEM)
+    yield from _periodic(job, path)
+    if not job.task_groups:
+        yield _fault(path, "a job needs at least one group")
+    yield from _doubles((group.name for group in job.task_groups), "group", path)
+    for group in job.task_groups:
+        yield from _group(job, group, f"{path}.group.{group.name}")
+
+
+def _names(job: Job, path: str) -> Faults:
+    if not job.id:
+        yield _fault(path, "a job needs an ID")
+    if " " in job.id:
+        yield _fault(f"{path}.id", "a job's ID cannot hold a space")
+    for what, text in (("ID", job.id), ("name", job.name)):
+        if "\0" in text:
+            yield _fault(path, f"the job's {what} holds a NUL character")
+
+
+def _periodic(job: Job, path: str) -> Faults:
+    if job.periodic is not None and job.periodic.enabled:
+        if not job.is_batch:
+            yield _fault(f"{path}.periodic", "only batch and sysbatch jobs can be periodic")
+        if not job.periodic.spec:
+            yield _fault(f"{path}.periodic", 'a cron expression is needed (as cron = "*/15 * * * *")')
+    settings = job.parameterized_job
+    if settings is None:
+        return
+    if not job.is_batch:
+        yield _fault(f"{path}.parameterized", "only batch and sysbatch jobs can be parameterized")
+    if settings.payload not in ("optional", "required", "forbidden"):
+        yield _fault(
+            f"{path}.parameterized.payload",
+            f'must be optional, required or forbidden, found "{settings.payload}"',
+        )
+    both = sorted(set(settings.meta_required) & set(settings.meta_optional))
+    if both:
+        yield _fault(f"{path}.parameterized", f"required and optional at once: {', '.join(both)}")
+
+
+def _doubles(names: Iterable[str], kind: str, path: str) -> Faults:
+    seen: set[str] = set()
+    for name in names:
+        if not name:
+            yield _fault(path, f"a {kind} has no name")
+        elif name in seen:
+            yield _fault(f"{path}.{kind}.{name}", f'there are two {kind}s named "{name}"')
+        seen.add(name)
+
+
+# ---- groups
+
+
+def _group(job: Job, group: TaskGroup, path: str) -> Faults:
+    if "\0" in group.name:
+        yield _fault(path, "the group's name holds a NUL character")
+    if group.count < 0:
+        yield _fault(f"{path}.count", f"must not be negative, found {group.count}")
+    if job.type is JobType.SYSTEM and group.count > 1:
+        yield _fault(f"{path}.count", f"a system job runs once on every node: count cannot be {group.count}")
+    yield from _policies(job, group, path)
+    if group.ephemeral_disk.size_mb < 10:
+        yield _fault(
+            f"{path}.ephemeral_disk.size", f"must be at least 10 MB, found {group.ephemeral_disk.size_mb}"
+        )
+    for name, span in (
+        ("shutdown_delay", group.shutdown_delay),
+        ("stop_after_client_disconnect", group.stop_after_client_disconnect or 0),
+    ):
+        if span < 0:
+            yield _fault(f"{path}.{name}", "must not be negative")
+    yield from _scaling(group, path)
+    yield from _networks(group.networks, path)
+    yield from service_faults(group.services, group, None, path)
+    if not group.tasks:
+        yield _fault(path, "a group needs at least one task")
+    yield from _doubles((task.name for task in group.tasks), "task", path)
+    leaders = [task.name for task in group.tasks if task.leader]
+    if len(leaders) > 1:
+        yield _fault(path, f"only one task can be the leader, found {', '.join(leaders)}")
+    for task in group.tasks:
+        yield from _task(job, group, task, f"{path}.task.{task.name}")
+    yield from _static_ports(group, path)
+
+
+def _policies(job: Job, group: TaskGroup, path: str) -> Faults:
+    is_system = job.type is JobType.SYSTEM
+    yield from constraint_faults(group.constraints, path)
+    yield from affinity_faults(group.affinities, path, is_system=is_system)
+    yield from spread_faults(group.spreads, path, is_system=is_system)
+    yield from restart_faults(group.restart_policy, f"{path}.restart")
+    if group.reschedule_policy is not None:
+        if is_system:
+            yield _fault(f"{path}.reschedule", "a system job cannot have a reschedule policy")
+        else:
+            yield from reschedule_faults(group.reschedule_policy, f"{path}.reschedule")
+    if group.update is not None:
+        if job.is_batch:
+            yield _fault(f"{path}.update", f"a {job.type} job cannot have an update block")
+        yield from update_faults(group.update, f"{path}.update")
+    if group.migrate is not None:
+        if job.type is not JobType.SERVICE:
+            yield _fault(f"{path}.migrate", f"a {job.type} job cannot have a migrate block")
+        yield from migrate_faults(group.migrate, f"{path}.migrate")
+
+
+def _scaling(group: TaskGroup, path: str) -> Faults:
+    if group.scaling is None:
+        return
+    low, high = group.scaling.get("Min", 0), group.scaling.get("Max")
+    if high is None:
+        yield _fault(f"{path}.scaling", "max is needed")
+        return
+    if low < 0 or high < low:
+        yield _fault(f"{path}.scaling", f"min ({low}) must be between 0 and max ({high})")
+    elif not low <= group.count <= high:
+        yield _fault(f"{path}.scaling", f"count ({group.count}) must be between min ({low}) and max ({high})")
+
+
+def _networks(networks: Sequence[Network], path: str) -> Faults:
+    labels: set[str] = set()
+    for number, network in enumerate(networks):
+        here = f"{path}.network[{number}]"
+        for port in (*network.reserved_ports, *network.dynamic_ports):
+            where = f"{here}.port.{port.label}"
+            if not port.label:
+                yield _fault(here, "a port has no label")
+            elif port.label in labels:
+                yield _fault(where, f'there are two ports labelled "{port.label}"')
+            labels.add(port.label)
+            if not 0 <= port.value <= PORT_MAX:
+                yield _fault(f"{where}.static", f"must be between 1 and {PORT_MAX}, found {port.value}")
+            if not -1 <= port.to <= PORT_MAX:
+                yield _fault(f"{where}.to", f"must be between -1 and {PORT_MAX}, found {port.to}")
+
+
+def _static_ports(group: TaskGroup, path: str) -> Faults:
+    """Two tasks of one group run on one node: a static port can be taken once."""
+    taken: dict[tuple[int, str], str] = {}
+    places = [(f"{path}.network[{number}]", network) for number, network in enumerate(group.networks)]
+    for task in group.tasks:
+        here = f"{path}.task.{task.name}.resources.network"
+        places += [(f"{here}[{number}]", network) for number, network in enumerate(task.resources.networks)]
+    for here, network in places:
+        for port in network.reserved_ports:
+            earlier = taken.setdefault((port.value, port.host_network), port.label)
+            if earlier != port.label:
+                yield _fault(
+                    f"{here}.port.{port.label}.static", f'port {port.value} is already taken by "{earlier}"'
+                )
+
+
+# ---- tasks
+
+
+def _task(job: Job, group: TaskGroup, task: Task, path: str) -> Faults:
+    if "/" in task.name or "\\" in task.name or "\0" in task.name:
+        yield _fault(path, "a task's name cannot hold a slash, a backslash or a NUL")
+    if not task.driver:
+        yield _fault(f"{path}.driver", f"a driver is needed ({' or '.join(DRIVERS)})")
+    if task.kill_timeout < 0:
+        yield _fault(f"{path}.kill_timeout", "must not be negative")
+    if task.shutdown_delay < 0:
+        yield _fault(f"{path}.shutdown_delay", "must not be negative")
+    yield from _resources(task.resources, f"{path}.resources")
+    yield from _logs(group, task, path)
+    yield from _config(task, path)
+    yield from constraint_faults(task.constraints, path, is_task=True)
+    yield from affinity_faults(task.affinities, path, is_system=job.type is JobType.SYSTEM)
+    yield from restart_faults(task.restart_policy, f"{path}.restart")
+    yield from service_faults(task.services, group, task, path)
+    yield from _files(task, path)
+
+
+def _resources(resources: Resources, path: str) -> Faults:
+    if resources.cpu < CPU_MIN_MHZ and not resources.cores:
+        yield _fault(f"{path}.cpu", f"must be at least {CPU_MIN_MHZ} MHz, found {resources.cpu}")
+    if resources.memory_mb < MEMORY_MIN_MB:
+        yield _fault(f"{path}.memory", f"must be at least {MEMORY_MIN_MB} MB, found {resources.memory_mb}")
+    if resources.memory_max_mb and resources.memory_max_mb < resources.memory_mb:
+        yield _fault(
+            f"{path}.memory_max",
+            f"({resources.memory_max_mb} MB) must be larger than memory ({resources.memory_mb} MB)",
+        )
+    for name, value in (("disk", resources.disk_mb), ("cores", resources.cores)):
+        if value < 0:
+            yield _fault(f"{path}.{name}", f"must not be negative, found {value}")
+    yield from _networks(resources.networks, path)
+
+
+def _logs(group: TaskGroup, task: Task, path: str) -> Faults:
+    logs = task.log_config
+    for name, value in (("max_files", logs.max_files), ("max_file_size", logs.max_file_size_mb)):
+        if value < 1:
+            yield _fault(f"{path}.logs.{name}", f"must be at least 1, found {value}")
+    needed, offered = logs.max_files * logs.max_file_size_mb, group.ephemeral_disk.size_mb
+    if needed >= offered > 0:
+        yield _fault(
+            f"{path}.logs",
+            f"log files of {needed} MB must be smaller than the group's ephemeral_disk of {offered} MB",
+        )
+
+
+def _config(task: Task, path: str) -> Faults:
+    """What the driver cannot start without."""
+    needed = {"raw_exec": "command", "docker": "image"}.get(task.driver)
+    if needed is None:
+        return
+    value = task.config.get(needed)
+    if value is None or value == "":
+        yield _fault(f"{path}.config", f'the {task.driver} driver needs "{needed}"')
+    elif not isinstance(value, str):
+        yield _fault(f"{path}.config.{needed}", "must be a string")
+    arguments = task.config.get("args", [])
+    if not isinstance(arguments, list | tuple) or not all(
+        isinstance(item, str | int | float) for item in arguments
+    ):
+        yield _fault(f"{path}.config.args", "must be a list of strings")
+
+
+def _files(task: Task, path: str) -> Faults:
+    for number, template in enumerate(task.templates):
+        here = f"{path}.template[{number}]"
+        if not template.dest_path:
+            yield _fault(here, "a destination is needed")
+        if bool(template.source_path) == bool(template.embedded_tmpl):
+            yield _fault(here, "either source or data is needed, and not both")
+        if template.change_mode not in ("noop", "signal", "restart"):
+            yield _fault(
+                f"{here}.change_mode", f'must be noop, signal or restart, found "{template.change_mode}"'
+            )
+        if template.splay < 0:
+            yield _fault(f"{here}.splay", "must not be negative")
+    for number, artifact in enumerate(task.artifacts):
+        here = f"{path}.artifact[{number}]"
+        if not artifact.getter_source:
+            yield _fault(here, "a source is needed")
+        if artifact.getter_mode not in ("any", "file", "dir"):
+            yield _fault(f"{here}.mode", f'must be any, file or dir, found "{artifact.getter_mode}"')
+        yield from _checksum(artifact.getter_options.get("checksum", ""), f"{here}.options.checksum")
+    if task.vault is not None:
+        if not task.vault.policies:
+            yield _fault(f"{path}.vault", "at least one policy is needed")
+        if task.vault.change_mode not in ("noop", "signal", "restart"):
+            yield _fault(
+                f"{path}.vault.change_mode",
+                f'must be noop, signal or restart, found "{task.vault.change_mode}"',
+            )
+
+
+_CHECKSUM_LENGTHS = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}
+
+
+def _checksum(text: str, path: str) -> Faults:
+    if not text or "${" in text:
+        return
+    kind, _, digest = text.partition(":")
+    length = _CHECKSUM_LENGTHS.get(kind)
+    if length is None:
+        yield _fault(path, f'must start with md5:, sha1:, sha256: or sha512:, found "{text[:40]}"')
+    elif len(digest) != length or not all(character in "0123456789abcdefABCDEF" for character in digest):
+        yield _fault(path, f"a {kind} checksum has {length} hexadecimal digits")

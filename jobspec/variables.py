@@ -1,0 +1,331 @@
+"""Which values do `var.x` and `local.y` have?
+
+A variable takes its value from, in rising order: its default, the environment (NOMAD_VAR_x), the files
+of -var-file in their order, and -var. What a string or number variable is given outside the job file is
+text; for other types it is an HCL expression.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from jobspec.evaluate import EvaluationFault, Scope, evaluate
+from jobspec.suggest import did_you_mean
+from jobspec.syntax.parser import parse_body, parse_expression
+from jobspec.syntax.source import Source, read_text
+from jobspec.syntax.tree import Block, Body, Call, Expression, Literal, ObjectOf, Reference, Setting, TupleOf
+from jobspec.values import ANY, BOOL, NUMBER, STRING, ConversionFault, Type, Value, convert, to_bool, to_text
+from model.errors import Fault, JobspecError
+
+_ENVIRONMENT_PREFIX = "NOMAD_VAR_"
+_SETTINGS = ("type", "default", "description", "sensitive")
+_PLAIN_TYPES: Mapping[str, Type] = {"string": STRING, "number": NUMBER, "bool": BOOL, "any": ANY}
+
+
+@dataclass(slots=True)
+class _Variable:
+    name: str
+    block: Block
+    type: Type | None = None
+    default: Value = None
+    has_default: bool = False
+    is_sensitive: bool = False
+
+
+class Variables:
+    """Reads the `variable` and `locals` blocks of one file; faults gather in `faults`."""
+
+    def __init__(self, source: Source, functions: Scope) -> None:
+        self._source = source
+        self._closed = Scope(functions=functions.functions, is_closed=True)
+        self._open = functions
+        self.faults: list[Fault] = []
+
+    def scope(
+        self,
+        body: Body,
+        *,
+        given: Mapping[str, str],
+        files: Sequence[tuple[str, bytes]],
+        environ: Mapping[str, str],
+    ) -> Scope:
+        """The scope of the job block: `var` and `local` known."""
+        declared = self._declared(body)
+        values = {name: item.default for name, item in declared.items() if item.has_default}
+        values |= self._from_environment(declared, environ)
+        for file, data in files:
+            values |= self._from_file(declared, file, data)
+        values |= self._from_arguments(declared, given)
+        for name, item in declared.items():
+            if name not in values and not self.faults:
+                self._refuse(
+                    item.block.at,
+                    f'the variable "{name}" has no value (set it with -var, -var-file or {_ENVIRONMENT_PREFIX}{name}, or give it a default)',
+                )
+        scope = self._open.with_names({"var": values})
+        for name, item in declared.items():
+            if name in values:
+                self._validate(item, scope)
+        return self._with_locals(body, scope)
+
+    def _refuse(self, at: int, message: str) -> None:
+        self.faults.append(self._source.fault(at, message))
+
+    # ---- declarations
+
+    def _declared(self, body: Body) -> dict[str, _Variable]:
+        declared: dict[str, _Variable] = {}
+        for block in body.blocks:
+            if block.kind == "variables":
+                for name, setting in block.body.settings.items():
+                    declared[name] = self._short_form(name, setting, block)
+            if block.kind != "variable":
+                continue
+            if len(block.labels) != 1:
+                self._refuse(block.at, f"a variable block has one label, its name, found {len(block.labels)}")
+                continue
+            name = block.labels[0]
+            if name in declared:
+                line, _ = self._source.position(declared[name].block.at)
+                self._refuse(block.at, f'the variable "{name}" is declared twice (first on line {line})')
+                continue
+            declared[name] = self._declaration(name, block)
+        return declared
+
+    def _short_form(self, name: str, setting: Setting, block: Block) -> _Variable:
+        item = _Variable(name, Block(setting.at, block.kind, (name,), (setting.at,), block.body))
+        self._set_default(item, setting)
+        return item
+
+    def _declaration(self, name: str, block: Block) -> _Variable:
+        item = _Variable(name, block)
+        settings = block.body.settings
+        for key, setting in settings.items():
+            if key not in _SETTINGS:
+                self._refuse(
+                    setting.at, f'unknown argument "{key}" in variable "{name}"{did_you_mean(key, _SETTINGS)}'
+                )
+        for inner in block.body.blocks:
+            if inner.kind != "validation":
+                self._refuse(
+                    inner.at, f'unknown block "{inner.kind}" in variable "{name}" (known: validation)'
+                )
+        try:
+            if "type" in settings:
+                item.type = read_type(settings["type"].value)
+            if "sensitive" in settings:
+                item.is_sensitive = to_bool(evaluate(settings["sensitive"].value, self._closed))
+        except (EvaluationFault, ConversionFault) as fault:
+            self._refuse(getattr(fault, "at", block.at), str(fault))
+        if "default" in settings:
+            self._set_default(item, settings["default"])
+        return item
+
+    def _set_default(self, item: _Variable, setting: Setting) -> None:
+        item.has_default = True
+        try:
+            item.default = evaluate(setting.value, self._closed)
+            if item.type is not None:
+                item.default = convert(item.default, item.type)
+        except EvaluationFault as fault:
+            self._refuse(fault.at, str(fault))
+        except ConversionFault as fault:
+            self._refuse(
+                setting.value.at, f'the default of variable "{item.name}" does not fit its type: {fault}'
+            )
+
+    # ---- values from outside
+
+    def _from_environment(
+        self, declared: Mapping[str, _Variable], environ: Mapping[str, str]
+    ) -> dict[str, Value]:
+        given = {
+            name.removeprefix(_ENVIRONMENT_PREFIX): text
+            for name, text in environ.items()
+            if name.startswith(_ENVIRONMENT_PREFIX) and name.removeprefix(_ENVIRONMENT_PREFIX) in declared
+        }
+        return dict(self._read_texts(declared, given, _ENVIRONMENT_PREFIX))
+
+    def _from_arguments(
+        self, declared: Mapping[str, _Variable], given: Mapping[str, str]
+    ) -> dict[str, Value]:
+        for name in given:
+            if name not in declared:
+                self.faults.append(
+                    Fault(
+                        message=f'the job file declares no variable "{name}"{did_you_mean(name, declared)}',
+                        where=f"-var {name}",
+                    )
+                )
+        known = {name: text for name, text in given.items() if name in declared}
+        return dict(self._read_texts(declared, known, "-var "))
+
+    def _read_texts(
+        self, declared: Mapping[str, _Variable], given: Mapping[str, str], origin: str
+    ) -> Iterator[tuple[str, Value]]:
+        for name, text in given.items():
+            item = declared[name]
+            where = f"{origin}{name}"
+            try:
+                if _takes_text(item):
+                    value: Value = text
+                else:
+                    value = evaluate(parse_expression(Source(text, where)), self._closed)
+                yield name, convert(value, item.type) if item.type is not None else value
+            except JobspecError as error:
+                self.faults.extend(error.faults)
+            except (ConversionFault, EvaluationFault) as fault:
+                self.faults.append(Fault(message=f"does not fit the variable's type: {fault}", where=where))
+
+    def _from_file(self, declared: Mapping[str, _Variable], file: str, data: bytes) -> dict[str, Value]:
+        values: dict[str, Value] = {}
+        try:
+            source = read_text(data, file)
+            body = _variable_file(source)
+        except JobspecError as error:
+            self.faults.extend(error.faults)
+            return values
+        for block in body.blocks:
+            self.faults.append(
+                source.fault(
+                    block.at, f'a variable file holds arguments only, found the block "{block.kind}"'
+                )
+            )
+        for name, setting in body.settings.items():
+            item = declared.get(name)
+            if item is None:
+                message = f'the job file declares no variable "{name}"{did_you_mean(name, declared)}'
+                self.faults.append(source.fault(setting.at, message))
+                continue
+            try:
+                value = evaluate(setting.value, self._closed)
+                values[name] = convert(value, item.type) if item.type is not None else value
+            except EvaluationFault as fault:
+                self.faults.append(source.fault(fault.at, str(fault)))
+            except ConversionFault as fault:
+                self.faults.append(
+                    source.fault(setting.value.at, f'does not fit the type of variable "{name}": {fault}')
+                )
+        return values
+
+    # ---- validation and locals
+
+    def _validate(self, item: _Variable, scope: Scope) -> None:
+        for block in item.block.body.blocks:
+            if block.kind != "validation":
+                continue
+            settings = block.body.settings
+            if "condition" not in settings or "error_message" not in settings:
+                self._refuse(block.at, 'a validation block needs "condition" and "error_message"')
+                continue
+            try:
+                if not to_bool(evaluate(settings["condition"].value, scope)):
+                    message = to_text(evaluate(settings["error_message"].value, scope))
+                    self._refuse(item.block.at, f'invalid value for variable "{item.name}": {message}')
+            except EvaluationFault as fault:
+                self._refuse(fault.at, str(fault))
+            except ConversionFault as fault:
+                self._refuse(block.at, f"validation: {fault}")
+
+    def _with_locals(self, body: Body, scope: Scope) -> Scope:
+        """Locals may refer to each other in any order: evaluate those whose references are known, again and again."""
+        pending = {
+            name: setting.value
+            for block in body.blocks
+            if block.kind == "locals"
+            for name, setting in block.body.settings.items()
+        }
+        values: dict[str, Value] = {}
+        while pending:
+            ready = [
+                name for name, value in pending.items() if not (_local_references(value) & pending.keys())
+            ]
+            if not ready:
+                name, value = next(iter(pending.items()))
+                self._refuse(value.at, f'the local "{name}" refers to itself')
+                break
+            for name in ready:
+                value = pending.pop(name)
+                try:
+                    values[name] = evaluate(value, scope.with_names({"local": values}))
+                except EvaluationFault as fault:
+                    self._refuse(fault.at, str(fault))
+                    values[name] = None
+        return scope.with_names({"local": values})
+
+
+def _takes_text(item: _Variable) -> bool:
+    if item.type is not None:
+        return item.type.name in ("string", "number")
+    return not isinstance(item.default, list | dict | bool)
+
+
+def _variable_file(source: Source) -> Body:
+    if not source.text.lstrip().startswith("{"):
+        return parse_body(source)
+    from jobspec.syntax.jsonform import parse_json
+
+    node = parse_json(source)
+    items = node.items if isinstance(node, ObjectOf) else ()
+    settings = {
+        str(key.value): Setting(key.at, str(key.value), value)
+        for key, value in items
+        if isinstance(key, Literal)
+    }
+    return Body(settings, (), len(source.text))
+
+
+def _local_references(node: object) -> frozenset[str]:
+    """The names of the locals that an expression refers to."""
+    found: set[str] = set()
+    stack: list[object] = [node]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, Reference):
+            if item.root == "local" and item.steps:
+                found.add(str(item.steps[0]))
+        elif isinstance(item, tuple):
+            stack.extend(item)
+        elif hasattr(item, "__struct_fields__"):
+            stack.extend(getattr(item, name) for name in item.__struct_fields__)
+    return frozenset(found)
+
+
+def read_type(node: Expression) -> Type:
+    """`string`, `list(string)`, `object({ a = number })` as a Type. Raises EvaluationFault."""
+    if isinstance(node, Reference) and not node.steps:
+        if node.root in _PLAIN_TYPES:
+            return _PLAIN_TYPES[node.root]
+        if node.root in ("list", "set", "map"):
+            return Type(name=node.root, of=ANY)
+        raise EvaluationFault(
+            node.at,
+            f'"{node.root}" is no type{did_you_mean(node.root, [*_PLAIN_TYPES, "list", "set", "map", "object", "tuple"])}',
+        )
+    if isinstance(node, Literal) and isinstance(node.value, str):  # the old quoted form
+        return read_type(parse_expression(Source(node.value, "type")))
+    if isinstance(node, Call) and len(node.arguments) >= 1:
+        inner = node.arguments[0]
+        if node.name in ("list", "set", "map") and len(node.arguments) == 1:
+            return Type(name=node.name, of=read_type(inner))
+        if node.name == "object" and isinstance(inner, ObjectOf):
+            return _object_type(inner)
+        if node.name == "tuple" and isinstance(inner, TupleOf):
+            return Type(
+                name="tuple", fields={str(at): read_type(item) for at, item in enumerate(inner.items)}
+            )
+    raise EvaluationFault(
+        node.at,
+        "no type (expected string, number, bool, any, list(…), set(…), map(…), object({…}) or tuple([…]))",
+    )
+
+
+def _object_type(node: ObjectOf) -> Type:
+    fields: dict[str, Type] = {}
+    optional: set[str] = set()
+    for key, kind in node.items:
+        name = str(key.value) if isinstance(key, Literal) else ""
+        if isinstance(kind, Call) and kind.name == "optional" and kind.arguments:
+            optional.add(name)
+            kind = kind.arguments[0]
+        fields[name] = read_type(kind)
+    return Type(name="object", fields=fields, optional=frozenset(optional))
