@@ -7,22 +7,19 @@ Directories are passed in as the task sees them: a container sees /alloc, a proc
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from agent.drivers.base import SeenDirs
+from jobspec.interpolate import interpolate_strings
 from model.alloc import AllocatedPort, DesiredAlloc
 from model.job import Job, Task, TaskGroup
 from model.node import Node
 
 _ODD = re.compile(r"[^a-zA-Z0-9_.]")
-_REFERENCE = re.compile(r"\$\{([^{}]*)\}")
 
 # A name that a shell can hold.
 SHELL_NAME = re.compile(r"^[a-zA-Z_][a-zA-Z0-9_]*$")
-
-Interpolate = Callable[[str], str]
 
 # What an agent holds for itself and no task may inherit.
 SECRET_VARIABLES = re.compile(r"^(CONSUL_.*TOKEN.*|VAULT_TOKEN|NOMAD_TOKEN|DROVER_.*TOKEN.*)$")
@@ -30,22 +27,10 @@ SECRET_VARIABLES = re.compile(r"^(CONSUL_.*TOKEN.*|VAULT_TOKEN|NOMAD_TOKEN|DROVE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskEnv:
-    """variables: the task's environment. interpolate: replaces ${...} in one string of its config."""
+    """variables: the task's environment. values: these and the node's facts, for ${...} in its config."""
 
     variables: Mapping[str, str]
-    interpolate: Interpolate
-
-    def config(self, value: Any) -> Any:
-        """A driver's config with every string in it interpolated, keys too."""
-        match value:
-            case str():
-                return self.interpolate(value) if "${" in value else value
-            case Mapping():
-                return {self.interpolate(key): self.config(item) for key, item in value.items()}
-            case list() | tuple():
-                return [self.config(item) for item in value]
-            case _:
-                return value
+    values: Mapping[str, str]
 
 
 def task_env(
@@ -68,10 +53,10 @@ def task_env(
     }
     facts = node_facts(node)
     # Two rounds: env may name Nomad's variables, config and services may name env too.
-    own = _interpolator(facts, variables)
-    variables |= {clean_name(name): own(value) for name, value in task.env.items()}
+    own = interpolate_strings(task.env, {**facts, **variables})
+    variables |= {clean_name(name): value for name, value in own.items()}
     variables |= dict(extra or {})
-    return TaskEnv(variables=variables, interpolate=_interpolator(facts, variables))
+    return TaskEnv(variables=variables, values={**facts, **variables})
 
 
 def node_facts(node: Node) -> Mapping[str, str]:
@@ -170,20 +155,3 @@ def _port(label: str, port: AllocatedPort) -> dict[str, str]:
         "HOST_ADDR": f"{ip}:{port.value}",
     }
     return {clean_name(f"NOMAD_{name}_{label}"): value for name, value in named.items()}
-
-
-def _interpolator(facts: Mapping[str, str], variables: Mapping[str, str]) -> Interpolate:
-    """An unknown reference stays as written, as Nomad leaves it."""
-
-    def found(match: re.Match[str]) -> str:
-        name = match[1].strip()
-        if name.startswith("env."):
-            return variables.get(name[4:], "")
-        if name.startswith('env["') and name.endswith('"]'):
-            return variables.get(name[5:-2], "")
-        value = variables.get(name)
-        if value is None:
-            value = facts.get(name)
-        return match[0] if value is None else value
-
-    return lambda text: _REFERENCE.sub(found, text) if "${" in text else text

@@ -30,6 +30,7 @@ from agent.journal import TaskRow
 from agent.task_run import TaskRun
 from agent.tools import Tools
 from checks.restart import Again, Cause, Finished, GivenUp, History, after, runs_for_ever
+from jobspec.interpolate import interpolate, interpolate_document
 from model.alloc import DesiredAlloc, TaskEvent, TaskStatus
 from model.errors import DriverBusy, StoreUnavailable, TaskRefused, ensure
 from model.job import Job, Task, TaskGroup
@@ -496,13 +497,13 @@ class TaskRunner:
             alloc_id=desired.id,
             task_name=self.task.name,
             attempt=attempt,
-            config=env.config(self.task.config),
+            config=interpolate_document(self.task.config, env.values),
             env=env.variables,
             dirs=context.dirs,
             stdout=context.dirs.logs / f"{self.task.name}.stdout.0",
             stderr=context.dirs.logs / f"{self.task.name}.stderr.0",
             resources=self.task.resources,
-            user=env.interpolate(self.task.user),
+            user=interpolate(self.task.user, env.values),
             ports=desired.ports,
             labels={
                 "job": desired.job_id,
