@@ -1,0 +1,127 @@
+"""What do the API's handlers need, and how does a call get to whom it concerns?
+
+Every agent answers every call: what needs the cluster's state is answered by the leader's process (from
+its view, which only ever holds what is in Consul), what needs an alloc's files by the agent of its node;
+any other agent passes the call on and its answer back.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import aiohttp
+from aiohttp import web
+
+from api.shapes import StubCache
+from leader.election import Election
+from leader.leading import Leading
+from model.cluster import Leader
+from model.errors import StoreRefused, StoreUnavailable
+from model.node import NodeId
+
+# Names the process that passed a call on, so that two agents that each take the other for the leader do not
+# pass it to and fro.
+FORWARDED_HEADER = "X-Drover-Forwarded"
+# How long a call waits for a leader to be there: a take-over after a crash takes about 3.3 s with the
+# default lease, and a client that waits is better off than one that must try again.
+LEADER_WAIT_S = 5.0
+_LEADER_POLL_S = 0.1
+_HOP_HEADERS = {"connection", "content-length", "transfer-encoding", "host", "date", "server"}
+
+
+class NoLeader(Exception):
+    """Nobody leads; Nomad's clients know these words."""
+
+    def __init__(self) -> None:
+        super().__init__("No cluster leader")
+
+
+class LeaderLookup(Protocol):
+    async def read_leader(self) -> Leader | None: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """One agent process as its API sees it. election: None where it is no candidate; agent: None without client."""
+
+    node_id: NodeId
+    name: str
+    region: str
+    datacenter: str
+    http_addr: str
+    version: str
+    config: dict[str, Any]
+    lookup: LeaderLookup
+    election: Election | None
+    agent: Any
+    members: Callable[[], Any]
+    stubs: StubCache = field(default_factory=StubCache)
+    _session: aiohttp.ClientSession | None = None
+
+    @property
+    def leading(self) -> Leading | None:
+        """The term of this process, once it has read all of Consul."""
+        leading = self.election.leading if self.election else None
+        return leading if leading is not None and leading.is_ready else None
+
+    async def leader(self) -> Leader | None:
+        """Who leads, as Consul says. Raises StoreUnavailable."""
+        return await self.lookup.read_leader()
+
+    async def leader_or_wait(self) -> Leading | Leader:
+        """This process' term, or who else leads. Raises NoLeader."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + LEADER_WAIT_S
+        while True:
+            if self.leading is not None:
+                return self.leading
+            with suppress(StoreUnavailable, StoreRefused):
+                leader = await self.leader()
+                if leader is not None and leader.node_id != self.node_id:
+                    return leader
+            if loop.time() >= deadline_s:
+                raise NoLeader
+            await asyncio.sleep(_LEADER_POLL_S)
+
+    def session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, connect=5))
+        return self._session
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def forward(self, request: web.Request, http_addr: str) -> web.StreamResponse:
+        """Passes the call to the leader and its answer back. Raises NoLeader for a call that was passed on already."""
+        if request.headers.get(FORWARDED_HEADER):
+            raise NoLeader
+        return await self.forward_to_node(request, http_addr)
+
+    async def forward_to_node(self, request: web.Request, http_addr: str) -> web.StreamResponse:
+        """Passes the call to another agent and its answer back, streaming."""
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP_HEADERS}
+        headers[FORWARDED_HEADER] = self.node_id
+        url = f"http://{http_addr}{request.raw_path}"
+        try:
+            async with self.session().request(
+                request.method, url, data=await request.read(), headers=headers, allow_redirects=False
+            ) as answer:
+                response = web.StreamResponse(status=answer.status)
+                for name, value in answer.headers.items():
+                    if name.lower() not in _HOP_HEADERS and name.lower() != "content-encoding":
+                        response.headers[name] = value
+                if answer.content_length is not None and "Content-Encoding" not in answer.headers:
+                    response.content_length = answer.content_length
+                await response.prepare(request)
+                async for chunk in answer.content.iter_any():
+                    await response.write(chunk)
+                await response.write_eof()
+                return response
+        except (aiohttp.ClientConnectionError, OSError) as error:
+            raise StoreUnavailable(f"agent {http_addr} does not answer: {error}") from error
+
+
+CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

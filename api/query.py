@@ -1,0 +1,87 @@
+"""How are the query parameters of Nomad's API read, and how does a blocking query wait?
+
+`?index=N&wait=5s` answers once the result's index is above N, or after `wait` (default and maximum five
+minutes) plus up to a sixteenth of jitter. Bad values are 400, with Nomad's words.
+"""
+
+import random
+import re
+from dataclasses import dataclass
+
+import msgspec
+from aiohttp import web
+
+from leader.view import Topic, View
+from model.job import Namespace
+
+WAIT_S_MAX = 300.0
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
+_UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class BadRequest(Exception):
+    """400 with this text."""
+
+
+class NotFound(Exception):
+    """404 with this text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    index: int
+    wait_s: float
+    prefix: str
+    namespace: Namespace
+
+    def has_namespace(self, namespace: str) -> bool:
+        return self.namespace in ("*", namespace)
+
+
+def read(request: web.Request) -> Query:
+    """Raises BadRequest."""
+    raw_index, raw_wait = request.query.get("index", ""), request.query.get("wait", "")
+    try:
+        index = int(raw_index) if raw_index else 0
+    except ValueError:
+        raise BadRequest("Invalid index") from None
+    wait_s = min(duration_s(raw_wait), WAIT_S_MAX) if raw_wait else WAIT_S_MAX
+    return Query(
+        index=max(0, index),
+        wait_s=wait_s or WAIT_S_MAX,
+        prefix=request.query.get("prefix", ""),
+        namespace=Namespace(request.query.get("namespace") or "default"),
+    )
+
+
+def duration_s(text: str) -> float:
+    """`60000ms`, `1m30s` as seconds. Raises BadRequest."""
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise BadRequest("Invalid wait time")
+    return sum(float(number) * _UNIT_S[unit] for number, unit in parts)
+
+
+async def block(view: View, topic: Topic, query: Query) -> None:
+    """Waits until the topic moved past the asked index, if one was asked."""
+    if query.index:
+        jitter = 1.0 + random.random() / 16
+        await view.wait(topic, query.index, query.wait_s * jitter)
+
+
+def answer(request: web.Request, document: object, *, index: int = 0, is_read: bool = True) -> web.Response:
+    """JSON as Nomad sends it. index: for reads and writes of state; 0 where Nomad sends none."""
+    if isinstance(document, bytes):
+        body = document
+    else:
+        body = msgspec.json.encode(document)
+    if "pretty" in request.query:
+        body = msgspec.json.format(body, indent=4)
+    response = web.Response(body=body, content_type="application/json")
+    if index:
+        response.headers["X-Nomad-Index"] = str(index)
+        if is_read:
+            response.headers["X-Nomad-LastContact"] = "0"
+            response.headers["X-Nomad-KnownLeader"] = "true"
+    return response

@@ -1,0 +1,168 @@
+"""Which path is answered by whom? The route table, error answers, and the HTTP server itself.
+
+Errors are Nomad's: the bare message as text/plain, with its status codes.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from api import agent, cluster, files, jobs
+from api.context import CONTEXT, Context, NoLeader
+from api.jobs import errors_text
+from api.query import BadRequest, NotFound
+from leader.commands import EnforceIndexError
+from leader.leading import Leading
+from model.alloc import AllocId
+from model.errors import InputError, SessionLost, StoreRefused, StoreUnavailable, WriteConflict
+
+log = logging.getLogger("drover.api")
+
+# A job may be as large as Consul takes, JSON escapes and all; more is refused before it is read.
+BODY_BYTES_MAX = 8 * 1024 * 1024
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def on_leader(handler: Callable[[web.Request, Leading], Awaitable[web.StreamResponse]]) -> Handler:
+    """Answered by the process that leads; any other passes the call on."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        context = request.app[CONTEXT]
+        leader = await context.leader_or_wait()
+        if isinstance(leader, Leading):
+            return await handler(request, leader)
+        return await context.forward(request, leader.http_addr)
+
+    return answer
+
+
+def on_node_of_alloc(handler: Handler) -> Handler:
+    """Answered by the agent that holds the alloc of `{id}`; any other passes the call on."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        context = request.app[CONTEXT]
+        alloc_id = AllocId(request.match_info["id"])
+        if context.agent is not None and alloc_id in context.agent.allocs:
+            return await handler(request)
+        leader = await context.leader_or_wait()
+        if not isinstance(leader, Leading):
+            return await context.forward(request, leader.http_addr)
+        alloc = leader.view.allocs.get(alloc_id)
+        node = leader.view.nodes.get(alloc.desired.node_id) if alloc else None
+        if alloc is None or node is None or node.id == context.node_id:
+            raise NotFound(f'Unknown allocation "{alloc_id}"')
+        # The leader's own hop is allowed: from here it goes to the node and no further.
+        return await context.forward_to_node(request, node.node.http_addr)
+
+    return answer
+
+
+def routes(context: Context) -> list[web.RouteDef]:
+    stubs = context.stubs
+
+    def with_stubs(
+        handler: Callable[..., Awaitable[web.StreamResponse]],
+    ) -> Callable[[web.Request, Leading], Awaitable[web.StreamResponse]]:
+        async def call(request: web.Request, leading: Leading) -> web.StreamResponse:
+            return await handler(request, leading, stubs)
+
+        return call
+
+    def writes(path: str, handler: Handler) -> list[web.RouteDef]:
+        """Go clients write with PUT, python-nomad with POST."""
+        return [web.put(path, handler), web.post(path, handler)]
+
+    job = on_leader(with_stubs(jobs.job))
+    return [
+        web.get("/v1/jobs", on_leader(jobs.list_jobs)),
+        *writes("/v1/jobs", on_leader(jobs.register)),
+        *writes("/v1/jobs/parse", jobs.parse),
+        *writes("/v1/validate/job", jobs.validate),
+        web.get("/v1/job/{rest:.+}", job),
+        web.delete("/v1/job/{rest:.+}", job),
+        *writes("/v1/job/{rest:.+}", job),
+        web.get("/v1/allocations", on_leader(with_stubs(cluster.list_allocations))),
+        web.get("/v1/allocation/{id}", on_leader(cluster.allocation)),
+        web.get("/v1/evaluations", on_leader(cluster.list_evaluations)),
+        web.get("/v1/evaluation/{id}", on_leader(cluster.evaluation)),
+        web.get("/v1/evaluation/{id}/allocations", on_leader(with_stubs(cluster.evaluation_allocations))),
+        web.get("/v1/nodes", on_leader(cluster.list_nodes)),
+        web.get("/v1/node/{id}", on_leader(cluster.node)),
+        web.get("/v1/node/{id}/allocations", on_leader(cluster.node_allocations)),
+        *writes("/v1/node/{id}/eligibility", on_leader(cluster.node_eligibility)),
+        web.get("/v1/client/fs/logs/{id}", on_node_of_alloc(files.logs)),
+        web.get("/v1/client/allocation/{id}/stats", on_node_of_alloc(files.alloc_stats)),
+        *writes("/v1/client/allocation/{id}/restart", on_node_of_alloc(files.alloc_restart)),
+        *writes("/v1/client/allocation/{id}/signal", on_node_of_alloc(files.alloc_signal)),
+        web.get("/v1/agent/self", agent.agent_self),
+        web.get("/v1/agent/members", agent.members),
+        web.get("/v1/agent/servers", agent.servers),
+        web.get("/v1/agent/health", agent.health),
+        web.get("/v1/status/leader", agent.leader),
+        web.get("/v1/status/peers", agent.peers),
+        web.get("/v1/regions", agent.regions),
+        web.put("/v1/system/gc", on_leader(cluster.system_gc)),
+    ]
+
+
+@web.middleware
+async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every failure as Nomad words it; never a traceback in an answer."""
+    try:
+        return await handler(request)
+    except BadRequest as error:
+        return _text(400, str(error))
+    except NotFound as error:
+        return _text(404, str(error))
+    except InputError as error:
+        return _text(500, errors_text([str(fault) for fault in error.faults]))
+    except (NoLeader, SessionLost):
+        return _text(500, "No cluster leader")
+    except (EnforceIndexError, LookupError, StoreRefused, StoreUnavailable, WriteConflict) as error:
+        return _text(500, str(error))
+    except web.HTTPMethodNotAllowed:
+        return _text(405, "Invalid method")
+    except web.HTTPNotFound:
+        return web.Response(status=404)
+    except web.HTTPException:
+        raise
+    except (ConnectionError, asyncio.CancelledError):
+        raise
+    except Exception:
+        log.exception("%s %s failed", request.method, request.path)
+        return _text(500, "internal error; the agent's log has the details")
+
+
+def _text(status: int, message: str) -> web.Response:
+    return web.Response(status=status, text=message, content_type="text/plain", charset="utf-8")
+
+
+def application(context: Context) -> web.Application:
+    app = web.Application(middlewares=[errors], client_max_size=BODY_BYTES_MAX)
+    app[CONTEXT] = context
+    app.add_routes(routes(context))
+    return app
+
+
+class ApiServer:
+    """The listening API. Use as `async with`; raises OSError when the port is taken."""
+
+    def __init__(self, context: Context, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self._context = context
+        self._host, self._port, self._tls = host, port, tls
+        self._runner = web.AppRunner(
+            application(context), access_log=None, handle_signals=False, shutdown_timeout=1.0
+        )
+
+    async def __aenter__(self) -> "ApiServer":
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls).start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._runner.cleanup()
+        await self._context.close()

@@ -1,0 +1,337 @@
+"""How do drover's documents look to Nomad's clients?
+
+Most documents are returned as they are stored. Lists return stubs, and an allocation is put together from
+its two documents and its job: these shapes are here, with Nomad's key names. Legacy keys (`Resources`,
+`TaskResources`, a node's `Reserved`) are filled in, for hashi-ui and exporters read them.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from leader.view import View, job_key
+from model.alloc import Alloc, ClientStatus, DeploymentHealth, RescheduleTracker, TaskState, Verdict
+from model.evaluation import Evaluation
+from model.job import Job, JobStatus, TaskGroup
+from model.snapshot import JobKey, NodeView
+from model.wire import Document, encode
+
+
+class DesiredTransition(Document):
+    migrate: bool | None = None
+    reschedule: bool | None = None
+    force_reschedule: bool | None = None
+
+
+class AllocStub(Document):
+    """An allocation in a list."""
+
+    id: str
+    eval_id: str
+    name: str
+    namespace: str
+    node_id: str
+    node_name: str
+    job_id: str
+    job_type: str
+    job_version: int
+    task_group: str
+    desired_status: str
+    desired_description: str
+    client_status: str
+    client_description: str
+    task_states: Mapping[str, TaskState]
+    deployment_status: DeploymentHealth | None
+    reschedule_tracker: RescheduleTracker | None
+    create_index: int
+    modify_index: int
+    create_time: int
+    modify_time: int
+    desired_transition: DesiredTransition = DesiredTransition()
+    followup_eval_id: str = ""
+    preempted_allocations: tuple[str, ...] | None = None
+    preempted_by_allocation: str = ""
+
+
+def alloc_stub(view: View, alloc: Alloc) -> AllocStub:
+    desired, observed = alloc.desired, alloc.observed
+    job = view.versions.get((job_key(alloc), desired.job_version))
+    # What the leader gave up shows as Nomad shows it, though nothing told the node to stop.
+    is_given_up = desired.verdict is Verdict.LOST and not alloc.is_terminal
+    return AllocStub(
+        id=desired.id,
+        eval_id=desired.eval_id,
+        name=desired.name,
+        namespace=desired.namespace,
+        node_id=desired.node_id,
+        node_name=desired.node_name,
+        job_id=desired.job_id,
+        job_type=job.type.value if job else "",
+        job_version=desired.job_version,
+        task_group=desired.task_group,
+        desired_status="stop" if is_given_up else desired.desired_status.value,
+        desired_description=desired.desired_description,
+        client_status=alloc.client_status.value,
+        client_description=observed.client_description if observed else "",
+        task_states=observed.task_states if observed else {},
+        deployment_status=observed.deployment_status if observed else None,
+        reschedule_tracker=desired.reschedule_tracker,
+        create_index=view.api_index(alloc.create_index),
+        modify_index=view.api_index(alloc.modify_index),
+        create_time=desired.create_time,
+        modify_time=max(desired.modify_time, observed.modify_time if observed else 0),
+    )
+
+
+class StubCache:
+    """Encoded stubs by alloc: a list of 300 that is asked for ten times a second is mostly unchanged."""
+
+    def __init__(self) -> None:
+        self._stubs: dict[str, tuple[int, int, bytes]] = {}
+
+    def list(self, view: View, allocs: Iterable[Alloc]) -> bytes:
+        parts = []
+        for alloc in allocs:
+            known = self._stubs.get(alloc.id)
+            if known is None or known[0] != alloc.modify_index or known[1] != view.index_base:
+                known = (alloc.modify_index, view.index_base, encode(alloc_stub(view, alloc)))
+                self._stubs[alloc.id] = known
+            parts.append(known[2])
+        if len(self._stubs) > 2 * len(view.allocs) + 1000:
+            self._stubs = {a: s for a, s in self._stubs.items() if a in view.allocs}
+        return b"[" + b",".join(parts) + b"]"
+
+
+def alloc_full(view: View, alloc: Alloc) -> dict[str, Any]:
+    """One allocation with its job and resources."""
+    desired = alloc.desired
+    job = view.versions.get((job_key(alloc), desired.job_version))
+    group = job.group(desired.task_group) if job else None
+    shown = _to_dict(alloc_stub(view, alloc))
+    ports = [_to_dict(port) for port in desired.ports]
+    networks = _networks(alloc)
+    shown |= {
+        "Job": job_document(view, job_key(alloc), job) if job else None,
+        "PreviousAllocation": desired.previous_allocation,
+        "NextAllocation": desired.next_allocation,
+        "DeploymentID": desired.deployment_id,
+        "Metrics": {"NodesEvaluated": 0, "NodesFiltered": 0, "NodesExhausted": 0, "ScoreMetaData": None},
+        "AllocModifyIndex": view.api_index(alloc.desired_index),
+        "AllocatedResources": {
+            "Tasks": {t.name: _task_resources(t.resources) for t in group.tasks} if group else {},
+            "Shared": {
+                "DiskMB": group.ephemeral_disk.size_mb if group else 0,
+                "Networks": networks,
+                "Ports": ports,
+            },
+        },
+        "Resources": _legacy_resources(group, networks),
+        "SharedResources": {"DiskMB": group.ephemeral_disk.size_mb if group else 0, "Networks": networks},
+        "TaskResources": {
+            t.name: {
+                "CPU": t.resources.cpu,
+                "MemoryMB": t.resources.memory_mb,
+                "DiskMB": 0,
+                "IOPS": 0,
+                "Networks": None,
+            }
+            for t in group.tasks
+        }
+        if group
+        else {},
+    }
+    return shown
+
+
+def _networks(alloc: Alloc) -> list[dict[str, Any]]:
+    if not alloc.desired.ports:
+        return []
+    shown = [{"Label": p.label, "Value": p.value, "To": p.to, "HostNetwork": "default"} for p in alloc.desired.ports]
+    return [
+        {
+            "Mode": "host",
+            "Device": "",
+            "CIDR": "",
+            "IP": alloc.desired.ports[0].host_ip,
+            "MBits": 0,
+            "DNS": None,
+            "ReservedPorts": None,
+            "DynamicPorts": shown,
+        }
+    ]
+
+
+def _task_resources(resources: Any) -> dict[str, Any]:
+    return {
+        "Cpu": {"CpuShares": resources.cpu, "ReservedCores": None},
+        "Memory": {"MemoryMB": resources.memory_mb, "MemoryMaxMB": resources.memory_max_mb},
+        "Networks": None,
+        "Devices": None,
+    }
+
+
+def _legacy_resources(group: TaskGroup | None, networks: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "CPU": sum(t.resources.cpu for t in group.tasks) if group else 0,
+        "MemoryMB": sum(t.resources.memory_mb for t in group.tasks) if group else 0,
+        "DiskMB": group.ephemeral_disk.size_mb if group else 0,
+        "IOPS": 0,
+        "Networks": networks,
+    }
+
+
+def job_status(view: View, key: JobKey, job: Job) -> JobStatus:
+    """dead: stopped, or a batch job that has nothing left to do; running: anything wanted or running."""
+    allocs = view.allocs_by_job.get(key, {}).values()
+    if any(not alloc.is_terminal for alloc in allocs):
+        return JobStatus.RUNNING
+    if job.stop:
+        return JobStatus.DEAD
+    if job.is_batch and allocs:
+        return JobStatus.DEAD
+    return JobStatus.PENDING
+
+
+def job_document(view: View, key: JobKey, job: Job) -> dict[str, Any]:
+    """The canonical job with status and indexes."""
+    version = view.version_indexes.get((key, job.version))
+    record = view.records.get(key)
+    shown = msgspec.structs.replace(
+        job,
+        status=job_status(view, key, job),
+        create_index=view.api_index(record.create_index) if record else 0,
+        modify_index=view.api_index(record.modify_index) if record else 0,
+        job_modify_index=view.api_index(version.modify_index) if version else 0,
+    )
+    return _to_dict(shown)
+
+
+def job_stub(view: View, key: JobKey, job: Job) -> dict[str, Any]:
+    document = job_document(view, key, job)
+    keys = (
+        "ID ParentID Name Namespace Datacenters Type Priority Stop Status StatusDescription "
+        "CreateIndex ModifyIndex JobModifyIndex SubmitTime"
+    )
+    return {
+        **{name: document[name] for name in keys.split()},
+        "Periodic": job.periodic is not None,
+        "ParameterizedJob": job.parameterized_job is not None,
+        "JobSummary": job_summary(view, key, job),
+    }
+
+
+def job_summary(view: View, key: JobKey, job: Job) -> dict[str, Any]:
+    groups = {
+        group.name: {"Queued": 0, "Complete": 0, "Failed": 0, "Running": 0, "Starting": 0, "Lost": 0, "Unknown": 0}
+        for group in job.task_groups
+    }
+    column = {
+        ClientStatus.PENDING: "Starting",
+        ClientStatus.RUNNING: "Running",
+        ClientStatus.COMPLETE: "Complete",
+        ClientStatus.FAILED: "Failed",
+        ClientStatus.LOST: "Lost",
+        ClientStatus.UNKNOWN: "Unknown",
+    }
+    for alloc in view.allocs_by_job.get(key, {}).values():
+        if alloc.desired.task_group in groups:
+            groups[alloc.desired.task_group][column[alloc.client_status]] += 1
+    for indexed in view.evals_by_job.get(key, {}).values():
+        if indexed.document.status.value == "blocked":
+            for name, queued in indexed.document.queued_allocations.items():
+                if name in groups:
+                    groups[name]["Queued"] = queued
+    record = view.records.get(key)
+    return {
+        "JobID": job.id,
+        "Namespace": job.namespace,
+        "Summary": groups,
+        "Children": {"Pending": 0, "Running": 0, "Dead": 0},
+        "CreateIndex": view.api_index(record.create_index) if record else 0,
+        "ModifyIndex": view.topic_index(("job-allocs", key)),
+    }
+
+
+def evaluation_document(view: View, evaluation: Evaluation, create_index: int, modify_index: int) -> dict[str, Any]:
+    shown = _to_dict(evaluation)
+    shown |= {
+        "CreateIndex": view.api_index(create_index),
+        "ModifyIndex": view.api_index(modify_index),
+        "FailedTGAllocs": shown["FailedTGAllocs"] or None,
+        "SnapshotIndex": view.api_index(create_index),
+    }
+    return shown
+
+
+def node_document(view: View, node: NodeView) -> dict[str, Any]:
+    document, control = node.node, node.control
+    resources, reserved = document.resources, document.reserved
+    ports = ",".join(str(port) for port in reserved.ports)
+    return {
+        **node_stub(view, node),
+        "HTTPAddr": document.http_addr,
+        "TLSEnabled": False,
+        "Attributes": dict(document.attributes),
+        "Meta": dict(document.meta),
+        "Links": {},
+        "ComputedClass": "",
+        "DrainStrategy": None,
+        "Events": [_to_dict(event) for event in control.events],
+        "HostVolumes": {},
+        "CSIControllerPlugins": {},
+        "CSINodePlugins": {},
+        "NodeResources": {
+            "Cpu": {"CpuShares": resources.cpu_mhz},
+            "Memory": {"MemoryMB": resources.memory_mb},
+            "Disk": {"DiskMB": resources.disk_mb},
+            "Networks": [{"Mode": "host", "Device": "", "CIDR": f"{document.address}/32", "IP": document.address}],
+            "MinDynamicPort": resources.min_dynamic_port,
+            "MaxDynamicPort": resources.max_dynamic_port,
+        },
+        "ReservedResources": {
+            "Cpu": {"CpuShares": reserved.cpu_mhz},
+            "Memory": {"MemoryMB": reserved.memory_mb},
+            "Disk": {"DiskMB": reserved.disk_mb},
+            "Networks": {"ReservedHostPorts": ports},
+        },
+        "Resources": {
+            "CPU": resources.cpu_mhz,
+            "MemoryMB": resources.memory_mb,
+            "DiskMB": resources.disk_mb,
+            "IOPS": 0,
+        },
+        "Reserved": {
+            "CPU": reserved.cpu_mhz,
+            "MemoryMB": reserved.memory_mb,
+            "DiskMB": reserved.disk_mb,
+            "IOPS": 0,
+        },
+    }
+
+
+def node_stub(view: View, node: NodeView) -> dict[str, Any]:
+    document, control = node.node, node.control
+    index = view.api_index(view.node_indexes.get(node.id, 1))
+    return {
+        "Address": document.address,
+        "ID": document.id,
+        "Datacenter": document.datacenter,
+        "VirtualDatacenter": document.virtual_datacenter,
+        "Name": document.name,
+        "NodeClass": document.node_class,
+        "Version": document.version,
+        "Drain": False,
+        "SchedulingEligibility": control.scheduling_eligibility.value,
+        "Status": control.status.value,
+        "StatusDescription": control.status_description,
+        "StatusUpdatedAt": control.status_updated_at,
+        "Drivers": {name: _to_dict(info) for name, info in document.drivers.items()},
+        "CreateIndex": index,
+        "ModifyIndex": index,
+    }
+
+
+def _to_dict(document: Any) -> dict[str, Any]:
+    shown: dict[str, Any] = msgspec.to_builtins(document)
+    return shown
