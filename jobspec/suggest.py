@@ -12,10 +12,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         return ""
     import difflib  # 3 ms of import that only a wrong file pays
 
-    candidates = sorted(str(item) for item in known)
-    lower = name.lower()
-    for candidate in candidates:
-        if candidate.lower().replace("_", "") == lower.replace("_", "").replace("-", ""):
-            return f' (did you mean "{candidate}"?)'
-    near = difflib.get_close_matches(lower, candidates, n=1, cutoff=0.7)
+    candidates = {item.lower(): item for item in sorted(known, reverse=True)}
+    wanted = name.lower()
+    plain = wanted.replace("_", "").replace("-", "")
+    same = [item for lower, item in candidates.items() if lower.replace("_", "").replace("-", "") == plain]
+    near = same or [
+        candidates[lower] for lower in difflib.get_close_matches(wanted, candidates, n=1, cutoff=0.7)
+    ]
     return f' (did you mean "{near[0]}"?)' if near else ""

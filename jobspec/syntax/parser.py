@@ -55,9 +55,13 @@ _PRECEDENCE = {
 _KEYWORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None}
 
 
-def parse_body(source: Source) -> Body:
-    """A whole file. Raises JobspecError with every fault found."""
-    parser = Parser(source)
+def parse_body(source: Source, *, is_relaxed: bool = False) -> Body:
+    """A whole file. Raises JobspecError with every fault found.
+
+    is_relaxed: as agent configurations are written: `"driver.raw_exec.enable" = "1"` within a block, and any
+    number of arguments and blocks on one line.
+    """
+    parser = Parser(source, is_relaxed=is_relaxed)
     parser.scanner.advance()
     body = parser.body("end")
     if parser.faults:
@@ -102,7 +106,8 @@ def _without_last_newline(value: Expression) -> Expression:
 class Parser:
     """The state of one reading: the scanner, the depth, and the faults so far."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, is_relaxed: bool = False) -> None:
+        self._is_relaxed = is_relaxed
         self.source = source
         self.scanner = Scanner(source)
         self.faults: list[Fault] = []
@@ -140,12 +145,13 @@ class Parser:
             if scanner.kind == closer:
                 return Body(settings, tuple(blocks), scanner.start)
             self._item(settings, blocks, closer)
-            if scanner.kind not in ("newline", "end"):
+            if scanner.kind not in ("newline", "end") and not self._is_relaxed:
                 self._refuse_no_newline()
 
     def _item(self, settings: dict[str, Setting], blocks: list[Block], closer: str) -> None:
         scanner = self.scanner
-        if scanner.kind != "name":
+        is_quoted = scanner.kind == "string" and self._is_relaxed
+        if scanner.kind != "name" and not is_quoted:
             self._refuse_item(closer)
         name, at = scanner.value, scanner.start
         scanner.advance()
@@ -201,7 +207,8 @@ class Parser:
                 scanner.refuse(f'expected "{{" or a label after {kind}, found {scanner.describe()}')
         self._enter(at)
         scanner.advance()
-        body = self.body("}") if scanner.kind == "newline" else self._one_line_body(kind)
+        is_long = scanner.kind == "newline" or self._is_relaxed
+        body = self.body("}") if is_long else self._one_line_body(kind)
         self._depth -= 1
         scanner.advance()
         return Block(at, kind, tuple(labels), tuple(label_ats), body)

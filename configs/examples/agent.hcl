@@ -1,0 +1,48 @@
+# One machine that is both: it may be elected to lead, and it runs tasks.
+#   drover agent -config agent.hcl
+
+data_dir   = "/var/lib/drover"
+datacenter = "dc1"
+log_level  = "INFO"
+
+server {
+  enabled = true
+}
+
+client {
+  enabled    = true
+  node_class = "general"
+
+  meta {
+    rack = "r1"
+  }
+
+  # What the machine keeps for itself.
+  reserved {
+    cpu            = 200
+    memory         = 256
+    reserved_ports = "22,80,443,8300-8302,8500-8600"
+  }
+}
+
+# The Consul agent on this machine; its token is better kept in CONSUL_HTTP_TOKEN or a token_file.
+consul {
+  address = "127.0.0.1:8500"
+}
+
+# raw_exec runs tasks without isolation, as the agent's user: off unless asked for.
+plugin "raw_exec" {
+  config {
+    enabled = true
+  }
+}
+
+plugin "docker" {
+  config {
+    allow_privileged = false
+
+    volumes {
+      enabled = true
+    }
+  }
+}

@@ -1,0 +1,279 @@
+"""Which configuration does an agent start with?
+
+In rising order: built-in defaults, -dev, the environment (CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN, …), the files
+of -config as given, the command line. Every fault of all of them is reported at once, and nothing but a probe
+for writing has been touched by then.
+"""
+
+import os
+import socket
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from configs.reading import Given, Key, Reader, config_files
+from configs.settings import (
+    Addresses,
+    Advertise,
+    AgentConfig,
+    Client,
+    Consul,
+    Docker,
+    Plugins,
+    Ports,
+    RawExec,
+    Reserved,
+    Server,
+)
+from model.errors import ConfigError, Fault
+from model.secret import Secret
+
+_DEV: Mapping[Key, object] = {
+    ("bind_addr",): "127.0.0.1",
+    ("server", "enabled"): True,
+    ("client", "enabled"): True,
+    ("plugin", "raw_exec", "config", "enabled"): True,
+}
+
+
+def load_config(
+    paths: Sequence[Path], *, dev: bool, overrides: Mapping[str, Any], environ: Mapping[str, str]
+) -> AgentConfig:
+    reader = Reader()
+    if dev:
+        reader.given |= {key: Given(value=value, where="-dev") for key, value in _DEV.items()}
+    _read_environment(reader, environ)
+    for path in config_files(paths):
+        reader.file(path)
+    for name, value in overrides.items():
+        if value is not None:
+            reader.override(name, value)
+    config = _build(reader, dev=dev) if reader.is_readable else None
+    if config is None or reader.faults:
+        raise ConfigError(tuple(dict.fromkeys(reader.faults)))
+    return config
+
+
+def _read_environment(reader: Reader, environ: Mapping[str, str]) -> None:
+    """Consul's own variables, as its other clients read them."""
+    names = {
+        "CONSUL_HTTP_ADDR": "consul.address",
+        "CONSUL_HTTP_TOKEN": "consul.token",
+        "CONSUL_HTTP_TOKEN_FILE": "consul.token_file",
+        "CONSUL_HTTP_SSL": "consul.ssl",
+        "CONSUL_HTTP_SSL_VERIFY": "consul.verify_ssl",
+        "CONSUL_CACERT": "consul.ca_file",
+        "CONSUL_CLIENT_CERT": "consul.cert_file",
+        "CONSUL_CLIENT_KEY": "consul.key_file",
+    }
+    for variable, name in names.items():
+        if environ.get(variable):
+            reader.override(name, environ[variable], where=variable)
+
+
+class _Settings:
+    """The given values by section: what is absent keeps the default of its class."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def get(self, *key: str) -> Any:
+        given = self._reader.given.get(key)
+        return None if given is None else given.value
+
+    def section(self, prefix: Key, names: str, spans: str = "") -> dict[str, Any]:
+        """The given ones of `names` as keyword arguments; those of `spans` get their unit's suffix."""
+        found = {name: self.get(*prefix, name) for name in names.split()}
+        found |= {f"{name}_s": self.get(*prefix, name) for name in spans.split()}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def below(self, prefix: Key) -> Mapping[str, Any]:
+        """The values right below a section, by name."""
+        size = len(prefix)
+        return {key[size]: item.value for key, item in self._reader.given.items() if key[:size] == prefix}
+
+    def has_fault(self, *sections: str) -> bool:
+        """Whether something given there was refused: then its absence is no news."""
+        return any(fault.path.split(".")[0] in sections for fault in self._reader.faults)
+
+    def refuse(self, key: Key, message: str) -> None:
+        given = self._reader.given.get(key)
+        self._reader.faults.append(
+            Fault(message=message, where=given.where if given else "", path=".".join(key))
+        )
+
+
+def _build(reader: Reader, *, dev: bool) -> AgentConfig | None:
+    settings = _Settings(reader)
+    server = _server(settings)
+    client = _client(settings)
+    consul = _consul(settings)
+    plugins = _plugins(settings, client)
+    if not server.enabled and not client.enabled and not settings.has_fault("server", "client"):
+        settings.refuse(
+            (),
+            "neither server nor client is enabled (set server { enabled = true } or client { enabled = true })",
+        )
+    for name in ("region", "datacenter", "name", "bind_addr"):
+        if settings.get(name) == "":
+            settings.refuse((name,), "must not be empty")
+    data_dir = _data_dir(settings, dev=dev, is_sound=not reader.faults)
+    if data_dir is None:
+        return None
+    return AgentConfig(
+        name=settings.get("name") or socket.gethostname(),
+        data_dir=data_dir,
+        addresses=Addresses(**settings.section(("addresses",), "http")),
+        advertise=Advertise(**settings.section(("advertise",), "http")),
+        ports=Ports(**settings.section(("ports",), "http")),
+        plugins=plugins,
+        server=server,
+        client=client,
+        consul=consul,
+        is_dev=dev,
+        warnings=tuple(reader.warnings),
+        **settings.section(
+            (),
+            "region datacenter bind_addr log_level log_json log_file enable_debug disable_update_check"
+            " leave_on_terminate leave_on_interrupt telemetry",
+        ),
+    )
+
+
+def _server(settings: _Settings) -> Server:
+    server = Server(
+        **settings.section(
+            ("server",),
+            "enabled max_heartbeats_per_second",
+            "heartbeat_grace min_heartbeat_ttl lease_ttl agent_down_after lost_after",
+        )
+    )
+    # Consul's smallest TTL that survives a busy agent; below it a lease would be lost by itself.
+    if server.lease_ttl_s < 1:
+        settings.refuse(("server", "lease_ttl"), f"must be at least 1s, found {server.lease_ttl_s:g}s")
+    if server.min_heartbeat_ttl_s < 1:
+        settings.refuse(
+            ("server", "min_heartbeat_ttl"), f"must be at least 1s, found {server.min_heartbeat_ttl_s:g}s"
+        )
+    if server.max_heartbeats_per_second <= 0:
+        settings.refuse(("server", "max_heartbeats_per_second"), "must be greater than zero")
+    return server
+
+
+def _client(settings: _Settings) -> Client:
+    prefix = ("client",)
+    reserved = settings.section((*prefix, "reserved"), "cpu memory disk")
+    ports = settings.get(*prefix, "reserved", "reserved_ports")
+    client = Client(
+        reserved=Reserved(ports=ports or (), **reserved),
+        **settings.section(
+            prefix,
+            "enabled node_class meta options network_interface virtual_datacenter min_dynamic_port max_dynamic_port"
+            " cpu_total_compute memory_total_mb disk_total_mb alloc_dir state_dir gc_disk_usage_threshold"
+            " gc_inode_usage_threshold gc_max_allocs gc_parallel_destroys",
+            "gc_interval max_kill_timeout",
+        ),
+    )
+    low, high = client.min_dynamic_port, client.max_dynamic_port
+    if not 1 <= low <= high:
+        key = (
+            "min_dynamic_port"
+            if settings.get(*prefix, "min_dynamic_port") is not None
+            else "max_dynamic_port"
+        )
+        settings.refuse(
+            (*prefix, key), f"min_dynamic_port ({low}) must be between 1 and max_dynamic_port ({high})"
+        )
+    for name in ("gc_disk_usage_threshold", "gc_inode_usage_threshold"):
+        if getattr(client, name) > 100:
+            settings.refuse((*prefix, name), "is a percentage (at most 100)")
+    return client
+
+
+def _plugins(settings: _Settings, client: Client) -> Plugins:
+    prefix = ("plugin", "docker", "config")
+    given = settings.get("plugin", "raw_exec", "config", "enabled")
+    if given is None:  # the way it was set before there were plugin blocks
+        given = client.options.get("driver.raw_exec.enable", "").lower() in ("1", "true")
+    return Plugins(raw_exec=RawExec(enabled=given), docker=Docker(config=settings.below(prefix)))
+
+
+def _consul(settings: _Settings) -> Consul:
+    prefix = ("consul",)
+    found = settings.section(
+        prefix, "address token token_file ssl ca_file cert_file key_file verify_ssl home_datacenter kv_path"
+    )
+    if "address" in found:
+        address, is_tls = _consul_address(settings, found["address"])
+        found["address"] = address
+        if is_tls is not None:
+            found.setdefault("ssl", is_tls)
+    if "kv_path" in found:
+        found["kv_path"] = found["kv_path"].strip("/")
+        if not found["kv_path"]:
+            settings.refuse((*prefix, "kv_path"), "must not be empty")
+    if not found.get("token") and "token_file" in found:
+        found["token"] = _token(settings, found["token_file"])
+    for name in ("ca_file", "cert_file", "key_file"):
+        if name in found and not found[name].is_file():
+            settings.refuse((*prefix, name), f"no such file: {found[name]}")
+    return Consul(**found)
+
+
+def _consul_address(settings: _Settings, text: str) -> tuple[str, bool | None]:
+    """`https://host:port` as (`host:port`, whether TLS); None: the address does not say."""
+    key = ("consul", "address")
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme not in ("http", "https"):
+        settings.refuse(key, f"{scheme[:20]}:// is not supported by drover yet (expected host:port)")
+        return text, None
+    address = (rest if separator else text).rstrip("/")
+    host, colon, port = address.rpartition(":")
+    if not colon or address.endswith("]"):  # no port, perhaps [an IPv6 address]
+        host, port = address, "8500"
+    if not host or "/" in host or not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535):
+        settings.refuse(key, f'"{text[:80]}" is no address (expected host:port)')
+    return f"{host}:{port}", scheme == "https" if separator else None
+
+
+def _token(settings: _Settings, path: Path) -> Secret:
+    try:
+        return Secret(path.read_text(encoding="utf-8").strip())
+    except (OSError, UnicodeDecodeError) as error:
+        settings.refuse(
+            ("consul", "token_file"), f"cannot be read: {getattr(error, 'strerror', None) or 'not text'}"
+        )
+        return Secret("")
+
+
+def _data_dir(settings: _Settings, *, dev: bool, is_sound: bool) -> Path | None:
+    """The data directory, if it can be written; for -dev a new temporary one."""
+    given = settings.get("data_dir")
+    if given is None:
+        if not dev and not settings.has_fault("data_dir"):
+            settings.refuse((), "data_dir is needed (an absolute path that drover may write to)")
+            return None
+        return Path(tempfile.mkdtemp(prefix="drover-dev-")) if dev and is_sound else None
+    path = Path(given)
+    reason = _why_not_writable(path)
+    if reason:
+        settings.refuse(("data_dir",), f"{path} is not writable: {reason}")
+        return None
+    return path
+
+
+def _why_not_writable(path: Path) -> str:
+    """Probes the directory, or the nearest one above that exists, and leaves no trace there."""
+    try:
+        probe = path
+        while not probe.exists() and probe != probe.parent:
+            probe = probe.parent
+        if not probe.is_dir():
+            return f"{probe} is no directory"
+        if not os.access(probe, os.W_OK | os.X_OK):
+            return "Permission denied"
+        with tempfile.TemporaryDirectory(prefix=".drover-probe-", dir=probe):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)

@@ -1,0 +1,169 @@
+"""Which settings exist, and of what kind is each?
+
+One table, in the shape of the file. A name that is not here is a fault. Nomad's settings that drover has
+no use for are accepted with a warning, so that an existing configuration still starts; those that would
+promise something drover does not do are refused by name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+
+class Kind(Enum):
+    TEXT = auto()
+    PATH = auto()  # an absolute path
+    FILE = auto()  # a path, taken as it is
+    BOOL = auto()
+    INT = auto()  # whole, not negative
+    PORT = auto()
+    NUMBER = auto()  # not negative
+    SPAN = auto()  # a duration, not negative
+    PORTS = auto()  # "22,80,8500-8600"
+    LEVEL = auto()
+    SECRET = auto()
+    TEXTS = auto()  # a block or object of texts
+    DATA = auto()  # a block or object of anything
+    IGNORED = auto()
+    REFUSED = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One setting. instead: what to do about a refused one."""
+
+    kind: Kind
+    instead: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A block. is_labelled: the label is one level of names (`plugin "docker"`)."""
+
+    rules: "Mapping[str, Rule | Section]" = field(default_factory=dict)
+    is_labelled: bool = False
+    refused_if: tuple[str, ...] = ()  # switches that, when true, ask for something drover does not have
+    is_ignored: bool = False
+
+
+def _rules(kind: Kind, names: str) -> dict[str, "Rule | Section"]:
+    return {name: Rule(kind=kind) for name in names.split()}
+
+
+_PLUGIN_RAW_EXEC = Section(
+    rules={
+        "config": Section(rules=_rules(Kind.BOOL, "enabled") | _rules(Kind.IGNORED, "no_cgroups")),
+        "args": Rule(kind=Kind.IGNORED),
+    }
+)
+_PLUGIN_DOCKER = Section(
+    rules={
+        "config": Section(
+            rules=_rules(
+                Kind.DATA,
+                "allow_caps allow_privileged allow_runtimes auth disable_log_collection endpoint extra_labels gc"
+                " image_pull_timeout infra_image infra_image_pull_timeout logging nvidia_runtime pids_limit"
+                " pull_activity_timeout tls volumes windows_allow_insecure_container_admin",
+            )
+        ),
+        "args": Rule(kind=Kind.IGNORED),
+    }
+)
+
+_SERVER = Section(
+    rules={
+        **_rules(Kind.BOOL, "enabled"),
+        **_rules(Kind.SPAN, "heartbeat_grace min_heartbeat_ttl lease_ttl agent_down_after lost_after"),
+        **_rules(Kind.NUMBER, "max_heartbeats_per_second"),
+        **_rules(
+            Kind.IGNORED,
+            "acl_token_gc_threshold authoritative_region batch_eval_gc_threshold bootstrap_expect"
+            " csi_plugin_gc_threshold csi_volume_claim_gc_threshold data_dir default_scheduler_config"
+            " deployment_gc_threshold enable_event_broker enabled_schedulers encrypt eval_gc_threshold"
+            " event_buffer_size failover_heartbeat_ttl job_gc_interval job_gc_threshold license_path"
+            " node_gc_threshold non_voting_server num_schedulers plan_rejection_tracker protocol_version"
+            " raft_boltdb raft_multiplier raft_protocol redundancy_zone rejoin_after_leave retry_interval"
+            " retry_join retry_max search server_join start_join upgrade_version",
+        ),
+    }
+)
+
+_CLIENT = Section(
+    rules={
+        **_rules(Kind.BOOL, "enabled"),
+        **_rules(Kind.TEXT, "node_class network_interface virtual_datacenter"),
+        **_rules(Kind.TEXTS, "meta options"),
+        **_rules(Kind.PORT, "min_dynamic_port max_dynamic_port"),
+        **_rules(
+            Kind.INT, "cpu_total_compute memory_total_mb disk_total_mb gc_max_allocs gc_parallel_destroys"
+        ),
+        **_rules(Kind.NUMBER, "gc_disk_usage_threshold gc_inode_usage_threshold"),
+        **_rules(Kind.PATH, "alloc_dir state_dir"),
+        **_rules(Kind.SPAN, "gc_interval max_kill_timeout"),
+        "reserved": Section(
+            rules={
+                **_rules(Kind.INT, "cpu memory disk"),
+                "reserved_ports": Rule(kind=Kind.PORTS),
+                **_rules(Kind.IGNORED, "cores iops"),
+            }
+        ),
+        "host_volume": Rule(kind=Kind.REFUSED, instead="use the docker driver's volumes"),
+        **_rules(
+            Kind.IGNORED,
+            "artifact bind_wildcard_default_host_network bridge_network_hairpin_mode bridge_network_name"
+            " bridge_network_subnet cgroup_parent chroot_env cni_config_dir cni_path disable_remote_exec drain_on_shutdown"
+            " host_network max_dynamic_user min_dynamic_user network_speed no_host_uuid node_pool"
+            " reserveable_cores retry_interval retry_join retry_max server_join servers start_join"
+            " stats template disk_free_mb",
+        ),
+    }
+)
+
+_CONSUL = Section(
+    rules={
+        **_rules(Kind.TEXT, "address home_datacenter kv_path"),
+        **_rules(Kind.SECRET, "token"),
+        **_rules(Kind.FILE, "token_file ca_file cert_file key_file"),
+        **_rules(Kind.BOOL, "ssl verify_ssl"),
+        **_rules(
+            Kind.IGNORED,
+            "allow_unauthenticated auth auto_advertise checks_use_advertise client_auto_join"
+            " client_failures_before_critical client_failures_before_warning client_http_check_name"
+            " client_service_name enabled grpc_address grpc_ca_file name namespace server_auto_join"
+            " server_failures_before_critical server_failures_before_warning server_http_check_name"
+            " server_rpc_check_name server_serf_check_name server_service_name service_identity share_ssl"
+            " tags task_identity timeout use_identity",
+        ),
+    }
+)
+
+AGENT = Section(
+    rules={
+        **_rules(Kind.TEXT, "name region datacenter bind_addr log_file"),
+        "data_dir": Rule(kind=Kind.PATH),
+        "log_level": Rule(kind=Kind.LEVEL),
+        **_rules(
+            Kind.BOOL, "log_json enable_debug disable_update_check leave_on_terminate leave_on_interrupt"
+        ),
+        "addresses": Section(rules=_rules(Kind.TEXT, "http") | _rules(Kind.IGNORED, "rpc serf")),
+        "advertise": Section(rules=_rules(Kind.TEXT, "http") | _rules(Kind.IGNORED, "rpc serf")),
+        "ports": Section(rules=_rules(Kind.PORT, "http") | _rules(Kind.IGNORED, "rpc serf")),
+        "plugin": Section(rules={"raw_exec": _PLUGIN_RAW_EXEC, "docker": _PLUGIN_DOCKER}, is_labelled=True),
+        "server": _SERVER,
+        "client": _CLIENT,
+        "consul": _CONSUL,
+        "telemetry": Rule(kind=Kind.DATA),
+        "vault": Section(refused_if=("enabled",), is_ignored=True),
+        "acl": Section(refused_if=("enabled",), is_ignored=True),
+        "tls": Section(refused_if=("enabled", "http", "rpc"), is_ignored=True),
+        **{name: Section(is_ignored=True) for name in ("audit", "autopilot", "sentinel")},
+        **_rules(
+            Kind.IGNORED,
+            "client_introduction disable_anonymous_signature enable_syslog eventlog http_api_response_headers keyring limits"
+            " log_include_location log_rotate_bytes log_rotate_duration log_rotate_max_files plugin_dir reporting"
+            " syslog_facility ui users",
+        ),
+    }
+)
+
+LOG_LEVELS = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR")

@@ -1,0 +1,137 @@
+"""What can be set for an agent, and what holds when it is not?
+
+Frozen; made by `configs.load` only. Names are Nomad's; spans are float seconds (`_s`). Settings of
+drover's own are marked.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from model.secret import Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    http: int = 4646  # 0: any free port
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    http: str = ""  # empty: bind_addr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advertise:
+    http: str = ""  # host or host:port that others reach the API under; empty: found out at start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawExec:
+    enabled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Docker:
+    """config: the plugin's own settings; blocks in it are mappings."""
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plugins:
+    raw_exec: RawExec = RawExec()
+    docker: Docker = Docker()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    enabled: bool = False
+    heartbeat_grace_s: float = 10.0
+    min_heartbeat_ttl_s: float = 10.0
+    max_heartbeats_per_second: float = 50.0
+    lease_ttl_s: float = 3.0  # drover's: TTL of the check that a candidate's lease hangs on
+    agent_down_after_s: float = 300.0  # drover's: a node unheard for so long is down
+    lost_after_s: float = 0.0  # drover's: how much later its allocs count as lost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserved:
+    """What the node keeps for itself."""
+
+    cpu: int = 0  # MHz
+    memory: int = 0  # MB
+    disk: int = 0  # MB
+    ports: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    enabled: bool = False
+    node_class: str = ""
+    meta: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+    network_interface: str = ""
+    virtual_datacenter: str = ""  # drover's: a datacenter of the scheduler's that Consul does not know
+    reserved: Reserved = Reserved()
+    min_dynamic_port: int = 20000
+    max_dynamic_port: int = 32000
+    cpu_total_compute: int = 0  # MHz; 0: as found
+    memory_total_mb: int = 0  # 0: as found
+    disk_total_mb: int = 0  # 0: as found
+    alloc_dir: Path | None = None  # None: data_dir/alloc
+    state_dir: Path | None = None  # None: data_dir/client
+    gc_interval_s: float = 60.0
+    gc_disk_usage_threshold: float = 80.0
+    gc_inode_usage_threshold: float = 70.0
+    gc_max_allocs: int = 50
+    gc_parallel_destroys: int = 2
+    max_kill_timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consul:
+    address: str = "127.0.0.1:8500"  # host:port, without a scheme
+    token: Secret = field(default_factory=lambda: Secret(""))
+    token_file: Path | None = None
+    ssl: bool = False
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    verify_ssl: bool = True
+    home_datacenter: str = ""  # Consul datacenter that holds drover's state; empty: the local agent's
+    kv_path: str = "drover"  # drover's: the root of all its keys
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentConfig:
+    """Everything an agent is told. warnings: what was accepted and has no effect, one sentence each."""
+
+    name: str
+    data_dir: Path
+    region: str = "global"
+    datacenter: str = "dc1"
+    bind_addr: str = "0.0.0.0"
+    addresses: Addresses = Addresses()
+    advertise: Advertise = Advertise()
+    ports: Ports = Ports()
+    log_level: str = "INFO"
+    log_json: bool = False
+    log_file: str = ""
+    enable_debug: bool = False
+    disable_update_check: bool = False
+    leave_on_terminate: bool = False
+    leave_on_interrupt: bool = False
+    plugins: Plugins = Plugins()
+    server: Server = Server()
+    client: Client = Client()
+    consul: Consul = Consul()
+    telemetry: Mapping[str, Any] = field(default_factory=dict)
+    is_dev: bool = False
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def http_host(self) -> str:
+        """The address that the API listens on."""
+        return self.addresses.http or self.bind_addr
