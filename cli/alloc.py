@@ -1,0 +1,161 @@
+"""`drover alloc …`: status, logs, restart, signal."""
+
+import argparse
+import sys
+from typing import Any
+
+from cli.client import Api, CommandFailed, ago, clock, fail, fields, print_json, segment, short, table
+
+# `-tail -n 10` asks for this many bytes a line and cuts the lines itself, as Nomad's client does.
+_BYTES_PER_LINE = 120
+
+
+def _alloc(api: Api, prefix: str) -> dict[str, Any]:
+    found = api.find("allocation", "/v1/allocations", prefix)
+    alloc: dict[str, Any] = api.get(f"/v1/allocation/{found['ID']}", namespace=found["Namespace"])
+    return alloc
+
+
+def status(args: argparse.Namespace) -> int:
+    try:
+        api = Api(args)
+        if not args.alloc:
+            allocs = api.get("/v1/allocations")
+            if args.json:
+                print_json(allocs)
+                return 0
+            rows = [("ID", "Job", "Task Group", "Node ID", "Desired", "Status")]
+            rows += [
+                (
+                    short(a["ID"], is_verbose=args.verbose),
+                    a["JobID"],
+                    a["TaskGroup"],
+                    short(a["NodeID"], is_verbose=args.verbose),
+                    a["DesiredStatus"],
+                    a["ClientStatus"],
+                )
+                for a in allocs
+            ]
+            print(table(rows) if allocs else "No allocations")
+            return 0
+        alloc = _alloc(api, args.alloc)
+        if args.json:
+            print_json(alloc)
+            return 0
+        _show(alloc, is_verbose=args.verbose)
+        return 0
+    except CommandFailed as error:
+        return fail(error)
+
+
+def _show(alloc: dict[str, Any], *, is_verbose: bool) -> None:
+    print(
+        fields(
+            [
+                ("ID", alloc["ID"] if is_verbose else short(alloc["ID"], is_verbose=False)),
+                ("Eval ID", short(alloc["EvalID"], is_verbose=is_verbose)),
+                ("Name", alloc["Name"]),
+                ("Node ID", short(alloc["NodeID"], is_verbose=is_verbose)),
+                ("Node Name", alloc["NodeName"]),
+                ("Job ID", alloc["JobID"]),
+                ("Job Version", alloc["JobVersion"]),
+                ("Client Status", alloc["ClientStatus"]),
+                ("Client Description", alloc["ClientDescription"] or "-"),
+                ("Desired Status", alloc["DesiredStatus"]),
+                ("Desired Description", alloc["DesiredDescription"] or "-"),
+                ("Created", ago(alloc["CreateTime"])),
+                ("Modified", ago(alloc["ModifyTime"])),
+            ]
+        )
+    )
+    ports = alloc["AllocatedResources"]["Shared"]["Ports"]
+    if ports:
+        print("\nAllocation Addresses")
+        print(table([("Label", "Address"), *((p["Label"], f"{p['HostIP']}:{p['Value']}") for p in ports)]))
+    for name, task in sorted((alloc["TaskStates"] or {}).items()):
+        print(f'\nTask "{name}" is "{task["State"]}"')
+        print(
+            fields(
+                [
+                    ("Started At", task["StartedAt"] or "N/A"),
+                    ("Finished At", task["FinishedAt"] or "N/A"),
+                    ("Total Restarts", task["Restarts"]),
+                    ("Last Restart", task["LastRestart"] or "N/A"),
+                ]
+            )
+        )
+        events = list(reversed(task["Events"] or []))
+        if events:
+            print("\nRecent Events:")
+            rows = [("Time", "Type", "Description")]
+            rows += [(clock(e["Time"]), e["Type"], e.get("DisplayMessage") or e.get("Message") or "") for e in events]
+            print(table(rows))
+
+
+def _task(alloc: dict[str, Any], name: str | None) -> str:
+    tasks: list[str] = sorted(t["Name"] for g in alloc["Job"]["TaskGroups"] if g["Name"] == alloc["TaskGroup"] for t in g["Tasks"])
+    if name is not None:
+        if name not in tasks:
+            raise CommandFailed(f"allocation {alloc['ID'][:8]} has no task {name!r} (it has {', '.join(tasks)})")
+        return name
+    if len(tasks) != 1:
+        raise CommandFailed(f"allocation {alloc['ID'][:8]} has several tasks, name one: {', '.join(tasks)}")
+    return tasks[0]
+
+
+def logs(args: argparse.Namespace) -> int:
+    try:
+        api = Api(args)
+        if args.job:
+            stubs = api.get(f"/v1/job/{segment(args.alloc)}/allocations")
+            if not stubs:
+                raise CommandFailed(f"job {args.alloc!r} has no allocations")
+            stubs.sort(key=lambda a: (a["ClientStatus"] != "running", -a["CreateTime"]))
+            alloc = api.get(f"/v1/allocation/{stubs[0]['ID']}", namespace=stubs[0]["Namespace"])
+        else:
+            alloc = _alloc(api, args.alloc)
+        lines = (args.n or 10) if args.tail or args.n else 0
+        params: dict[str, object] = {
+            "task": _task(alloc, args.task),
+            "type": "stderr" if args.stderr else "stdout",
+            "follow": bool(args.f),
+            "plain": True,
+        }
+        if lines:
+            params |= {"origin": "end", "offset": lines * _BYTES_PER_LINE}
+        _print_logs(api, f"/v1/client/fs/logs/{alloc['ID']}", params, lines)
+        return 0
+    except CommandFailed as error:
+        return fail(error)
+
+
+def _print_logs(api: Api, path: str, params: dict[str, object], lines: int) -> None:
+    out = sys.stdout.buffer
+    if lines and not params["follow"]:
+        text = b"".join(api.stream(path, **params)).splitlines(keepends=True)
+        out.write(b"".join(text[-lines:]))
+    else:
+        for chunk in api.stream(path, **params):
+            out.write(chunk)
+            out.flush()
+    out.flush()
+
+
+def restart(args: argparse.Namespace) -> int:
+    try:
+        api = Api(args)
+        alloc = _alloc(api, args.alloc)
+        api.put(f"/v1/client/allocation/{alloc['ID']}/restart", {"TaskName": args.task or ""})
+        return 0
+    except CommandFailed as error:
+        return fail(error)
+
+
+def signal(args: argparse.Namespace) -> int:
+    try:
+        api = Api(args)
+        alloc = _alloc(api, args.alloc)
+        api.put(f"/v1/client/allocation/{alloc['ID']}/signal", {"Task": args.task or "", "Signal": args.s})
+        return 0
+    except CommandFailed as error:
+        return fail(error)

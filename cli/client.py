@@ -1,0 +1,167 @@
+"""How does a command speak to an agent's API, and what does it print?
+
+Plain http.client: a command makes a few calls one after the other, and an HTTP library would cost more
+time to import than they take.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import ssl
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+DEFAULT_ADDRESS = "http://127.0.0.1:4646"
+SHORT_ID = 8
+# A blocking answer may take five minutes and a sixteenth; everything else is much sooner.
+TIMEOUT_S = 330.0
+
+
+class CommandFailed(Exception):
+    """Tell the user and exit with `code`."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ApiError(CommandFailed):
+    """The agent answered with an error."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"Unexpected response code: {status} ({text.strip()})")
+        self.status, self.text = status, text.strip()
+
+
+class Api:
+    """One agent's API, as the flags and NOMAD_* say."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        address = args.address or os.environ.get("NOMAD_ADDR") or DEFAULT_ADDRESS
+        parts = urlsplit(address if "//" in address else f"http://{address}")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise CommandFailed(f"address {address!r} is not an HTTP URL (expected http://HOST:PORT)")
+        try:
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+        except ValueError as error:
+            raise CommandFailed(f"address {address!r}: {error}") from error
+        self.address = address
+        self.namespace = args.namespace or os.environ.get("NOMAD_NAMESPACE") or ""
+        self._host, self._port, self._tls = parts.hostname, port, parts.scheme == "https"
+        self._token = args.token or os.environ.get("NOMAD_TOKEN")
+
+    def call(
+        self, method: str, path: str, body: object = None, **params: object
+    ) -> tuple[Any, http.client.HTTPMessage]:
+        """The decoded answer and its headers. Raises CommandFailed with one line."""
+        response = self._send(method, path, body, params)
+        raw = response.read()
+        if response.status >= 400:
+            raise ApiError(response.status, raw.decode("utf-8", "replace"))
+        try:
+            return (json.loads(raw) if raw else None), response.headers
+        except ValueError as error:
+            raise CommandFailed(f"{self.address} is not drover's API: {error}") from error
+
+    def get(self, path: str, **params: object) -> Any:
+        return self.call("GET", path, None, **params)[0]
+
+    def put(self, path: str, body: object = None, **params: object) -> Any:
+        return self.call("PUT", path, body, **params)[0]
+
+    def stream(self, path: str, **params: object) -> Iterator[bytes]:
+        """The body as it comes."""
+        response = self._send("GET", path, None, params)
+        if response.status >= 400:
+            raise ApiError(response.status, response.read().decode("utf-8", "replace"))
+        while chunk := response.read1(65536):
+            yield chunk
+
+    def _send(
+        self, method: str, path: str, body: object, params: Mapping[str, object]
+    ) -> http.client.HTTPResponse:
+        query = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in params.items() if v is not None}
+        if self.namespace:
+            query.setdefault("namespace", self.namespace)
+        url = quote(path, safe="/%") + (f"?{urlencode(query)}" if query else "")
+        connection = (
+            http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT_S, context=ssl.create_default_context())
+            if self._tls
+            else http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
+        )
+        headers = {"X-Nomad-Token": self._token} if self._token else {}
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            connection.request(method, url, body=data, headers=headers)
+            return connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            raise CommandFailed(f"no drover agent answers at {self.address}: {error}") from error
+
+    def find(self, kind: str, listing: str, prefix: str) -> dict[str, Any]:
+        """The one object whose id begins with `prefix`. Raises CommandFailed when there is none or several."""
+        # Lists of ids want an even number of digits (the index' own grain); the rest is matched here.
+        asked = prefix if len(prefix.replace("-", "")) % 2 == 0 else prefix[:-1]
+        found = [one for one in self.get(listing, prefix=asked) if one["ID"].startswith(prefix)]
+        if not found:
+            raise CommandFailed(f"No {kind}(s) with prefix or id {prefix!r} found")
+        if len(found) > 1 and not any(one["ID"] == prefix for one in found):
+            ids = ", ".join(sorted(one["ID"] for one in found)[:10])
+            raise CommandFailed(f"Prefix {prefix!r} matched several {kind}s: {ids}")
+        return next((one for one in found if one["ID"] == prefix), found[0])
+
+
+def segment(text: str) -> str:
+    """A job id as one path segment: it may hold slashes."""
+    return quote(text, safe="")
+
+
+def fail(error: Exception) -> int:
+    """Prints the error in one line; the exit code."""
+    sys.stderr.write(f"Error: {error}\n")
+    return getattr(error, "code", 1)
+
+
+def short(identity: str, *, is_verbose: bool) -> str:
+    return identity if is_verbose else identity[:SHORT_ID]
+
+
+def table(rows: Sequence[Sequence[object]]) -> str:
+    """Columns aligned, the first row as the head."""
+    texts = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in texts) for column in range(len(texts[0]))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in texts)
+
+
+def fields(pairs: Sequence[tuple[str, object]]) -> str:
+    """`Name  = value` lines."""
+    width = max(len(name) for name, _ in pairs)
+    return "\n".join(f"{name.ljust(width)} = {value}" for name, value in pairs)
+
+
+def print_json(document: object) -> None:
+    print(json.dumps(document, indent=4))
+
+
+def clock(ns: int) -> str:
+    """A moment in the local time zone."""
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(ns / 1e9, UTC).astimezone().strftime("%Y-%m-%dT%H:%M:%S%z") if ns else "-"
+
+
+def ago(ns: int) -> str:
+    """How long ago a moment was: `3m12s ago`."""
+    import time
+
+    if not ns:
+        return "-"
+    left = max(0, int(time.time() - ns / 1e9))
+    parts: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        if left >= size or (unit == "s" and not parts):
+            parts.append(f"{left // size}{unit}")
+            left %= size
+    return "".join(parts[:2]) + " ago"

@@ -1,0 +1,113 @@
+"""`drover job status` and `drover job inspect`."""
+
+import argparse
+from typing import Any
+
+from cli.client import Api, CommandFailed, ago, clock, fail, fields, print_json, segment, short, table
+from cli.monitor import print_placement_failure
+
+
+def find_job(api: Api, name: str) -> dict[str, Any]:
+    """The job of that id, or the only one whose id begins so. Raises CommandFailed."""
+    found = api.get("/v1/jobs", prefix=name)
+    exact: dict[str, Any] | None = next((job for job in found if job["ID"] == name), None)
+    if exact is not None:
+        return exact
+    if not found:
+        raise CommandFailed(f"No job(s) with prefix or ID {name!r} found")
+    if len(found) > 1:
+        raise CommandFailed(f"Prefix {name!r} matched several jobs: {', '.join(job['ID'] for job in found)}")
+    only: dict[str, Any] = found[0]
+    return only
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        api = Api(args)
+        if not args.job:
+            return _list(api, args)
+        job = find_job(api, args.job)
+        return _show(api, job["ID"], job["Namespace"], args)
+    except CommandFailed as error:
+        return fail(error)
+
+
+def inspect(args: argparse.Namespace) -> int:
+    try:
+        api = Api(args)
+        job = find_job(api, args.job)
+        print_json({"Job": api.get(f"/v1/job/{segment(job['ID'])}", namespace=job["Namespace"])})
+        return 0
+    except CommandFailed as error:
+        return fail(error)
+
+
+def _list(api: Api, args: argparse.Namespace) -> int:
+    jobs = api.get("/v1/jobs")
+    if args.json:
+        print_json(jobs)
+    elif not jobs:
+        print("No running jobs")
+    else:
+        rows = [("ID", "Type", "Priority", "Status", "Submit Date")]
+        rows += [(j["ID"], j["Type"], j["Priority"], _status(j), clock(j["SubmitTime"])) for j in jobs]
+        print(table(rows))
+    return 0
+
+
+def _status(job: dict[str, Any]) -> str:
+    return f"{job['Status']} (stopped)" if job["Stop"] else str(job["Status"])
+
+
+def _show(api: Api, job_id: str, namespace: str, args: argparse.Namespace) -> int:
+    path = f"/v1/job/{segment(job_id)}"
+    job = api.get(path, namespace=namespace)
+    if args.json:
+        print_json(job)
+        return 0
+    allocs = api.get(f"{path}/allocations", namespace=namespace)
+    evaluations = api.get(f"{path}/evaluations", namespace=namespace)
+    summary = api.get(f"{path}/summary", namespace=namespace)["Summary"]
+    print(
+        fields(
+            [
+                ("ID", job["ID"]),
+                ("Name", job["Name"]),
+                ("Submit Date", clock(job["SubmitTime"])),
+                ("Type", job["Type"]),
+                ("Priority", job["Priority"]),
+                ("Datacenters", ",".join(job["Datacenters"])),
+                ("Namespace", job["Namespace"]),
+                ("Status", _status(job)),
+                ("Version", job["Version"]),
+            ]
+        )
+    )
+    print("\nSummary")
+    columns = ("Queued", "Starting", "Running", "Failed", "Complete", "Lost")
+    print(table([("Task Group", *columns), *((g, *(s[c] for c in columns)) for g, s in sorted(summary.items()))]))
+    blocked = next((e for e in evaluations if e["Status"] == "blocked"), None)
+    if blocked and blocked.get("FailedTGAllocs"):
+        print("\nPlacement Failure")
+        for group, metric in sorted(blocked["FailedTGAllocs"].items()):
+            print_placement_failure(group, metric)
+    print("\nAllocations")
+    if not allocs:
+        print("No allocations placed")
+        return 0
+    rows = [("ID", "Node ID", "Task Group", "Version", "Desired", "Status", "Created", "Modified")]
+    for alloc in sorted(allocs, key=lambda a: -a["CreateTime"]):
+        rows.append(
+            (
+                short(alloc["ID"], is_verbose=args.verbose),
+                short(alloc["NodeID"], is_verbose=args.verbose),
+                alloc["TaskGroup"],
+                alloc["JobVersion"],
+                alloc["DesiredStatus"],
+                alloc["ClientStatus"],
+                ago(alloc["CreateTime"]),
+                ago(alloc["ModifyTime"]),
+            )
+        )
+    print(table(rows))
+    return 0

@@ -1,0 +1,171 @@
+"""Which command was asked for? The `drover` command: words, flags and exit codes are Nomad's.
+
+Flags take one dash or two, with `=` or a space. Exit codes: 0 fine, 1 error, 2 placed nothing or not all.
+Each command's module is imported only when it is the one asked for: `drover version` loads next to nothing.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+VERSION = "0.1.0"
+
+Handler = Callable[[argparse.Namespace], int]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, exit 1 as Nomad's."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"{self.prog}: {message}\nSee '{self.prog} -h'.\n")
+        raise SystemExit(1)
+
+
+def _flag(parser: argparse.ArgumentParser, name: str, **how: object) -> None:
+    parser.add_argument(f"-{name}", f"--{name}", dest=name.replace("-", "_"), **how)  # type: ignore[arg-type]  # argparse's own keywords
+
+
+def _client_flags(parser: argparse.ArgumentParser) -> None:
+    _flag(parser, "address", metavar="URL", help="the agent's API (NOMAD_ADDR, else http://127.0.0.1:4646)")
+    _flag(parser, "namespace", metavar="NAME", help="NOMAD_NAMESPACE, else default")
+    _flag(parser, "region", metavar="NAME", help=argparse.SUPPRESS)
+    _flag(parser, "token", metavar="TOKEN", help="NOMAD_TOKEN")
+    _flag(parser, "no-color", action="store_true", help=argparse.SUPPRESS)
+
+
+def _spec_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="job file in HCL or JSON; - reads standard input")
+    _flag(parser, "var", action="append", default=[], metavar="NAME=VALUE")
+    _flag(parser, "var-file", action="append", default=[], metavar="FILE")
+
+
+def _shown_flags(parser: argparse.ArgumentParser) -> None:
+    _flag(parser, "json", action="store_true", help="print the API's JSON")
+    _flag(parser, "verbose", action="store_true", help="full ids")
+
+
+def _monitor_flags(parser: argparse.ArgumentParser) -> None:
+    _flag(parser, "detach", action="store_true", help="do not wait for the evaluation")
+    _flag(parser, "verbose", action="store_true", help="full ids")
+
+
+def _agent(sub: argparse.ArgumentParser) -> None:
+    _flag(sub, "config", action="append", default=[], metavar="FILE|DIR", help="may be repeated; later ones win")
+    _flag(sub, "dev", action="store_true", help="leader and client in one, nothing kept")
+    _flag(sub, "data-dir", metavar="DIR")
+    _flag(sub, "bind", metavar="IP")
+    _flag(sub, "node", metavar="NAME")
+    _flag(sub, "dc", metavar="NAME")
+    _flag(sub, "log-level", metavar="LEVEL")
+    _flag(sub, "server", action="store_true", help="stand for election as leader")
+    _flag(sub, "client", action="store_true", help="run tasks")
+    _flag(sub, "alloc-dir", metavar="DIR")
+    _flag(sub, "state-dir", metavar="DIR")
+    _flag(sub, "consul-address", metavar="HOST:PORT")
+
+
+def _build() -> argparse.ArgumentParser:
+    parser = _Parser(prog="drover", description="Runs Nomad jobs on a Consul fleet.", allow_abbrev=False)
+    parser.add_argument("-version", "--version", "-v", action="version", version=f"drover v{VERSION}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+
+    def command(
+        under: "argparse._SubParsersAction[_Parser]", name: str, module: str, text: str, *flags: Callable[[argparse.ArgumentParser], None]
+    ) -> argparse.ArgumentParser:
+        sub = under.add_parser(name, help=text, description=text, allow_abbrev=False)
+        for add in flags:
+            add(sub)
+        sub.set_defaults(handler=module)
+        return sub
+
+    def group(name: str, text: str) -> "argparse._SubParsersAction[_Parser]":
+        sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        return sub.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+
+    command(commands, "agent", "cli.agent:run", "run an agent", _agent)
+    command(commands, "version", "cli.main:version", "print the version")
+
+    job = group("job", "submit, read and stop jobs")
+    for under, name in ((job, "run"), (commands, "run")):
+        run = command(under, name, "cli.job_run:run", "submit a job", _spec_flags, _client_flags, _monitor_flags)
+        _flag(run, "check-index", type=int, metavar="N", help="only if the job's modify index is N (0: new)")
+        _flag(run, "output", action="store_true", help="print the job's JSON instead of submitting it")
+    for under, name in ((job, "validate"), (commands, "validate")):
+        command(under, name, "cli.job_run:validate", "check a job file", _spec_flags, _client_flags)
+    for under, name in ((job, "status"), (commands, "status")):
+        status = command(under, name, "cli.job_status:run", "list jobs, or show one", _client_flags, _shown_flags)
+        status.add_argument("job", nargs="?", metavar="JOB")
+    for under, name in ((job, "stop"), (commands, "stop")):
+        stop = command(under, name, "cli.job_stop:run", "stop a job", _client_flags, _monitor_flags)
+        stop.add_argument("job", metavar="JOB")
+        _flag(stop, "purge", action="store_true", help="forget the job as well")
+        _flag(stop, "yes", action="store_true", help=argparse.SUPPRESS)
+        stop.add_argument("-y", action="store_true", help=argparse.SUPPRESS)
+    inspect = command(job, "inspect", "cli.job_status:inspect", "print a job's JSON", _client_flags)
+    inspect.add_argument("job", metavar="JOB")
+
+    alloc = group("alloc", "look at allocations")
+    alloc_status = command(alloc, "status", "cli.alloc:status", "show an allocation", _client_flags, _shown_flags)
+    alloc_status.add_argument("alloc", metavar="ALLOC", nargs="?")
+    for under in (alloc, commands):
+        logs = command(under, "logs", "cli.alloc:logs", "print a task's logs", _client_flags)
+        logs.add_argument("alloc", metavar="ALLOC")
+        logs.add_argument("task", metavar="TASK", nargs="?")
+        _flag(logs, "stderr", action="store_true")
+        _flag(logs, "stdout", action="store_true", help=argparse.SUPPRESS)
+        _flag(logs, "f", action="store_true", help="follow")
+        _flag(logs, "tail", action="store_true", help="only the end")
+        _flag(logs, "n", type=int, metavar="LINES", help="with -tail: how many lines (10)")
+        _flag(logs, "job", action="store_true", help="ALLOC is a job: one of its allocations")
+        _flag(logs, "verbose", action="store_true", help=argparse.SUPPRESS)
+    for name, text in (("restart", "restart an allocation's tasks"), ("signal", "send a signal to a task")):
+        sub = command(alloc, name, f"cli.alloc:{name}", text, _client_flags)
+        if name == "signal":
+            _flag(sub, "s", metavar="SIGNAL", default="SIGINT")
+        sub.add_argument("alloc", metavar="ALLOC")
+        sub.add_argument("task", metavar="TASK", nargs="?")
+
+    node = group("node", "look at nodes")
+    node_status = command(node, "status", "cli.node:status", "list nodes, or show one", _client_flags, _shown_flags)
+    node_status.add_argument("node", metavar="NODE", nargs="?")
+    _flag(node_status, "self", action="store_true", help="the node of the agent asked")
+    eligibility = command(node, "eligibility", "cli.node:eligibility", "allow or refuse new work", _client_flags)
+    eligibility.add_argument("node", metavar="NODE")
+    _flag(eligibility, "enable", action="store_true")
+    _flag(eligibility, "disable", action="store_true")
+
+    server = group("server", "look at leader candidates")
+    command(server, "members", "cli.server:members", "list leader candidates", _client_flags, _shown_flags)
+    evaluation = group("eval", "look at evaluations")
+    eval_status = command(evaluation, "status", "cli.eval:status", "show an evaluation", _client_flags, _shown_flags)
+    eval_status.add_argument("eval", metavar="EVAL")
+    system = group("system", "housekeeping")
+    command(system, "gc", "cli.server:gc", "forget what has ended", _client_flags)
+    return parser
+
+
+def version(_: argparse.Namespace) -> int:
+    print(f"drover v{VERSION}")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; the console script's entry. Never a traceback for what a user can get wrong."""
+    args = _build().parse_args(argv)
+    module, _, name = args.handler.partition(":")
+    handler: Handler = version if module == "cli.main" else getattr(importlib.import_module(module), name)
+    try:
+        return handler(args)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # `drover job status | head`: the reader left, which is no error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""`drover server members` and `drover system gc`."""
+
+import argparse
+
+from cli.client import Api, CommandFailed, fail, print_json, table
+
+
+def members(args: argparse.Namespace) -> int:
+    try:
+        api = Api(args)
+        found = api.get("/v1/agent/members")["Members"]
+        if args.json:
+            print_json(found)
+            return 0
+        leader = api.get("/v1/status/leader")
+        rows = [("Name", "Address", "Port", "Status", "Leader", "Build", "Datacenter", "Region")]
+        rows += [
+            (
+                m["Name"],
+                m["Addr"],
+                m["Port"],
+                m["Status"],
+                str(f"{m['Addr']}:{m['Port']}" == leader).lower(),
+                m["Tags"]["build"],
+                m["Tags"]["dc"],
+                m["Tags"]["region"],
+            )
+            for m in found
+        ]
+        print(table(rows))
+        return 0
+    except CommandFailed as error:
+        return fail(error)
+
+
+def gc(args: argparse.Namespace) -> int:
+    try:
+        Api(args).put("/v1/system/gc")
+        return 0
+    except CommandFailed as error:
+        return fail(error)
