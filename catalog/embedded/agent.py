@@ -9,7 +9,6 @@ its own endpoints and 500 "No cluster leader" to the rest, at once: real Consul 
 import asyncio
 import posixpath
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Self
 
@@ -87,19 +86,22 @@ class ConsulAgent(LocalAgent):
         is_server: bool = False,
     ) -> None:
         super().__init__(state, node_name, address, prober=prober, is_server=is_server)
-        self._running = AsyncExitStack()
+        self._probes: asyncio.TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
-        tasks = await self._running.enter_async_context(asyncio.TaskGroup())
-        self._running.callback(self.stop)  # unwound before the group, which then has nothing to wait for
+        self._probes = await asyncio.TaskGroup().__aenter__()
         self.join()
-        self.start_probing(tasks)
+        self.start_probing(self._probes)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._running.__aexit__(kind, error, trace)
+        self.stop()
+        if self._probes is not None:
+            # The body's own error is not the group's: it goes on as it is, not wrapped in a group.
+            await self._probes.__aexit__(None, None, None)
+            self._probes = None
 
     async def request(
         self,

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET
 
 from catalog.embedded.answers import Fields, Refused, Response, as_json, empty, read_fields
-from catalog.embedded.checks import CheckDefinition, cut_output, read_check
+from catalog.embedded.checks import DURATION_FIELDS, CheckDefinition, cut_output, read_check
 from catalog.embedded.filters import keep
 from catalog.embedded.local import LocalAgent
 from catalog.embedded.reads import Request
@@ -137,9 +137,12 @@ async def register_service(agent: LocalAgent, request: Request) -> Response:
     """PUT /v1/agent/service/register."""
     fields = read_fields(request.body)
     fields.only(*_SERVICE_FIELDS)
-    wanted = _read_service(fields)
     documents = [fields.nested("Check")] if fields.has("Check") else []
     documents += fields.nested_items("Checks")
+    for document in documents:  # the whole body is decoded before anything in it is judged
+        for name in DURATION_FIELDS:
+            document.duration_s(name)
+    wanted = _read_service(fields)
     definitions = [read_check(document, bad_status=_SERVICE_BAD_STATUS) for document in documents if document]
     agent.add_service(
         wanted,

@@ -94,6 +94,9 @@ class Prober(Protocol):
     async def probe(self, spec: HttpSpec | TcpSpec) -> ProbeResult: ...
 
 
+DURATION_FIELDS = ("Interval", "TTL", "Timeout", "DeregisterCriticalServiceAfter")
+
+
 def read_check(fields: Fields, *, bad_status: str) -> CheckDefinition:
     """One check of a registration. Raises Refused with real Consul's words; `bad_status` is one of them."""
     fields.only(*CHECK_FIELDS)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from dnslib import CNAME, EDNS0, NS, QTYPE, RCODE, RR, SOA, SRV, TXT, A, DNSError, DNSRecord
 
@@ -82,8 +82,8 @@ class _UdpProtocol(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.DatagramTransport):
-            self._transport = transport
+        # cast: asyncio's own datagram transport does not derive from the class that it is documented as
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str | object, int]) -> None:
         reply = self._answer(data)
@@ -103,9 +103,8 @@ class _TcpProtocol(asyncio.Protocol):
         self._buffer = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):
-            self._transport = transport
-            self._connections[transport] = None
+        self._transport = cast(asyncio.Transport, transport)
+        self._connections[self._transport] = None
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._transport is not None:
