@@ -4,7 +4,7 @@ A name that nobody defined is no fault: it is left in the text for run time, exa
 only the node knows `${NOMAD_PORT_http}` or `${attr.kernel.name}`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -28,11 +28,13 @@ from jobspec.syntax.tree import (
     TupleOf,
     Unary,
 )
+from jobspec.type_expressions import TypeFault, read_type
 from jobspec.values import (
     ARITHMETIC,
     ConversionFault,
     SetOf,
     Value,
+    convert,
     equal,
     to_bool,
     to_number,
@@ -56,15 +58,22 @@ class EvaluationFault(Exception):
 class Scope:
     """The names an expression may use, and the functions.
 
-    is_closed: an unknown name is a fault, as in a variable's default.
+    is_closed: an unknown name is a fault, as in a variable's default. broken: `var.x` and `local.x` whose own
+    fault is noted already; using one is a fault without a message, so that it is reported once.
     """
 
     names: Mapping[str, Value] = field(default_factory=dict)
     functions: Mapping[str, Function] = field(default_factory=dict)
     is_closed: bool = False
+    broken: Set[str] = frozenset()
 
-    def with_names(self, names: Mapping[str, Value]) -> "Scope":
-        return Scope(names={**self.names, **names}, functions=self.functions, is_closed=self.is_closed)
+    def with_names(self, names: Mapping[str, Value], *, broken: Set[str] | None = None) -> "Scope":
+        return Scope(
+            names={**self.names, **names},
+            functions=self.functions,
+            is_closed=self.is_closed,
+            broken=self.broken if broken is None else broken,
+        )
 
 
 def evaluate(node: Expression, scope: Scope) -> Value:
@@ -111,6 +120,8 @@ def _reference(node: Reference, scope: Scope) -> Value:
         return "${" + node.raw + "}"
     value = scope.names[node.root]
     trail = node.root
+    if scope.broken and node.steps and f"{node.root}.{node.steps[0]}" in scope.broken:
+        raise EvaluationFault(node.at, "")
     for step in node.steps:
         if isinstance(value, dict) and isinstance(step, str) and step not in value:
             known = did_you_mean(step, value)
@@ -173,6 +184,8 @@ def _key(node: Expression, scope: Scope) -> str:
 def _call(node: Call, scope: Scope) -> Value:
     if node.name in ("try", "can"):
         return _try(node, scope)
+    if node.name == "convert":
+        return _convert(node, scope)
     function = scope.functions.get(node.name)
     if function is None:
         raise EvaluationFault(
@@ -204,6 +217,18 @@ def _try(node: Call, scope: Scope) -> Value:
     if node.name == "can" and len(node.arguments) == 1:
         return False
     raise EvaluationFault(node.at, f"{node.name}: no argument has a value: {'; '.join(faults)}")
+
+
+def _convert(node: Call, scope: Scope) -> Value:
+    """convert(value, type): its second argument is a type and no value."""
+    if len(node.arguments) != 2:
+        raise EvaluationFault(node.at, f"convert: 2 arguments required, found {len(node.arguments)}")
+    try:
+        return convert(evaluate(node.arguments[0], scope), read_type(node.arguments[1]))
+    except TypeFault as fault:
+        raise EvaluationFault(fault.at, str(fault)) from None
+    except ConversionFault as fault:
+        raise EvaluationFault(node.at, f"convert: {fault}") from None
 
 
 def _boolean(node: Expression, scope: Scope) -> bool:

@@ -32,6 +32,8 @@ class Mapper:
         self._path = ""
 
     def refuse(self, at: int, message: str, path: str | None = None) -> None:
+        if not message:  # follows from a fault that is noted already
+            return
         shown = self._path if path is None else path
         full = f"job.{self.source.job}.{shown}".rstrip(".") if self.source.job else shown
         self.faults.append(self.source.source.fault(at, message, full))

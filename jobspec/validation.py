@@ -222,7 +222,8 @@ def _task(job: Job, group: TaskGroup, task: Task, path: str) -> Faults:
     yield from _config(task, path)
     yield from constraint_faults(task.constraints, path, is_task=True)
     yield from affinity_faults(task.affinities, path, is_system=job.type is JobType.SYSTEM)
-    yield from restart_faults(task.restart_policy, f"{path}.restart")
+    if task.restart_policy != group.restart_policy:  # else it is the group's, and said there
+        yield from restart_faults(task.restart_policy, f"{path}.restart")
     yield from service_faults(task.services, group, task, path)
     yield from _files(task, path)
 

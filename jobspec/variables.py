@@ -12,13 +12,13 @@ from jobspec.evaluate import EvaluationFault, Scope, evaluate
 from jobspec.suggest import did_you_mean
 from jobspec.syntax.parser import parse_body, parse_expression
 from jobspec.syntax.source import Source, read_text
-from jobspec.syntax.tree import Block, Body, Call, Expression, Literal, ObjectOf, Reference, Setting, TupleOf
-from jobspec.values import ANY, BOOL, NUMBER, STRING, ConversionFault, Type, Value, convert, to_bool, to_text
+from jobspec.syntax.tree import Block, Body, Expression, Literal, ObjectOf, Reference, Setting
+from jobspec.type_expressions import TypeFault, read_type
+from jobspec.values import ConversionFault, Type, Value, convert, to_bool, to_text
 from model.errors import Fault, JobspecError
 
 _ENVIRONMENT_PREFIX = "NOMAD_VAR_"
 _SETTINGS = ("type", "default", "description", "sensitive")
-_PLAIN_TYPES: Mapping[str, Type] = {"string": STRING, "number": NUMBER, "bool": BOOL, "any": ANY}
 
 
 @dataclass(slots=True)
@@ -38,6 +38,7 @@ class Variables:
         self._source = source
         self._closed = Scope(functions=functions.functions, is_closed=True)
         self._open = functions
+        self._broken: set[str] = set()
         self.faults: list[Fault] = []
 
     def scope(
@@ -56,18 +57,21 @@ class Variables:
             values |= self._from_file(declared, file, data)
         values |= self._from_arguments(declared, given)
         for name, item in declared.items():
-            if name not in values and not self.faults:
+            if name not in values and f"var.{name}" not in self._broken:
+                self._broken.add(f"var.{name}")
                 self._refuse(
                     item.block.at,
                     f'the variable "{name}" has no value (set it with -var, -var-file or {_ENVIRONMENT_PREFIX}{name}, or give it a default)',
                 )
-        scope = self._open.with_names({"var": values})
+        scope = self._open.with_names({"var": values}, broken=self._broken)
         for name, item in declared.items():
             if name in values:
                 self._validate(item, scope)
         return self._with_locals(body, scope)
 
     def _refuse(self, at: int, message: str) -> None:
+        if not message:  # follows from a fault that is noted already
+            return
         self.faults.append(self._source.fault(at, message))
 
     # ---- declarations
@@ -114,14 +118,18 @@ class Variables:
                 item.type = read_type(settings["type"].value)
             if "sensitive" in settings:
                 item.is_sensitive = to_bool(evaluate(settings["sensitive"].value, self._closed))
-        except (EvaluationFault, ConversionFault) as fault:
-            self._refuse(getattr(fault, "at", block.at), str(fault))
+        except (EvaluationFault, TypeFault) as fault:
+            self._refuse(fault.at, str(fault))
+            self._broken.add(f"var.{name}")
+        except ConversionFault as fault:
+            self._refuse(block.at, str(fault))
         if "default" in settings:
             self._set_default(item, settings["default"])
         return item
 
     def _set_default(self, item: _Variable, setting: Setting) -> None:
         item.has_default = True
+        before = len(self.faults)
         try:
             item.default = evaluate(setting.value, self._closed)
             if item.type is not None:
@@ -132,6 +140,8 @@ class Variables:
             self._refuse(
                 setting.value.at, f'the default of variable "{item.name}" does not fit its type: {fault}'
             )
+        if len(self.faults) > before:
+            self._broken.add(f"var.{item.name}")
 
     # ---- values from outside
 
@@ -227,30 +237,37 @@ class Variables:
                 self._refuse(block.at, f"validation: {fault}")
 
     def _with_locals(self, body: Body, scope: Scope) -> Scope:
-        """Locals may refer to each other in any order: evaluate those whose references are known, again and again."""
-        pending = {
+        """Locals may refer to each other in any order."""
+        written = {
             name: setting.value
             for block in body.blocks
             if block.kind == "locals"
             for name, setting in block.body.settings.items()
         }
         values: dict[str, Value] = {}
-        while pending:
-            ready = [
-                name for name, value in pending.items() if not (_local_references(value) & pending.keys())
-            ]
-            if not ready:
-                name, value = next(iter(pending.items()))
-                self._refuse(value.at, f'the local "{name}" refers to itself')
-                break
-            for name in ready:
-                value = pending.pop(name)
-                try:
-                    values[name] = evaluate(value, scope.with_names({"local": values}))
-                except EvaluationFault as fault:
-                    self._refuse(fault.at, str(fault))
-                    values[name] = None
-        return scope.with_names({"local": values})
+        for name in self._local_order(written):
+            inner = scope.with_names({"local": values}, broken=self._broken)
+            try:
+                values[name] = evaluate(written[name], inner)
+            except EvaluationFault as fault:
+                self._broken.add(f"local.{name}")
+                self._refuse(fault.at, str(fault))
+        return scope.with_names({"local": values}, broken=self._broken)
+
+    def _local_order(self, written: Mapping[str, Expression]) -> list[str]:
+        """The names, each after those it refers to."""
+        import graphlib
+
+        graph = {name: _local_references(value) & written.keys() for name, value in written.items()}
+        try:
+            return list(graphlib.TopologicalSorter(graph).static_order())
+        except graphlib.CycleError as error:
+            cycle: list[str] = error.args[1]
+            self._refuse(
+                written[cycle[0]].at, f"locals refer to each other in a circle: {' -> '.join(cycle[:8])}"
+            )
+            self._broken.update(f"local.{name}" for name in written)
+            return []
 
 
 def _takes_text(item: _Variable) -> bool:
@@ -288,44 +305,3 @@ def _local_references(node: object) -> frozenset[str]:
         elif hasattr(item, "__struct_fields__"):
             stack.extend(getattr(item, name) for name in item.__struct_fields__)
     return frozenset(found)
-
-
-def read_type(node: Expression) -> Type:
-    """`string`, `list(string)`, `object({ a = number })` as a Type. Raises EvaluationFault."""
-    if isinstance(node, Reference) and not node.steps:
-        if node.root in _PLAIN_TYPES:
-            return _PLAIN_TYPES[node.root]
-        if node.root in ("list", "set", "map"):
-            return Type(name=node.root, of=ANY)
-        raise EvaluationFault(
-            node.at,
-            f'"{node.root}" is no type{did_you_mean(node.root, [*_PLAIN_TYPES, "list", "set", "map", "object", "tuple"])}',
-        )
-    if isinstance(node, Literal) and isinstance(node.value, str):  # the old quoted form
-        return read_type(parse_expression(Source(node.value, "type")))
-    if isinstance(node, Call) and len(node.arguments) >= 1:
-        inner = node.arguments[0]
-        if node.name in ("list", "set", "map") and len(node.arguments) == 1:
-            return Type(name=node.name, of=read_type(inner))
-        if node.name == "object" and isinstance(inner, ObjectOf):
-            return _object_type(inner)
-        if node.name == "tuple" and isinstance(inner, TupleOf):
-            return Type(
-                name="tuple", fields={str(at): read_type(item) for at, item in enumerate(inner.items)}
-            )
-    raise EvaluationFault(
-        node.at,
-        "no type (expected string, number, bool, any, list(…), set(…), map(…), object({…}) or tuple([…]))",
-    )
-
-
-def _object_type(node: ObjectOf) -> Type:
-    fields: dict[str, Type] = {}
-    optional: set[str] = set()
-    for key, kind in node.items:
-        name = str(key.value) if isinstance(key, Literal) else ""
-        if isinstance(kind, Call) and kind.name == "optional" and kind.arguments:
-            optional.add(name)
-            kind = kind.arguments[0]
-        fields[name] = read_type(kind)
-    return Type(name="object", fields=fields, optional=frozenset(optional))
