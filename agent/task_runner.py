@@ -16,6 +16,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Protocol, TypeVar, assert_never
 
 from msgspec.structs import replace
@@ -27,6 +28,7 @@ from agent.drivers.base import Driver, ExitResult, Handle, StartFailed, TaskStar
 from agent.env import TaskEnv, task_env
 from agent.hooks.base import TaskContext, prepare_all, tell_all, undo_all
 from agent.journal import TaskRow
+from agent.logs import current
 from agent.task_run import TaskRun
 from agent.tools import Tools
 from checks.restart import Again, Cause, Finished, GivenUp, History, after, runs_for_ever
@@ -500,8 +502,8 @@ class TaskRunner:
             config=interpolate_document(self.task.config, env.values),
             env=env.variables,
             dirs=context.dirs,
-            stdout=context.dirs.logs / f"{self.task.name}.stdout.0",
-            stderr=context.dirs.logs / f"{self.task.name}.stderr.0",
+            stdout=_log_file(context, "stdout", attempt),
+            stderr=_log_file(context, "stderr", attempt),
             resources=self.task.resources,
             user=interpolate(self.task.user, env.values),
             ports=desired.ports,
@@ -532,6 +534,12 @@ class TaskRunner:
         if started_at is None:
             return 0.0
         return max((self._tools.now() - datetime.fromisoformat(started_at)).total_seconds(), 0.0)
+
+
+def _log_file(context: TaskContext, stream: str, attempt: int) -> Path:
+    """The file to append to; only a task that ran before can have a later one than the first."""
+    stem = context.dirs.logs / f"{context.task.name}.{stream}"
+    return current(stem) if attempt > 1 else stem.with_name(f"{stem.name}.0")
 
 
 def _rfc3339(moment: datetime) -> str:
