@@ -4,6 +4,7 @@ Only agent-local calls: they work while Consul has no servers, and Consul's own 
 result to the catalog.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -89,3 +90,44 @@ class LocalAgent:
         if not isinstance(config, dict):
             raise StoreUnavailable("Consul: /v1/agent/self without Config")
         return str(config.get("NodeName", "")), str(config.get("Datacenter", ""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One leader candidate as the catalog has it. is_passing: its check and its machine's gossip pass."""
+
+    node_id: str
+    name: str
+    http_addr: str
+    is_passing: bool
+
+
+@dataclass(slots=True)
+class Candidates:
+    """All leader candidates, kept for a second: status pages ask often."""
+
+    client: Client
+    _members: tuple[Member, ...] = ()
+    _read_s: float = -10.0
+
+    async def read(self) -> tuple[Member, ...]:
+        """Sorted by name. Raises StoreUnavailable."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._read_s < 1.0:
+            return self._members
+        response = await self.client.call("GET", "/v1/health/service/drover-server", timeout_s=5.0)
+        found = []
+        for one in msgspec.json.decode(response.body):
+            service = one["Service"]
+            meta = service.get("Meta") or {}
+            found.append(
+                Member(
+                    node_id=meta.get("drover_node", ""),
+                    name=meta.get("drover_name", ""),
+                    http_addr=f"{service['Address']}:{service['Port']}",
+                    is_passing=all(check["Status"] == "passing" for check in one["Checks"]),
+                )
+            )
+        self._members = tuple(sorted(found, key=lambda m: (m.name, m.node_id)))
+        self._read_s = now_s
+        return self._members
