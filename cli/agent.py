@@ -2,10 +2,12 @@
 
     agent()                            owns the data_dir's lock, the embedded Consul and the heartbeat thread
       └─ TaskGroup
-          ├─ presence                  the drover-agent service and its TTL check      (client)
-          ├─ services                  tasks' services, script checks, check_restart   (client)
-          ├─ node agent                allocs and tasks                                (client)
-          └─ election                  acquire the lease, lead while it holds          (server)
+          ├─ server
+          │   └─ election              acquire the lease, lead while it holds
+          └─ client
+              ├─ presence              the drover-agent service and its TTL check
+              ├─ services              tasks' services, script checks, check_restart
+              └─ node agent            allocs and tasks
     and the API server around them, first up and last down.
 
 SIGTERM and SIGINT end drover and leave the tasks running, save for `-dev`.
@@ -145,13 +147,17 @@ async def _until_signalled(config: AgentConfig) -> int:
             flush=True,
         )
         async with asyncio.TaskGroup() as tasks:
-            work = tasks.create_task(running.run(), name="agent")
+            leading = tasks.create_task(running.lead(), name="server")
+            tending = tasks.create_task(running.tend(), name="client")
             await stopped.wait()
             log.info("stopping")
+            # Handed over first, so that another candidate takes over at once, and so that in -dev nobody
+            # places anew what is about to be stopped.
+            leading.cancel()
+            await asyncio.wait([leading])
             if config.is_dev and running.node_agent is not None:
                 await running.node_agent.stop_all()
-                await asyncio.sleep(0.3)  # the last reports and deregistrations
-            work.cancel()
+            tending.cancel()
     return 0
 
 
@@ -167,14 +173,16 @@ class Running:
     node_agent: NodeAgent | None
     election: Election | None
 
-    async def run(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            if self.node_agent and self.services and self.presence:
+    async def lead(self) -> None:
+        if self.election:
+            await self.election.run()
+
+    async def tend(self) -> None:
+        if self.node_agent and self.services and self.presence:
+            async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.presence.run(), name="presence")
                 tasks.create_task(self.services.run(), name="services")
                 tasks.create_task(self.node_agent.run(), name="node agent")
-            if self.election:
-                tasks.create_task(self.election.run(), name="election")
 
 
 @asynccontextmanager
