@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tests.components import ComponentMissing
+from tests.components import ComponentMissing, docker
 from tests.components.consul import ConsulServer
 
 T = TypeVar("T")
@@ -64,3 +64,10 @@ def real_consul_client(real_consul: ConsulServer) -> Iterator[ConsulServer]:
     """A real client agent joined to `real_consul`."""
     with or_skip(lambda: ConsulServer.client(real_consul).__enter__()) as agent:
         yield agent
+
+
+@pytest.fixture(scope="session")
+def docker_image() -> str:
+    """A Docker Engine answers, and has this image: a static busybox."""
+    or_skip(docker.engine)
+    return docker.IMAGE

@@ -13,13 +13,7 @@ LOCK_DELAY_NS_DEFAULT = 15_000_000_000
 SECONDS_BELOW = 1000  # a bare LockDelay below this is in seconds, above in nanoseconds: consul's own rule
 
 
-class NamedLink(Link):
-    """A link that knows its node's name."""
-
-    node_name: str
-
-
-async def create(link: NamedLink, request: Request) -> Response:
+async def create(link: Link, request: Request) -> Response:
     """PUT /v1/session/create; everything in the body is optional, and so is the body."""
     fields = read_fields(request.body) if request.body else Fields({})
     wanted = Session(

@@ -24,6 +24,7 @@ from catalog.embedded.checks import (
     TtlTimer,
     probe_forever,
 )
+from catalog.embedded.reads import link_topic
 from catalog.embedded.records import SERF_HEALTH, Check, Node, Service, Status, is_same
 from catalog.embedded.state import ConsulState, serf_check
 
@@ -89,7 +90,8 @@ class LocalAgent:
         if value == self._is_connected:
             return
         self._is_connected = value
-        self.state.wake_all()  # blocked queries of this agent end; the others look again and go on
+        for datacenter in self.state.datacenters:  # a blocked query waits where it was forwarded to
+            self.state.in_datacenter(datacenter).watches.touch((link_topic(self.node_name),))
         if value and self._has_joined:
             self._sync_later(self.state.rng.random() * SYNC_RETURN_S_MAX)
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from catalog.embedded.answers import NO_LEADER, Refused, Response, as_json, empty, go_duration_s, is_flagged
 from catalog.embedded.state import ConsulState
-from catalog.embedded.watches import Topic
+from catalog.embedded.watches import Kind, Topic
 
 WAIT_S_DEFAULT = 300.0
 WAIT_S_MAX = 600.0
@@ -44,6 +44,8 @@ class Request:
 
 class Link(Protocol):
     """An agent's view of the servers."""
+
+    node_name: str
 
     @property
     def state(self) -> ConsulState: ...
@@ -98,6 +100,11 @@ def options_of(request: Request) -> Options:
     )
 
 
+def link_topic(node_name: str) -> Topic:
+    """Touched when that agent's link to the servers is cut."""
+    return Topic(Kind.LINK, node_name)
+
+
 def servers_for(link: Link, datacenter: str, *, is_stale: bool = False) -> ConsulState:
     """The servers that answer. Raises Refused(500) when they cannot be reached or have no leader."""
     if not link.is_connected:
@@ -145,7 +152,7 @@ async def _changed(
         left_s = give_up_at_s - loop.time()
         if left_s <= 0:
             break
-        with state.watches.waiting(result.topics, loop) as touched:
+        with state.watches.waiting((*result.topics, link_topic(link.node_name)), loop) as touched:
             await asyncio.wait((touched,), timeout=left_s)
         servers_for(link, options.datacenter, is_stale=options.is_stale)
         result = read(state)

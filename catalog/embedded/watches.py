@@ -28,6 +28,7 @@ class Kind(StrEnum):
     SESSIONS = "sessions"
     SESSION_NODE = "session node"
     SESSION = "session"
+    LINK = "link"  # one agent's connection to the servers
     EVERYTHING = "everything"  # a restore or the loss of the leader: every query looks again
 
 

@@ -3,10 +3,12 @@
 apt itself does it, with its sources list, its index and its cache moved into .tools: the same mirror
 and the same keyring as the machine's own sources, another suite. So the signature and every SHA256 are
 checked by apt, `apt-get download` never runs the resolver, and the system's sources and its package
-database stay as they were. `dpkg -x` unpacks; nothing is installed.
+database stay as they were. `dpkg -x` unpacks; nothing is installed. What the release does have is
+installed in the ordinary way.
 """
 
 import fcntl
+import os
 import re
 import shutil
 import subprocess
@@ -53,6 +55,25 @@ def unpack(package: str, suite: str) -> Path:
         _run(["dpkg", "-x", str(archive), str(partial)])
         partial.rename(root)
     return root
+
+
+def install(package: str) -> None:
+    """Installs a package of this machine's own release. Raises ComponentMissing, also when not root."""
+    if os.geteuid() != 0:
+        raise ComponentMissing(f"only root can install {package}")
+    with only_one("apt"):
+        _run(["apt-get", "update", "-q"])
+        _run(["apt-get", "install", "-q", "-y", "--no-install-recommends", package])
+
+
+def command(name: str, package: str) -> Path:
+    """The path of a command, whose package is installed when it is not there."""
+    if shutil.which(name) is None:
+        install(package)
+    found = shutil.which(name)
+    if found is None:
+        raise ComponentMissing(f"{package} brought no {name}")
+    return Path(found)
 
 
 def mirror(sources: Path = SOURCES) -> Mirror:
@@ -112,8 +133,11 @@ def _download(package: str, suite: str) -> Path:
 
 
 def _run(command: list[str], cwd: Path | None = None) -> None:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     try:
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=COMMAND_WAIT_S_MAX)
+        done = subprocess.run(
+            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=COMMAND_WAIT_S_MAX
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ComponentMissing(f"{command[0]}: {error}") from error
     if done.returncode:
