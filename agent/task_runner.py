@@ -42,9 +42,6 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-# Nomad's for drivers that can signal.
-_KILL_SIGNAL = "SIGINT"
-
 
 class AllocOfTask(Protocol):
     """What a task runner asks its alloc runner."""
@@ -373,7 +370,7 @@ class TaskRunner:
         if delay_s > 0:
             await self._wait_exited(delay_s)
         self._set(event=events.killing(self._tools.now_ns(), self.task.kill_timeout, reason))
-        signal = self.task.kill_signal or _KILL_SIGNAL
+        signal = self.task.kill_signal
         timeout_s = seconds(self.task.kill_timeout)
         await self._retrying("stop", lambda: self._driver().stop(handle, signal, timeout_s))
         while self.row.phase is Phase.RUNNING:  # the watcher is about to say so

@@ -144,7 +144,10 @@ class Driver(Protocol):
         """Sends a signal ("SIGHUP") to the main process; nothing happens when it has ended."""
 
     async def stop(self, handle: Handle, signal: str, timeout_s: float) -> None:
-        """Asks it to end, then ends it and all that it started. Returns once nothing of it runs."""
+        """Asks it to end, then ends it and all that it started. Returns once nothing of it runs.
+
+        signal: empty for the driver's default; an unknown one does not keep it from ending.
+        """
 
     async def destroy(self, handle: Handle) -> None:
         """Removes all traces of an ended thing; ends it first if it still runs."""

@@ -49,6 +49,8 @@ _SPAWNS_PER_TURN = 4
 _FILES_WAIT_S_MAX = 10.0
 _FILES_POLL_S = 0.002
 
+_STOP_SIGNAL = "SIGINT"  # Nomad's
+
 _OPTIONS = ("command", "args", "work_dir", "no_cgroups", "oom_score_adj")
 
 
@@ -122,7 +124,8 @@ class RawExec:
             process.send(task, number)
 
     async def stop(self, handle: Handle, signal: str, timeout_s: float) -> None:
-        await self.signal(handle, signal)
+        with suppress(TaskRefused):  # an unknown signal: the kill below does it
+            await self.signal(handle, signal or _STOP_SIGNAL)
         try:
             async with asyncio.timeout(timeout_s):
                 await self.wait(handle)

@@ -210,7 +210,7 @@ class FakeDriver:
     async def stop(self, handle: Handle, signal: str, timeout_s: float) -> None:
         self._reach()
         found = self.tasks[self._key(handle)]
-        found.signals.append(signal)
+        found.signals.append(signal or "SIGINT")
         if found.ignores_signals and not found.ended.is_set():
             try:
                 async with asyncio.timeout(timeout_s):

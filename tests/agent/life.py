@@ -183,7 +183,7 @@ async def live(data_dir: Path, store_dir: Path, options: Sequence[str]) -> None:
         if "--docker" in options:
             from agent.drivers.docker import Docker
 
-            drivers.append(Docker(node_id=data.node_id()))
+            drivers.append(Docker(data.node_id(), data.run))
         agent = NodeAgent(
             node=Node(id=data.node_id(), name="life", boot_id=boot_id()),
             store=FolderStore(store_dir),

@@ -1,0 +1,341 @@
+"""What does a docker task's config ask of the engine?
+
+parse_config() reads and checks the options that drover knows, container() makes the body of the
+engine's "create container" of them. Option names and defaults are Nomad's. An unknown option is refused
+by name: a setting that silently does nothing is worse than one that is missing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent.drivers.base import SeenDirs, TaskStart
+from jobspec.suggest import did_you_mean
+from model.errors import TaskRefused
+
+SEEN_DIRS = SeenDirs(alloc="/alloc", local="/local", secrets="/secrets")
+
+# While no agent runs the engine keeps this much of each container's output for it.
+_ENGINE_LOGS = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}}
+READABLE_LOGS = ("json-file", "local", "journald")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DockerRules:
+    """What an operator allows, by Nomad's plugin options."""
+
+    allow_privileged: bool = False
+    volumes_enabled: bool = False
+    allow_caps: tuple[str, ...] = (
+        *("audit_write", "chown", "dac_override", "fowner", "fsetid", "kill", "mknod"),
+        *("net_bind_service", "setfcap", "setgid", "setpcap", "setuid", "sys_chroot"),
+    )
+    pull_s_max: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DockerConfig:
+    """Options as written, checked for type."""
+
+    image: str
+    command: str = ""
+    args: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
+    port_map: Mapping[str, int] = field(default_factory=dict)
+    volumes: tuple[str, ...] = ()
+    mounts: tuple[Mapping[str, Any], ...] = ()
+    network_mode: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    dns_servers: tuple[str, ...] = ()
+    dns_search_domains: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    extra_hosts: tuple[str, ...] = ()
+    hostname: str = ""
+    work_dir: str = ""
+    init: bool = False
+    interactive: bool = False
+    privileged: bool = False
+    readonly_rootfs: bool = False
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    ulimit: Mapping[str, str] = field(default_factory=dict)
+    sysctl: Mapping[str, str] = field(default_factory=dict)
+    security_opt: tuple[str, ...] = ()
+    devices: tuple[Mapping[str, Any], ...] = ()
+    shm_size: int = 0
+    pids_limit: int = 0
+    cpu_hard_limit: bool = False
+    memory_hard_limit: int = 0
+    ipc_mode: str = ""
+    pid_mode: str = ""
+    userns_mode: str = ""
+    force_pull: bool = False
+    auth: Mapping[str, str] = field(default_factory=dict)
+    logging: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def log_config(self) -> Mapping[str, Any]:
+        if not self.logging:
+            return _ENGINE_LOGS
+        options = _one(self.logging.get("config", {}))
+        kind = self.logging.get("type") or self.logging.get("driver") or "json-file"
+        return {"Type": str(kind), "Config": {key: str(value) for key, value in options.items()}}
+
+
+def parse_config(config: Mapping[str, Any]) -> DockerConfig:
+    """Raises TaskRefused naming the option that is unknown or of the wrong type."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        read = _READERS.get(name)
+        if read is None:
+            raise TaskRefused(f"config: docker has no option {name!r}{did_you_mean(name, _READERS)}")
+        try:
+            found[_NAMES.get(name, name)] = read(value)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise TaskRefused(f"config: {name}: {value!r} is not what docker expects") from error
+    if not found.get("image"):
+        raise TaskRefused("config: image is missing")
+    return DockerConfig(**found)
+
+
+def container(
+    task: TaskStart, config: DockerConfig, rules: DockerRules, labels: Mapping[str, str]
+) -> dict[str, Any]:
+    """The body of "create container". Raises TaskRefused for what the operator does not allow."""
+    _check_rules(config, rules)
+    exposed, bindings = _ports(task, config)
+    return {
+        "Image": config.image,
+        "Cmd": [config.command, *config.args] if config.command else list(config.args) or None,
+        "Entrypoint": list(config.entrypoint) or None,
+        "Env": [f"{name}={value}" for name, value in sorted(task.env.items())],
+        "User": task.user,
+        "Hostname": config.hostname,
+        "WorkingDir": config.work_dir,
+        "OpenStdin": config.interactive,
+        "Labels": {**config.labels, **labels},
+        "ExposedPorts": exposed,
+        "HostConfig": {
+            "Binds": [*_alloc_binds(task), *_volumes(task, config, rules)],
+            "Mounts": [_mount(task, mount, rules) for mount in config.mounts],
+            "PortBindings": bindings,
+            "NetworkMode": config.network_mode or "default",
+            "RestartPolicy": {"Name": "no"},  # restarts are drover's
+            "LogConfig": config.log_config,
+            "Dns": list(config.dns_servers),
+            "DnsSearch": list(config.dns_search_domains),
+            "DnsOptions": list(config.dns_options),
+            "ExtraHosts": list(config.extra_hosts),
+            "Init": config.init or None,
+            "Privileged": config.privileged,
+            "ReadonlyRootfs": config.readonly_rootfs,
+            "CapAdd": [cap.upper() for cap in config.cap_add],
+            "CapDrop": [cap.upper() for cap in config.cap_drop],
+            "Ulimits": [_ulimit(name, text) for name, text in config.ulimit.items()],
+            "Sysctls": dict(config.sysctl),
+            "SecurityOpt": list(config.security_opt),
+            "Devices": [_device(device) for device in config.devices],
+            "ShmSize": config.shm_size,
+            "PidsLimit": config.pids_limit or None,
+            "IpcMode": config.ipc_mode,
+            "PidMode": config.pid_mode,
+            "UsernsMode": config.userns_mode,
+            **_limits(task, config),
+        },
+    }
+
+
+def _check_rules(config: DockerConfig, rules: DockerRules) -> None:
+    if config.privileged and not rules.allow_privileged:
+        raise TaskRefused("config: privileged is not allowed on this node (plugin option allow_privileged)")
+    if "all" not in rules.allow_caps:
+        refused = [cap for cap in config.cap_add if cap.lower().removeprefix("cap_") not in rules.allow_caps]
+        if refused:
+            raise TaskRefused(f"config: cap_add: {', '.join(refused)} not allowed on this node (allow_caps)")
+
+
+def _limits(task: TaskStart, config: DockerConfig) -> dict[str, Any]:
+    """cpu: a share, or with cpu_hard_limit the most it gets. memory: the most, or with memory_max a reservation."""
+    reserved = task.resources.memory_mb << 20
+    most = (task.resources.memory_max_mb or config.memory_hard_limit) << 20
+    limits: dict[str, Any] = {
+        "CpuShares": max(task.resources.cpu, 2),
+        "Memory": most or reserved,
+        "MemorySwap": most or reserved,  # the same as Memory: no swap
+    }
+    if most:
+        limits["MemoryReservation"] = reserved
+    if config.cpu_hard_limit:
+        # Nomad's rule: the share of one MHz-counted core in each 100 ms.
+        limits |= {"CpuPeriod": 100_000, "CpuQuota": max(task.resources.cpu * 100, 1000)}
+    return limits
+
+
+def _alloc_binds(task: TaskStart) -> list[str]:
+    dirs = task.dirs
+    return [
+        f"{dirs.shared}:{SEEN_DIRS.alloc}",
+        f"{dirs.local}:{SEEN_DIRS.local}",
+        f"{dirs.secrets}:{SEEN_DIRS.secrets}",
+    ]
+
+
+def _volumes(task: TaskStart, config: DockerConfig, rules: DockerRules) -> list[str]:
+    binds = []
+    for volume in config.volumes:
+        source, colon, rest = volume.partition(":")
+        if not colon:
+            raise TaskRefused(f"config: volumes: {volume!r} is not source:target")
+        binds.append(f"{_source(task, source, rules)}:{rest}")
+    return binds
+
+
+def _source(task: TaskStart, source: str, rules: DockerRules) -> str:
+    """A path on the host: relative ones are the task's own, others need the operator's leave."""
+    if not source.startswith("/") and "/" not in source and not source.startswith("."):
+        if rules.volumes_enabled and not (task.dirs.task / source).exists():
+            return source  # a volume by name
+        return str(task.dirs.task / source)
+    path = Path(source) if source.startswith("/") else (task.dirs.task / source).resolve()
+    if path.is_relative_to(task.dirs.shared.parent) or rules.volumes_enabled:
+        return str(path)
+    raise TaskRefused(f"config: volumes: {source!r} is outside the alloc (plugin option volumes.enabled)")
+
+
+def _mount(task: TaskStart, mount: Mapping[str, Any], rules: DockerRules) -> dict[str, Any]:
+    kind = str(mount.get("type", "volume"))
+    made: dict[str, Any] = {
+        "Type": kind,
+        "Target": str(mount.get("target", "")),
+        "ReadOnly": bool(mount.get("readonly", False)),
+    }
+    source = str(mount.get("source", ""))
+    match kind:
+        case "bind":
+            made["Source"] = _source(task, source if "/" in source else f"./{source}", rules)
+            made["BindOptions"] = {"CreateMountpoint": True}
+        case "volume":
+            made["Source"] = source
+        case "tmpfs":
+            options = _one(mount.get("tmpfs_options", {}))
+            made["TmpfsOptions"] = {
+                "SizeBytes": int(options.get("size", 0)),
+                "Mode": int(options.get("mode", 0o1777)),
+            }
+        case _:
+            raise TaskRefused(f"config: mounts: no type {kind!r} (bind, volume, tmpfs)")
+    return made
+
+
+def _ports(task: TaskStart, config: DockerConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Each named port published for tcp and udp. A label that the group does not have is a mistake."""
+    by_label = {port.label: port for port in task.ports}
+    inside = {
+        label: by_label[label].to or by_label[label].value for label in config.ports if label in by_label
+    }
+    inside |= config.port_map
+    unknown = [label for label in (*config.ports, *config.port_map) if label not in by_label]
+    if unknown:
+        raise TaskRefused(
+            f"config: ports: the group has no port {unknown[0]!r}{did_you_mean(unknown[0], by_label)}"
+        )
+    bindings: dict[str, Any] = {}
+    for label, number in inside.items():
+        port = by_label[label]
+        for protocol in ("tcp", "udp"):
+            bindings.setdefault(f"{number}/{protocol}", []).append(
+                {"HostIp": port.host_ip, "HostPort": str(port.value)}
+            )
+    return {name: {} for name in bindings}, bindings
+
+
+def _ulimit(name: str, text: str) -> dict[str, Any]:
+    soft, _, hard = text.partition(":")
+    return {"Name": name, "Soft": int(soft), "Hard": int(hard or soft)}
+
+
+def _device(device: Mapping[str, Any]) -> dict[str, str]:
+    host = str(device.get("host_path", ""))
+    return {
+        "PathOnHost": host,
+        "PathInContainer": str(device.get("container_path", "") or host),
+        "CgroupPermissions": str(device.get("cgroup_permissions", "") or "rwm"),
+    }
+
+
+# Reading values: HCL gives a block as a list of one mapping.
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping | list | bool):
+        raise TypeError("not a text")
+    return str(value)
+
+
+def _flag(value: Any) -> bool:
+    if isinstance(value, str):
+        if value.lower() not in ("true", "false", "1", "0"):
+            raise ValueError("not true or false")
+        return value.lower() in ("true", "1")
+    return bool(value)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(_text(item) for item in value)
+
+
+def _one(value: Any) -> dict[str, Any]:
+    """A block, or several that are merged."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    merged: dict[str, Any] = {}
+    for item in value:
+        merged |= item
+    return merged
+
+
+def _text_map(value: Any) -> dict[str, str]:
+    return {str(key): _text(item) for key, item in _one(value).items()}
+
+
+def _number_map(value: Any) -> dict[str, int]:
+    return {str(key): int(item) for key, item in _one(value).items()}
+
+
+def _blocks(value: Any) -> tuple[Mapping[str, Any], ...]:
+    return (value,) if isinstance(value, Mapping) else tuple(dict(item) for item in value)
+
+
+# HCL's name of a repeated block, and ours.
+_NAMES = {"mount": "mounts"}
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(
+        ("image", "command", "network_mode", "hostname", "work_dir", "ipc_mode", "pid_mode", "userns_mode"),
+        _text,
+    ),
+    **dict.fromkeys(
+        (
+            *("args", "entrypoint", "ports", "volumes", "dns_servers", "dns_search_domains", "dns_options"),
+            *("extra_hosts", "cap_add", "cap_drop", "security_opt"),
+        ),
+        _texts,
+    ),
+    **dict.fromkeys(
+        ("init", "interactive", "privileged", "readonly_rootfs", "force_pull", "cpu_hard_limit"), _flag
+    ),
+    **dict.fromkeys(("labels", "ulimit", "sysctl", "auth"), _text_map),
+    **dict.fromkeys(("shm_size", "pids_limit", "memory_hard_limit"), int),
+    **dict.fromkeys(("mounts", "mount", "devices"), _blocks),
+    "port_map": _number_map,
+    "logging": _one,
+}
+
+
+def options() -> Sequence[str]:
+    """The names of all options, for documentation and tests."""
+    return tuple(_READERS)
