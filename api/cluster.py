@@ -121,5 +121,5 @@ async def node_eligibility(request: web.Request, leading: Leading) -> web.Respon
 
 
 async def system_gc(request: web.Request, leading: Leading) -> web.Response:
-    leading.collect_garbage()
+    leading.deciding.collect_garbage()
     return web.Response()

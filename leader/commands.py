@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from catalog.kv import Op, delete, put, replace
+from catalog.kv import Entry, Op, delete, put, replace
+from leader.deciding import new_evaluation
 from leader.leading import Leading
 from model.cluster import JobRecord
 from model.errors import DroverError
@@ -54,7 +55,7 @@ async def register(leading: Leading, job: Job, *, enforce_index: int | None = No
     job = msgspec.structs.replace(
         job,
         version=newest + 1,
-        submit_time=leading.now_ns,
+        submit_time=leading.fenced.now_ns,
         status=JobStatus.PENDING,
         stable=False,
         create_index=0,
@@ -75,16 +76,16 @@ async def deregister(leading: Leading, namespace: Namespace, job_id: JobId, *, p
         if current.stop:
             return await _evaluate(leading, current, "job-deregister")
         newest = max(v for k, v in view.versions if k == key)
-        stopped = msgspec.structs.replace(current, stop=True, version=newest + 1, submit_time=leading.now_ns)
+        stopped = msgspec.structs.replace(current, stop=True, version=newest + 1, submit_time=leading.fenced.now_ns)
         return await _write_version(leading, key, stopped, "job-deregister")
     record = view.records[key]
-    evaluation = leading.new_evaluation(current, "job-deregister")
+    evaluation = new_evaluation(leading.fenced, current, "job-deregister")
     eval_key = leading.keys.evaluation(evaluation.id)
-    written = await leading.write([delete(leading.keys.job(*key)), put(eval_key, encode(evaluation))])
-    create_index, index = written[eval_key]
+    written = await leading.fenced.commit([delete(leading.keys.job(*key)), put(eval_key, encode(evaluation))])
+    index = written[eval_key].modify_index
     view.drop_job(key, index)
-    view.put_eval(evaluation, create_index, index)
-    leading.asked(evaluation)
+    view.put_eval(evaluation, *indexes(written[eval_key]))
+    leading.deciding.asked(evaluation)
     return Registered(evaluation, index, record.modify_index)
 
 
@@ -100,10 +101,10 @@ async def set_eligibility(leading: Leading, node_id: NodeId, eligibility: Eligib
     if node is None:
         raise UnknownNode("node not found")
     control: NodeControl = msgspec.structs.replace(
-        node.control, scheduling_eligibility=eligibility, epoch=leading.term.epoch
+        node.control, scheduling_eligibility=eligibility, epoch=leading.fenced.epoch
     )
     key = leading.keys.control(node_id)
-    _, index = (await leading.write([put(key, encode(control))]))[key]
+    index = (await leading.fenced.commit([put(key, encode(control))]))[key].modify_index
     leading.view.put_control(control, index)
     return index
 
@@ -139,13 +140,13 @@ def _enforce(leading: Leading, key: JobKey, current: Job | None, wanted: int) ->
 
 async def _write_version(leading: Leading, key: JobKey, job: Job, triggered_by: str) -> Registered:
     view, keys = leading.view, leading.keys
-    evaluation = leading.new_evaluation(job, triggered_by)
+    evaluation = new_evaluation(leading.fenced, job, triggered_by)
     record = JobRecord(
         namespace=job.namespace,
         job_id=job.id,
         version=job.version,
-        modify_time=leading.now_ns,
-        epoch=leading.term.epoch,
+        modify_time=leading.fenced.now_ns,
+        epoch=leading.fenced.epoch,
     )
     known = view.records.get(key)
     version_key, record_key = keys.version(*key, job.version), keys.job(*key)
@@ -155,19 +156,23 @@ async def _write_version(leading: Leading, key: JobKey, job: Job, triggered_by: 
         replace(record_key, encode(record), known.modify_index if known else 0),
         put(eval_key, encode(evaluation)),
     ]
-    written = await leading.write(ops)
-    view.put_version(job, *written[version_key])
-    view.put_record(record, *written[record_key])
-    view.put_eval(evaluation, *written[eval_key])
-    leading.asked(evaluation)
-    return Registered(evaluation, written[eval_key][1], written[version_key][1])
+    written = await leading.fenced.commit(ops)
+    view.put_version(job, *indexes(written[version_key]))
+    view.put_record(record, *indexes(written[record_key]))
+    view.put_eval(evaluation, *indexes(written[eval_key]))
+    leading.deciding.asked(evaluation)
+    return Registered(evaluation, written[eval_key].modify_index, written[version_key].modify_index)
 
 
 async def _evaluate(leading: Leading, job: Job, triggered_by: str) -> Registered:
-    evaluation = leading.new_evaluation(job, triggered_by, EvalStatus.PENDING)
+    evaluation = new_evaluation(leading.fenced, job, triggered_by, EvalStatus.PENDING)
     key = leading.keys.evaluation(evaluation.id)
-    create_index, index = (await leading.write([put(key, encode(evaluation))]))[key]
-    leading.view.put_eval(evaluation, create_index, index)
-    leading.asked(evaluation)
+    entry = (await leading.fenced.commit([put(key, encode(evaluation))]))[key]
+    leading.view.put_eval(evaluation, *indexes(entry))
+    leading.deciding.asked(evaluation)
     modify = leading.view.version_indexes[(job.namespace, job.id), job.version].modify_index
-    return Registered(evaluation, index, modify)
+    return Registered(evaluation, entry.modify_index, modify)
+
+
+def indexes(entry: Entry) -> tuple[int, int]:
+    return entry.create_index, entry.modify_index

@@ -15,7 +15,9 @@ from catalog.client import Client
 from catalog.keys import Keys
 from catalog.kv import Kv
 from catalog.lease import Lease
-from leader.leading import Leading, Probe
+from leader.fenced import Fenced
+from leader.leading import Leading
+from leader.lives import Probe
 from model.errors import SessionLost
 from model.snapshot import Settings
 
@@ -43,13 +45,9 @@ class Election:
                 term = await self.lease.acquire()
                 self.leading = Leading(
                     client=self.client,
-                    kv=self.kv,
                     keys=self.keys,
-                    lease=self.lease,
-                    term=term,
+                    fenced=Fenced(kv=self.kv, lease=self.lease, term=term, now=self.now, rng=self.rng),
                     settings=self.settings,
-                    now=self.now,
-                    rng=self.rng,
                     probe=self.probe,
                 )
                 try:

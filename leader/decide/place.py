@@ -7,10 +7,10 @@ less for each alloc of the same group already there, less for a node where it fa
 """
 
 import fnmatch
-import random
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -30,6 +30,14 @@ Mask = npt.NDArray[np.bool_]
 _DIMENSIONS = ("cpu", "memory", "disk")
 # Random tries for a dynamic port before the range is walked: with half the range used, 20 tries miss once in a million.
 _PORT_TRIES = 20
+
+
+class Rng(Protocol):
+    """The source of chance a caller hands in: random.Random has it."""
+
+    def getrandbits(self, k: int, /) -> int: ...
+
+    def randint(self, a: int, b: int) -> int: ...
 
 
 @dataclass(slots=True)
@@ -76,7 +84,7 @@ def place(
     table: NodeTable,
     cache: FeasibleCache,
     held: Mapping[str, Mapping[NodeId, int]],
-    make_id: random.Random,
+    rng: Rng,
     eval_id: EvalId,
     now_ns: int,
     epoch: int,
@@ -95,14 +103,14 @@ def place(
             failed[group.name] = _coalesced(failed[group.name])
             queued[group.name] += 1
             continue
-        choice = _choose(request, table, cache.get(table, request.job, group), here, make_id)
+        choice = _choose(request, table, cache.get(table, request.job, group), here, rng)
         if isinstance(choice, PlacementMetric):
             failed[group.name] = _coalesced(failed[group.name]) if group.name in failed else choice
             queued[group.name] += 1
             continue
         row, ports = choice
         node_id = table.ids[row]
-        alloc = _document(request, table, row, ports, make_id, eval_id, now_ns, epoch)
+        alloc = _document(request, table, row, ports, rng, eval_id, now_ns, epoch)
         table.hold(alloc.id, node_id, ask_of(group), ports)
         here[node_id] = here.get(node_id, 0) + 1
         placed.append(alloc)
@@ -118,7 +126,7 @@ def _choose(
     table: NodeTable,
     feasible: Feasible,
     here: Mapping[NodeId, int],
-    rng: random.Random,
+    rng: Rng,
 ) -> tuple[int, tuple[AllocatedPort, ...]] | PlacementMetric:
     size = len(table.ids)
     ask = ask_of(request.group)
@@ -253,7 +261,7 @@ def in_datacenters(job: Job, datacenter: str, virtual: str) -> bool:
 
 
 def assign_ports(
-    group: TaskGroup, table: NodeTable, row: int, rng: random.Random
+    group: TaskGroup, table: NodeTable, row: int, rng: Rng
 ) -> tuple[AllocatedPort, ...] | str:
     """The group's ports on this node, or the dimension that is exhausted, in Nomad's words."""
     node = table.views[row].node
@@ -280,7 +288,7 @@ def assign_ports(
 
 
 def _dynamic_port(
-    low: int, high: int, used: Mapping[int, int], taken: set[int], reserved: Sequence[int], rng: random.Random
+    low: int, high: int, used: Mapping[int, int], taken: set[int], reserved: Sequence[int], rng: Rng
 ) -> int | None:
     def is_free(number: int) -> bool:
         return number not in used and number not in taken and number not in reserved
@@ -297,7 +305,7 @@ def _document(
     table: NodeTable,
     row: int,
     ports: tuple[AllocatedPort, ...],
-    rng: random.Random,
+    rng: Rng,
     eval_id: EvalId,
     now_ns: int,
     epoch: int,

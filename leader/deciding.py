@@ -1,0 +1,355 @@
+"""What has to happen for the jobs to which something happened, and how is it written?
+
+    dirty jobs ──one after the other──> reconcile ─> place ─> Plan + evaluations
+                                                                 └─ several jobs' plans ─> fenced transactions
+                                                                       unclear? ─> read those keys again
+
+A plan that may or may not have been written is forgotten, and what Consul really holds is read, before
+anything about those jobs is decided again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from catalog.keys import last_segment
+from catalog.kv import Entry, Op, delete, pause, put
+from leader.decide.place import FeasibleCache, fitting_nodes, place
+from leader.decide.reconcile import reconcile
+from leader.fenced import Fenced
+from leader.store import LeaderStore
+from leader.view import View
+from model.alloc import AllocId, DesiredAlloc, EvalId
+from model.errors import StoreUnavailable, WriteConflict
+from model.evaluation import EvalStatus, Evaluation, PlacementMetric
+from model.job import Job
+from model.node import NodeId
+from model.plan import Placed, Plan, Reconciled
+from model.snapshot import JobKey, Settings
+from model.wire import encode
+
+log = logging.getLogger("drover.leader")
+
+# Operations gathered from several jobs before a transaction is sent; below Consul's 64 with the fence.
+_GATHER_OPS = 48
+# Jobs without anything to do that are decided before the loop may do something else.
+_JOBS_PER_SLICE = 20
+# Evaluations kept per job: what `job status` and `eval list` show.
+_EVALS_PER_JOB = 10
+
+
+@dataclass(slots=True, kw_only=True)
+class Deciding:
+    fenced: Fenced
+    store: LeaderStore
+    view: View
+    settings: Settings
+    _cache: FeasibleCache = field(default_factory=FeasibleCache)
+    _asked: dict[JobKey, list[Evaluation]] = field(default_factory=dict)
+    _blocked: dict[JobKey, Evaluation] = field(default_factory=dict)
+    _wake_at: dict[JobKey, int] = field(default_factory=dict)
+    _force_gc: bool = False
+
+    def take_over(self) -> None:
+        """After the view was filled: every job is looked at, open evaluations are answered."""
+        for key, evals in self.view.evals_by_job.items():
+            for indexed in evals.values():
+                if indexed.document.status is EvalStatus.PENDING:
+                    self._asked.setdefault(key, []).append(indexed.document)
+                elif indexed.document.status is EvalStatus.BLOCKED:
+                    self._blocked[key] = indexed.document
+        self._mark_all()
+
+    def asked(self, evaluation: Evaluation) -> None:
+        """A command's evaluation was written: it is answered by the next decision about its job."""
+        key = (evaluation.namespace, evaluation.job_id)
+        self._asked.setdefault(key, []).append(evaluation)
+        self.view.mark([key])
+
+    def collect_garbage(self) -> None:
+        """Ended allocs go now instead of after gc_after_s."""
+        self._force_gc = True
+        self._mark_all()
+
+    def _mark_all(self) -> None:
+        # Purged jobs whose allocs still run have no record, so both maps are needed.
+        self.view.mark([*self.view.jobs, *self.view.allocs_by_job])
+
+    async def run(self) -> None:
+        await self.fenced.keep_on("decide", self._cycle)
+
+    async def _cycle(self) -> None:
+        await self._wait_for_work()
+        keys = sorted(self.view.dirty)
+        self.view.dirty.clear()
+        try:
+            await self._decide_all(keys)
+        except BaseException:
+            # Nothing is lost: the next cycle looks at all of them again.
+            self.view.mark(keys)
+            raise
+        self._force_gc = False
+
+    async def _decide_all(self, keys: Sequence[JobKey]) -> None:
+        gather: list[_Decided] = []
+        for number, key in enumerate(keys):
+            gather.append(self._decide_job(key))
+            if sum(decided.size for decided in gather) >= _GATHER_OPS:
+                await self._apply(gather)
+                gather = []
+            elif number % _JOBS_PER_SLICE == _JOBS_PER_SLICE - 1:
+                await asyncio.sleep(0)
+        await self._apply(gather)
+
+    async def _wait_for_work(self) -> None:
+        soonest = min(self._wake_at.values(), default=None)
+        wait_s = None if soonest is None else max(0.0, (soonest - self.fenced.now_ns) / 1e9)
+        try:
+            async with asyncio.timeout(wait_s):
+                await self.view.wake.wait()
+        except TimeoutError:
+            pass
+        self.view.wake.clear()
+        now_ns = self.fenced.now_ns
+        self.view.mark([key for key, at_ns in self._wake_at.items() if at_ns <= now_ns])
+        self.view.wake.clear()
+
+    def _decide_job(self, key: JobKey) -> "_Decided":
+        """Observe and decide for one job; no await, so the view stands still."""
+        view = self.view
+        job = view.jobs.get(key)
+        now_ns = self.fenced.now_ns
+        fits = (
+            {g.name: fitting_nodes(view.table, self._cache, job, g) for g in job.task_groups}
+            if job and job.is_system and not job.stop
+            else None
+        )
+        needed = reconcile(
+            job,
+            view.allocs_by_job.get(key, {}).values(),
+            versions={v: j for (k, v), j in self._versions_of(key)},
+            nodes=view.nodes,
+            now_ns=now_ns,
+            gc_after_ns=0 if self._force_gc else round(self.settings.gc_after_s * 1e9),
+            fits=fits,
+        )
+        if needed.wake_at_ns is None:
+            self._wake_at.pop(key, None)
+        else:
+            self._wake_at[key] = needed.wake_at_ns
+        asked = self._asked.pop(key, [])
+        evaluation = asked[-1] if asked else None
+        if evaluation is None and needed.place and key not in self._blocked and job is not None:
+            evaluation = new_evaluation(self.fenced, job, "alloc-failure" if needed.place[0].previous else "node-update")
+        # A job that is only blocked is tried again under its blocked evaluation.
+        under = evaluation or self._blocked.get(key)
+        eval_id = under.id if under else EvalId("")
+        placed = place(
+            needed.place,
+            table=view.table,
+            cache=self._cache,
+            held=_held(view, key),
+            rng=self.fenced.rng,
+            eval_id=eval_id,
+            now_ns=now_ns,
+            epoch=self.fenced.epoch,
+        )
+        plan = Plan(
+            change=tuple(
+                msgspec.structs.replace(alloc, epoch=self.fenced.epoch, modify_time=now_ns)
+                for alloc in needed.change
+            ),
+            place=placed.allocs,
+            forget=tuple(alloc.id for alloc in needed.forget),
+        )
+        evals = self._evaluations(key, job, evaluation, asked, placed, now_ns)
+        return _Decided(key=key, plan=plan, evals=evals, needed=needed)
+
+    def _versions_of(self, key: JobKey) -> list[tuple[tuple[JobKey, int], Job]]:
+        wanted = {alloc.desired.job_version for alloc in self.view.allocs_by_job.get(key, {}).values()}
+        return [((key, v), self.view.versions[key, v]) for v in sorted(wanted) if (key, v) in self.view.versions]
+
+    def _evaluations(
+        self,
+        key: JobKey,
+        job: Job | None,
+        evaluation: Evaluation | None,
+        asked: Sequence[Evaluation],
+        placed: Placed,
+        now_ns: int,
+    ) -> list[Evaluation]:
+        """The evaluations to write: those that were asked for are complete, a failed placement blocks one."""
+        written: list[Evaluation] = []
+        blocked = self._blocked.get(key)
+        changes: dict[str, object] = {}
+        if placed.failed and job is not None:
+            if blocked is None or _reasons(blocked.failed_tg_allocs) != _reasons(placed.failed):
+                blocked = msgspec.structs.replace(
+                    blocked or new_evaluation(self.fenced, job, "queued-allocs", EvalStatus.BLOCKED),
+                    failed_tg_allocs=placed.failed,
+                    queued_allocations=placed.queued,
+                    previous_eval=evaluation.id if evaluation else EvalId(""),
+                    status_description="created to place remaining allocations",
+                    modify_time=now_ns,
+                )
+                self._blocked[key] = blocked
+                written.append(blocked)
+            changes = {"failed_tg_allocs": placed.failed, "blocked_eval": blocked.id}
+        elif blocked is not None:
+            del self._blocked[key]
+            written.append(
+                msgspec.structs.replace(
+                    blocked, status=EvalStatus.COMPLETE, failed_tg_allocs={}, queued_allocations={}, modify_time=now_ns
+                )
+            )
+        for one in asked or ([evaluation] if evaluation else []):
+            written.append(
+                msgspec.structs.replace(
+                    one,
+                    status=EvalStatus.COMPLETE,
+                    queued_allocations=placed.queued,
+                    modify_time=now_ns,
+                    **(changes if one is evaluation else {}),
+                )
+            )
+        return written
+
+    # -- apply
+
+    async def _apply(self, decided: Sequence["_Decided"]) -> None:
+        decided = [d for d in decided if d.size]
+        if not decided:
+            return
+        steps: list[list[Op]] = []
+        documents: dict[str, DesiredAlloc | Evaluation | None] = {}
+        for one in decided:
+            steps.extend(self.store.steps(one.plan, self.view))
+            for alloc in (*one.plan.change, *one.plan.place):
+                documents[self.store.keys.desired_alloc(alloc.node_id, alloc.id)] = alloc
+            for evaluation in one.evals:
+                key = self.store.keys.evaluation(evaluation.id)
+                documents[key] = evaluation
+                steps.append([put(key, encode(evaluation)), *self._old_evals(one.key, evaluation)])
+        try:
+            for transaction in self.store.transactions(steps):
+                self._accept(transaction, await self.fenced.commit(transaction), documents)
+        except (StoreUnavailable, WriteConflict) as error:
+            log.warning("plan not written (%s): reading what Consul holds", error)
+            await self._look_again(decided)
+            return
+        for one in decided:
+            if one.plan.change or one.plan.place:
+                log.info(
+                    "job %s: %d placed, %d changed, %d blocked",
+                    one.key[1], len(one.plan.place), len(one.plan.change), len(one.needed.place) - len(one.plan.place),
+                )
+            await self._finish_purge(one.key)
+
+    def _old_evals(self, key: JobKey, newest: Evaluation) -> list[Op]:
+        """Deletions that keep the job's evaluations bounded."""
+        known = self.view.evals_by_job.get(key, {})
+        if newest.id in known or len(known) < _EVALS_PER_JOB:
+            return []
+        oldest = min(known.values(), key=lambda indexed: indexed.create_index)
+        return [delete(self.store.keys.evaluation(oldest.document.id))]
+
+    def _accept(
+        self,
+        ops: Sequence[Op],
+        written: Mapping[str, Entry],
+        documents: dict[str, DesiredAlloc | Evaluation | None],
+    ) -> None:
+        """Consul took the transaction: the view follows."""
+        highest = max((entry.modify_index for entry in written.values()), default=self.view.index)
+        for op in ops:
+            if op.key in written:
+                document = documents.get(op.key)
+                create_index, modify_index = written[op.key].create_index, written[op.key].modify_index
+                if isinstance(document, Evaluation):
+                    self.view.put_eval(document, create_index, modify_index)
+                elif isinstance(document, DesiredAlloc):
+                    self.view.put_desired(document, create_index, modify_index)
+            elif op.key.startswith(self.store.keys.desired):
+                self.view.drop_alloc(AllocId(last_segment(op.key)), highest)
+            elif op.key.startswith(self.store.keys.evals):
+                self.view.drop_eval(EvalId(last_segment(op.key)), highest)
+
+    async def _look_again(self, decided: Sequence["_Decided"]) -> None:
+        """The plan's fate is unknown: forget it and read those keys before deciding anything again."""
+        nodes: set[NodeId] = set()
+        for one in decided:
+            for alloc in (*one.plan.change, *one.plan.place):
+                nodes.add(alloc.node_id)
+                if alloc.id not in self.view.allocs:
+                    self.view.table.free(alloc.id)
+            nodes.update(self.view.allocs[a].desired.node_id for a in one.plan.forget if a in self.view.allocs)
+        while True:
+            try:
+                await self.store.reread(self.view, sorted(nodes), [one.key for one in decided])
+                break
+            except StoreUnavailable:
+                await pause(self.fenced.rng.random())
+        for one in decided:
+            self._asked.setdefault(one.key, []).extend(e for e in one.evals if e.status is EvalStatus.COMPLETE)
+        self.view.mark([one.key for one in decided])
+
+    async def _finish_purge(self, key: JobKey) -> None:
+        """A purged job's versions go once no alloc names them any more."""
+        if key in self.view.jobs or self.view.allocs_by_job.get(key):
+            return
+        versions = [v for k, v in self.view.versions if k == key]
+        for start in range(0, len(versions), _GATHER_OPS):
+            ops = [delete(self.store.keys.version(*key, v)) for v in versions[start : start + _GATHER_OPS]]
+            try:
+                await self.fenced.commit(ops)
+            except (StoreUnavailable, WriteConflict):
+                return
+        self.view.drop_versions(key)
+
+
+def new_evaluation(
+    fenced: Fenced, job: Job, triggered_by: str, status: EvalStatus = EvalStatus.PENDING
+) -> Evaluation:
+    now_ns = fenced.now_ns
+    return Evaluation(
+        id=EvalId(fenced.new_id()),
+        namespace=job.namespace,
+        job_id=job.id,
+        type=job.type.value,
+        priority=job.priority,
+        triggered_by=triggered_by,
+        status=status,
+        create_time=now_ns,
+        modify_time=now_ns,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Decided:
+    key: JobKey
+    plan: Plan
+    evals: Sequence[Evaluation]
+    needed: Reconciled
+
+    @property
+    def size(self) -> int:
+        return len(self.plan.change) + len(self.plan.place) + 2 * len(self.plan.forget) + 2 * len(self.evals)
+
+
+def _held(view: View, key: JobKey) -> dict[str, dict[NodeId, int]]:
+    held: dict[str, dict[NodeId, int]] = {}
+    for alloc in view.allocs_by_job.get(key, {}).values():
+        if alloc.is_live:
+            nodes = held.setdefault(alloc.desired.task_group, {})
+            nodes[alloc.desired.node_id] = nodes.get(alloc.desired.node_id, 0) + 1
+    return held
+
+
+def _reasons(failed: Mapping[str, PlacementMetric]) -> dict[str, tuple[object, ...]]:
+    return {
+        group: (dict(m.constraint_filtered), dict(m.dimension_exhausted), m.nodes_evaluated, m.coalesced_failures)
+        for group, m in failed.items()
+    }

@@ -1,0 +1,108 @@
+"""Which nodes are ready, which suspect, which lost? Judges them whenever one changes, and writes what changed."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC
+
+import msgspec
+
+from catalog.kv import Op, put
+from leader.decide.nodes import heartbeat_ttl_ns, judge, lost_at_s
+from leader.fenced import Fenced
+from leader.store import LeaderStore
+from leader.view import View
+from model.node import Node, NodeControl, NodeId
+from model.snapshot import Life, Reach, Settings
+from model.wire import encode
+
+log = logging.getLogger("drover.leader")
+
+# How often they are judged while one of them is running out of time.
+_LIVES_S = 0.5
+# Agents asked at once whether they still answer.
+_PROBES = 50
+# Control documents in one transaction, each perhaps with a sentinel.
+_CONTROLS_MAX = 24
+
+Probe = Callable[[Node], Awaitable[bool]]
+
+
+@dataclass(slots=True, kw_only=True)
+class NodeLives:
+    """probe: calls an agent's own address and says whether it answered."""
+
+    fenced: Fenced
+    store: LeaderStore
+    view: View
+    settings: Settings
+    probe: Probe
+
+    async def run(self) -> None:
+        await self.fenced.keep_on("nodes", self._cycle)
+
+    async def _cycle(self) -> None:
+        self.view.nodes_changed.clear()
+        is_waiting = await self._judge_nodes()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LIVES_S if is_waiting else None):
+                await self.view.nodes_changed.wait()
+
+    async def _judge_nodes(self) -> bool:
+        """Writes what changed about nodes; returns whether one of them is running out of time."""
+        now_s = asyncio.get_running_loop().time()
+        moment = self.fenced.now()
+        ttl = heartbeat_ttl_ns(len(self.view.nodes), self.settings)
+        changed: list[NodeControl] = []
+        silent = [n for n in self.view.nodes.values() if n.reach is Reach.SILENT and n.life is not Life.LOST]
+        answering = await self._probe_all(
+            [n.node for n in silent if now_s >= lost_at_s(n, self.settings, is_answering=False)]
+        )
+        for node_id in sorted(self.view.nodes):
+            node = self.view.nodes[node_id]
+            control = judge(
+                node,
+                now_s=now_s,
+                now_ns=self.fenced.now_ns,
+                stamp=moment.astimezone(UTC).isoformat(),
+                settings=self.settings,
+                is_answering=node_id in answering,
+            )
+            if control is None and node.control.heartbeat_ttl == ttl and node.control.epoch:
+                continue
+            control = msgspec.structs.replace(
+                control or node.control, heartbeat_ttl=ttl, epoch=self.fenced.epoch
+            )
+            changed.append(control)
+        for start in range(0, len(changed), _CONTROLS_MAX):
+            await self._write_controls(changed[start : start + _CONTROLS_MAX])
+        return bool(silent)
+
+    async def _probe_all(self, nodes: Sequence[Node]) -> set[NodeId]:
+        """Which of these nodes' agents answer a direct call although gossip lost them."""
+        answering: set[NodeId] = set()
+        gate = asyncio.Semaphore(_PROBES)
+
+        async def ask(node: Node) -> None:
+            async with gate:
+                if await self.probe(node):
+                    answering.add(node.id)
+
+        async with asyncio.TaskGroup() as tasks:
+            for node in nodes:
+                tasks.create_task(ask(node), name=f"probe {node.name}")
+        return answering
+
+    async def _write_controls(self, controls: Sequence[NodeControl]) -> None:
+        ops: list[Op] = []
+        for control in controls:
+            ops.append(put(self.store.keys.control(control.node_id), encode(control)))
+            if not self.view.nodes[control.node_id].control.epoch:
+                # First seen: the agent's watch must never find an empty prefix.
+                ops.append(self.store.sentinel(self.store.keys.desired_of(control.node_id), self.fenced.new_id()))
+        written = await self.fenced.commit(ops)
+        for control in controls:
+            self.view.put_control(control, written[self.store.keys.control(control.node_id)].modify_index)
+            log.info("node %s is %s", self.view.nodes[control.node_id].node.name, control.status)
