@@ -151,16 +151,24 @@ class AllocRunner:
             client_status=self.row.ended_as or status,
             client_description=self.row.description or description,
             task_states=states,
-            deployment_status=self.row.deployment_status,
+            deployment_status=self._health(),
             job_version=self.row.job_version,
             boot_id=boot_id,
             orphan=None if self.is_present else self.desired,
         )
 
+    @property
+    def has_failed(self) -> bool:
+        return any(state.failed for state in self.states().values())
+
+    def _health(self) -> DeploymentHealth | None:
+        """Of the deployment that it belongs to now."""
+        return self.row.deployment_status if self.row.health_of == self.desired.deployment_id else None
+
     def set_health(self, healthy: bool) -> None:
         """Decided once for each deployment that the alloc is part of."""
         health = DeploymentHealth(healthy=healthy, timestamp=self._tools.now().isoformat())
-        self.row = replace(self.row, deployment_status=health)
+        self.row = replace(self.row, deployment_status=health, health_of=self.desired.deployment_id)
         self._tools.journal.note(self.row)
         self._changed(self.desired.id, True)
 

@@ -28,6 +28,7 @@ class AllocRow(Document):
     desired: DesiredAlloc
     job_version: int  # the version that its tasks run now; desired may already name the next
     deployment_status: DeploymentHealth | None = None
+    health_of: str = ""  # the deployment that deployment_status is about
     ended_as: ClientStatus | None = None
     description: str = ""
 

@@ -3,6 +3,7 @@
     NodeAgent.run()  owns the TaskGroup
       ├─ watch desired   a view wakes the runners; a missing document makes an orphan, stops nothing
       ├─ report          reporter.py
+      ├─ health          health.py
       ├─ fingerprint     drivers come and go
       ├─ collect         dead allocs that nothing desired names any more
       └─ alloc <id>      one for each: AllocRunner, and below it its tasks
@@ -25,6 +26,7 @@ from msgspec.structs import replace
 from agent.alloc_dir import AllocDirs
 from agent.alloc_runner import AllocRunner, never_begun
 from agent.drivers.base import Driver, TaskStats
+from agent.health import AllocChecks, HealthWatch
 from agent.hooks.base import TaskHook
 from agent.hooks.dirs import DirsHook
 from agent.hooks.services import ServicesHook
@@ -59,7 +61,11 @@ class Pace:
 
 
 class NodeAgent:
-    """node: the machine's fingerprint, without drivers. hooks: in the order of prepare, after the directories."""
+    """node: the machine's fingerprint, without drivers. hooks: in the order of prepare, after the directories.
+
+    services: publishes what runs. checks: what Consul says of it, for health; without it no deployment that
+    goes by checks ever becomes healthy.
+    """
 
     def __init__(
         self,
@@ -72,6 +78,7 @@ class NodeAgent:
         now: Callable[[], datetime],
         rng: random.Random,
         services: TaskServices | None = None,
+        checks: AllocChecks | None = None,
         hooks: Sequence[TaskHook] = (),
         pace: Pace | None = None,
     ) -> None:
@@ -94,6 +101,7 @@ class NodeAgent:
         )
         self._reporter = Reporter(store, node.id, self._observed, self._tools, self._contact)
         self._runners: dict[AllocId, AllocRunner] = {}
+        self._health = HealthWatch(lambda: list(self._runners.values()), checks)
         self._hosts: dict[AllocId, asyncio.Task[None]] = {}
         self._arriving: set[AllocId] = set()  # named by desired, and without a runner yet
         self._wanted: Mapping[AllocId, DesiredAlloc] = {}
@@ -180,6 +188,7 @@ class NodeAgent:
             await asyncio.sleep(0)  # each runner finds its tasks again before Consul is asked anything
             group.create_task(self._reporter.run(), name="report")
             group.create_task(self._watch_desired(group), name="watch desired")
+            group.create_task(self._health.run(), name="health")
             group.create_task(self._fingerprint(), name="fingerprint drivers")
             group.create_task(self._collect(), name="collect garbage")
 
@@ -213,6 +222,7 @@ class NodeAgent:
         if not runner.is_dead:
             self._hosts[alloc_id] = group.create_task(runner.run(), name=f"alloc {alloc_id[:8]}")
         self._reporter.mark(alloc_id, runner.is_dead)
+        self._health.wake()
 
     # Desired.
 
@@ -247,7 +257,9 @@ class NodeAgent:
                 self._arrive(alloc_id, group)
                 continue
             self._present(runner, True)
-            runner.desire(desired)
+            if desired != runner.desired:
+                runner.desire(desired)
+                self._health.wake()
             if desired.job_version != runner.row.job_version and not runner.is_dead:
                 group.create_task(self._update(alloc_id), name=f"update {alloc_id[:8]}")
         for alloc_id, runner in self._runners.items():
