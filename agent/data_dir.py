@@ -22,8 +22,9 @@ from model.node import NodeId
 class DataDir:
     """An agent's data_dir, held while the object is open. Raises ConfigError when another agent holds it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, alloc_dir: Path | None = None) -> None:
         self.path = path.absolute()
+        self.allocs = (alloc_dir or self.path / "alloc").absolute()
         self._lock: int | None = None
 
     @property
@@ -34,16 +35,12 @@ class DataDir:
     def run(self) -> Path:
         return self.path / "run"
 
-    @property
-    def allocs(self) -> Path:
-        return self.path / "allocs"
-
     def __enter__(self) -> Self:
         try:
             # Tasks that run as other users must be able to reach their directories below.
             self.path.mkdir(parents=True, exist_ok=True)
             self.run.mkdir(mode=0o711, exist_ok=True)
-            self.allocs.mkdir(mode=0o711, exist_ok=True)
+            self.allocs.mkdir(mode=0o711, parents=True, exist_ok=True)
             descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise _fault(f"cannot be used: {error.strerror}", self.path) from error

@@ -128,7 +128,7 @@ class SqliteJournal:
         if self._database is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             # isolation_level None: we say BEGIN and COMMIT ourselves.
-            self._database = sqlite3.connect(self._path, isolation_level=None)
+            self._database = sqlite3.connect(self._path, isolation_level=None, timeout=1.0)
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=FULL")
             self._database.execute(_SCHEMA)

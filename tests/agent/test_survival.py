@@ -26,7 +26,7 @@ def life(tmp_path: Path) -> Iterator[AgentProcess]:
         yield process
     finally:
         process.kill()
-        for path in tmp_path.glob("data/allocs/*/alloc/data/pids"):
+        for path in tmp_path.glob("data/alloc/*/alloc/data/pids"):
             for line in path.read_text().split():
                 with suppress(ProcessLookupError):
                     os.killpg(int(line), signal.SIGKILL)
@@ -52,7 +52,7 @@ def wanted(
 
 
 def pids(life: AgentProcess, alloc: DesiredAlloc) -> list[int]:
-    path = life.data_dir / "allocs" / alloc.id / "alloc" / "data" / "pids"
+    path = life.data_dir / "alloc" / alloc.id / "alloc" / "data" / "pids"
     return [int(line) for line in path.read_text().split()] if path.exists() else []
 
 
@@ -99,7 +99,7 @@ def test_a_task_that_ended_while_no_agent_ran_is_told_with_its_true_exit_code(li
     life.store.wait_observed(alloc.id, ClientStatus.RUNNING)
     pid = started(life, alloc)
     life.kill()
-    (life.data_dir / "allocs" / alloc.id / "alloc/data/go").touch()
+    (life.data_dir / "alloc" / alloc.id / "alloc/data/go").touch()
     wait_for(lambda: None if is_running(pid) else True, "the task's end")
     life.start()
     seen = life.store.wait_observed(alloc.id, ClientStatus.FAILED)
@@ -183,6 +183,6 @@ def test_what_left_the_session_is_ended_with_the_task_and_nothing_is_left_behind
     assert not any(map(is_running, found))
     life.store.remove(alloc.id)
     wait_for(lambda: None if life.store.observed(alloc.id) else True, "the alloc to be forgotten")
-    wait_for(lambda: None if list((life.data_dir / "allocs").iterdir()) else True, "no directories")
+    wait_for(lambda: None if list((life.data_dir / "alloc").iterdir()) else True, "no directories")
     assert list((life.data_dir / "run").iterdir()) == []
     assert not list(Path("/sys/fs/cgroup").glob(f"*/drover/{alloc.id}*"))

@@ -1,0 +1,98 @@
+"""How is a real agent put together from its configuration?
+
+    TaskHost.run()
+      ├─ rotate logs     logs.py
+      └─ NodeAgent       with the SQLite journal, directories on disk, raw_exec and docker
+
+The simulator puts a NodeAgent together itself, with doubles. Consul's side (store, services, checks)
+comes from the caller, for it is shared with the rest of the process.
+"""
+
+import asyncio
+import os
+import random
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from agent.alloc_dir import DiskDirs
+from agent.data_dir import DataDir
+from agent.drivers.base import Driver
+from agent.drivers.docker import Docker
+from agent.drivers.docker_config import DockerRules
+from agent.drivers.raw_exec import RawExec
+from agent.fingerprint import raise_file_limit
+from agent.health import AllocChecks
+from agent.hooks.base import TaskHook
+from agent.hooks.logs import LogsHook
+from agent.journal_sqlite import SqliteJournal
+from agent.logs import LogRotation
+from agent.node_agent import NodeAgent
+from agent.store import AgentStore
+from agent.sweep import sweep
+from agent.task_run import TaskServices
+from configs.settings import AgentConfig
+from model.node import Node
+
+
+def docker_rules(config: Mapping[str, Any]) -> DockerRules:
+    """Nomad's plugin options of those names; what is absent keeps its default."""
+    default = DockerRules()
+    volumes = config.get("volumes", {})
+    return DockerRules(
+        allow_privileged=bool(config.get("allow_privileged", default.allow_privileged)),
+        volumes_enabled=bool(volumes.get("enabled", default.volumes_enabled)),
+        allow_caps=tuple(str(cap).lower() for cap in config.get("allow_caps", default.allow_caps)),
+        pull_s_max=default.pull_s_max,
+    )
+
+
+class TaskHost:
+    """The NodeAgent of this machine with all that it needs below it. data: entered by the caller, and kept so until run() has returned."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        data: DataDir,
+        node: Node,
+        store: AgentStore,
+        *,
+        services: TaskServices | None = None,
+        checks: AllocChecks | None = None,
+        hooks: Sequence[TaskHook] = (),
+    ) -> None:
+        self._is_dev = config.is_dev
+        self._journal = SqliteJournal(data.journal)
+        self._dirs = DiskDirs(data.allocs)
+        self._rotation = LogRotation()
+        options = config.plugins.docker.config
+        self._docker = Docker(
+            node.id, data.run, endpoint=str(options.get("endpoint", "")), rules=docker_rules(options)
+        )
+        self._drivers: list[Driver] = [self._docker]
+        if config.plugins.raw_exec.enabled or config.is_dev:
+            self._drivers.append(RawExec(data.run, os.environ))
+        self.agent = NodeAgent(
+            node=node,
+            store=store,
+            journal=self._journal,
+            drivers=self._drivers,
+            dirs=self._dirs,
+            now=lambda: datetime.now(UTC),
+            rng=random.Random(),
+            services=services,
+            checks=checks,
+            hooks=(LogsHook(self._rotation), *hooks),
+        )
+
+    async def run(self) -> None:
+        """Runs until cancelled; tasks run on, except under -dev, where stop_all() is the caller's to call first."""
+        raise_file_limit()
+        if self._is_dev:
+            await sweep(self._journal, self._drivers, self._dirs)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._rotation.run(), name="rotate logs")
+                group.create_task(self.agent.run(), name="node agent")
+        finally:
+            await self._docker.close()
