@@ -21,7 +21,7 @@ import msgspec
 
 from catalog.client import Client
 from catalog.keys import Keys
-from catalog.kv import Fence, Kv, Op, Verb, create, pack, pause
+from catalog.kv import Entry, Fence, Kv, Op, Verb, create, pack, pause
 from catalog.kv import replace as replace_op
 from model.cluster import Epoch, Leader
 from model.errors import SessionLost, StoreRefused, StoreUnavailable, WriteConflict
@@ -114,6 +114,7 @@ class Lease:
                 held, new_index = await self.kv.wait(self.keys.leader, index, _WATCH_S)
                 index = 0 if new_index < index else new_index
                 if held is not None and held.session and held.session != session:
+                    await self._end_predecessor(held)
                     continue
                 if held is not None and held.session == session:
                     # A take-over whose answer was lost: the transaction tells us its epoch.
@@ -173,6 +174,12 @@ class Lease:
                         raise
                     await asyncio.sleep(0.05)
         return self._session
+
+    async def _end_predecessor(self, held: Entry) -> None:
+        """Frees a lock that this very candidate held in an earlier life. Its process is gone (data_dir is
+        locked), but its session hangs on the check that we keep passing, so it would never lapse."""
+        if decode(held.value, Leader).node_id == self.candidate.leader.node_id:
+            await self.client.session.destroy(held.session)
 
     async def _forget_dead_session(self) -> None:
         with suppress(StoreUnavailable, StoreRefused):

@@ -183,7 +183,7 @@ def play(agent: Agent) -> None:
     first, second, _ = allocations()
     say(f"\n--> the check of {first['Name']} begins to fail (check_restart: limit 3)")
     before = task(first["ID"])["Restarts"]
-    (agent.data_dir / "data" / "allocs" / first["ID"] / "web" / "local" / "fail").touch()
+    (agent.data_dir / "data" / "alloc" / first["ID"] / "web" / "local" / "fail").touch()
     state = wait("the restart by check_restart", lambda: restarted(first["ID"], before))
     events(state, 5)
     failures = failing_answers(first["ID"])
