@@ -64,7 +64,10 @@ def _min(*numbers: Value) -> Value:
 
 
 def _pow(base: Value, exponent: Value) -> Value:
-    return whole(ARITHMETIC.power(Decimal(to_number(base)), Decimal(to_number(exponent))))
+    try:
+        return whole(ARITHMETIC.power(Decimal(to_number(base)), Decimal(to_number(exponent))))
+    except ArithmeticError:
+        raise ConversionFault("the result is too large or not real") from None
 
 
 def _log(number: Value, base: Value) -> Value:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from jobspec.durations import duration_text
+from jobspec.patterns import PatternFault, compile_pattern
 from model.errors import Fault
 from model.job import (
     Affinity,
@@ -77,9 +78,9 @@ def _pattern_faults(pattern: str, path: str) -> Faults:
     if "${" in pattern:
         return
     try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        yield _fault(path, f"bad regular expression: {error}")
+        compile_pattern(pattern)
+    except PatternFault as fault:
+        yield _fault(path, str(fault))
 
 
 def affinity_faults(affinities: Sequence[Affinity], path: str, *, is_system: bool) -> Faults:

@@ -7,6 +7,7 @@ from base64 import b64decode, b64encode
 from decimal import Decimal, InvalidOperation
 
 from jobspec.evaluate import Function
+from jobspec.patterns import PatternFault, compile_pattern
 from jobspec.values import (
     ConversionFault,
     Value,
@@ -81,9 +82,9 @@ def _regex_replace(text: Value, pattern: Value, new: Value) -> Value:
 
 def _regex(pattern: str) -> "re.Pattern[str]":
     try:
-        return re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ConversionFault(f"bad regular expression: {error}") from None
+        return compile_pattern(pattern)
+    except PatternFault as fault:
+        raise ConversionFault(str(fault)) from None
 
 
 def _expand(match: "re.Match[str]", replacement: str) -> str:

@@ -24,7 +24,7 @@ def read_type(node: Expression) -> Type:
         if node.root in _PLAIN_TYPES:
             return _PLAIN_TYPES[node.root]
         if node.root in _COLLECTIONS:
-            return Type(name=node.root, of=ANY)
+            raise TypeFault(node.at, f"{node.root} needs the type of its elements: {node.root}(string)")
         raise TypeFault(
             node.at,
             f'"{node.root}" is no type{did_you_mean(node.root, [*_PLAIN_TYPES, *_COLLECTIONS, "object", "tuple"])}',

@@ -7,7 +7,7 @@ templates, as HCL's JSON form has it.
 import re
 from typing import Any
 
-from jobspec.syntax.parser import NESTING_MAX, parse_template, read_number
+from jobspec.syntax.parser import NESTING_MAX, NUMBER_TOO_LARGE, parse_template, read_number
 from jobspec.syntax.source import Source
 from jobspec.syntax.tree import Expression, Literal, Node, ObjectOf, TupleOf
 
@@ -50,7 +50,10 @@ def _value(source: Source, at: int, depth: int) -> tuple[Expression, int]:
         return Literal(at, _WORDS[word[0]]), word.end()
     number = _NUMBER.match(text, at)
     if number:
-        return Literal(at, read_number(number[0])), number.end()
+        value = read_number(number[0])
+        if value is None:
+            source.refuse(at, NUMBER_TOO_LARGE)
+        return Literal(at, value), number.end()
     found = f'"{character}"' if character else "the end of the file"
     return source.refuse(at, f"expected a JSON value, found {found}")
 

@@ -7,7 +7,7 @@ twice) are collected.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 from jobspec.syntax.scanner import Scanner
 from jobspec.syntax.source import Source
@@ -36,6 +36,10 @@ from model.errors import Fault, JobspecError
 # How deep blocks and expressions may nest. A level costs up to eight Python frames of the 1000 there are;
 # the deepest of 653 real job files has 11.
 NESTING_MAX = 80
+
+# Reading a number takes time with the square of its digits; Nomad's own have no more than 154.
+_DIGITS_MAX = 400
+NUMBER_TOO_LARGE = f"the number is too large (more than {_DIGITS_MAX} digits)"
 
 _PRECEDENCE = {
     "||": 1,
@@ -163,7 +167,7 @@ class Parser:
         elif scanner.kind == ":":
             scanner.refuse(f'an argument is set with "=": {name} = …', at)
         else:
-            scanner.refuse(f'expected "=" or "{{" after {name}, found {scanner.describe()}')
+            scanner.refuse(f'expected "=" or "{{" after {name[:60]}, found {scanner.describe()}')
 
     def _set(self, settings: dict[str, Setting], setting: Setting) -> None:
         earlier = settings.setdefault(setting.name, setting)
@@ -204,7 +208,7 @@ class Parser:
                     scanner.refuse("a block's label cannot hold a template", label.at)
                 labels.append(str(label.value))
             else:
-                scanner.refuse(f'expected "{{" or a label after {kind}, found {scanner.describe()}')
+                scanner.refuse(f'expected "{{" or a label after {kind[:60]}, found {scanner.describe()}')
         self._enter(at)
         scanner.advance()
         is_long = scanner.kind == "newline" or self._is_relaxed
@@ -272,9 +276,9 @@ class Parser:
         signs: list[tuple[str, int]] = []
         while scanner.kind in ("!", "-"):
             signs.append((scanner.kind, scanner.start))
+            if len(signs) > NESTING_MAX:
+                scanner.refuse("too many signs before a value", signs[0][1])
             scanner.advance()
-        if len(signs) > NESTING_MAX:
-            scanner.refuse("too many signs before a value", signs[0][1])
         value = self._postfix(self._primary())
         for operator, at in reversed(signs):
             value = Unary(at, operator, value)
@@ -289,8 +293,11 @@ class Parser:
         if kind == "name":
             return self._named()
         if kind == "number":
+            number = read_number(value)
+            if number is None:
+                scanner.refuse(NUMBER_TOO_LARGE)
             scanner.advance()
-            return Literal(at, read_number(value))
+            return Literal(at, number)
         if kind == "quote":
             return read_quoted(self)
         if kind == "heredoc":
@@ -329,7 +336,7 @@ class Parser:
             elif scanner.kind == ",":
                 scanner.advance()
             elif scanner.kind != ")":
-                scanner.refuse(f'expected "," or ")" in the arguments of {name}, found {scanner.describe()}')
+                scanner.refuse(f'expected "," or ")" in the arguments of {name[:60]}, found {scanner.describe()}')
         scanner.skips_newlines = outer
         scanner.advance()
         return Call(at, name, tuple(arguments), is_spread)
@@ -571,11 +578,16 @@ class Parser:
             self.scanner.advance()
 
 
-def read_number(text: str) -> int | Decimal:
-    """A number as HCL means it: exact, and an integer whenever it is whole (1.0 is 1)."""
+def read_number(text: str) -> int | Decimal | None:
+    """A number as HCL means it: exact, and an integer whenever it is whole (1.0 is 1). None: too large."""
+    if len(text) > _DIGITS_MAX:
+        return None
     if text.isdigit():
-        return int(text) if len(text) < 4000 else int(Decimal(text))
-    number = Decimal(text)
-    if abs(number.adjusted()) < 400 and number == number.to_integral_value():
-        return int(number)
-    return number
+        return int(text)
+    try:
+        number = Decimal(text)
+    except InvalidOperation:  # an exponent beyond all bounds
+        return None
+    if abs(number.adjusted()) > _DIGITS_MAX:
+        return None
+    return int(number) if number == number.to_integral_value() else number

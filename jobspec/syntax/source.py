@@ -7,6 +7,11 @@ from typing import NoReturn
 from model.errors import Fault, JobspecError
 
 
+# A name in a file may be a megabyte long; one line of a terminal is not.
+_MESSAGE_MAX = 600
+_PATH_MAX = 300
+
+
 class Source:
     """A text with the name it is reported under."""
 
@@ -33,7 +38,7 @@ class Source:
         return f"{self.file}:{line}:{column}"
 
     def fault(self, at: int, message: str, path: str = "") -> Fault:
-        return Fault(message=message, where=self.where(at), path=path)
+        return Fault(message=message[:_MESSAGE_MAX], where=self.where(at), path=path[:_PATH_MAX])
 
     def refuse(self, at: int, message: str) -> NoReturn:
         raise JobspecError((self.fault(at, message),))

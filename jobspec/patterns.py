@@ -1,0 +1,76 @@
+"""Is a regular expression of a job file safe to run?
+
+Nomad's engine takes time with the length of the text, whatever the pattern; Python's backtracks, and
+`(a+)+$` never ends on thirty letters. So a repeated group that itself holds a repetition is refused. What
+slips through is at worst polynomial, or an alternation whose branches overlap.
+"""
+
+import re
+
+_QUANTIFIER = re.compile(r"[*+]|\{\d+,\}")
+_BOUNDED = re.compile(r"\{\d+(?:,\d+)?\}|\?")
+_PATTERN_MAX = 1000
+
+
+class PatternFault(ValueError):
+    """A text is no usable pattern; the message says why."""
+
+
+def compile_pattern(text: str) -> "re.Pattern[str]":
+    """The compiled pattern. Raises PatternFault."""
+    if len(text) > _PATTERN_MAX:
+        raise PatternFault(f"bad regular expression: longer than {_PATTERN_MAX} characters")
+    try:
+        pattern = re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise PatternFault(f"bad regular expression: {error}") from None
+    if _repeats_a_repetition(text):
+        raise PatternFault(
+            "this regular expression repeats a repetition, which can take for ever (simplify it)"
+        )
+    return pattern
+
+
+def _repeats_a_repetition(text: str) -> bool:
+    """Whether a group with an unbounded repetition in it is itself repeated without bound."""
+    holds: list[bool] = [False]  # for each open group: whether there is a repetition in it
+    closed = False  # whether the last item was a group with one
+    at = 0
+    while at < len(text):
+        character = text[at]
+        quantifier = _QUANTIFIER.match(text, at)
+        if quantifier:
+            if closed:
+                return True
+            holds[-1], closed, at = True, False, quantifier.end()
+            continue
+        bounded = _BOUNDED.match(text, at)
+        if bounded:
+            at = bounded.end()
+            continue
+        closed = False
+        if character == "\\":
+            at += 1
+        elif character == "[":
+            at = _class_end(text, at)
+        elif character == "(":
+            holds.append(False)
+            if text.startswith("(?", at):
+                at += 1
+        elif character == ")" and len(holds) > 1:
+            closed = holds.pop()
+            holds[-1] = holds[-1] or closed
+        at += 1
+    return False
+
+
+def _class_end(text: str, at: int) -> int:
+    """The closing bracket of a character class."""
+    at += 1
+    if text.startswith("^", at):
+        at += 1
+    if text.startswith("]", at):
+        at += 1
+    while at < len(text) and text[at] != "]":
+        at += 2 if text[at] == "\\" else 1
+    return at
