@@ -16,10 +16,10 @@ from typing import Protocol
 from urllib.parse import quote, urlencode
 
 import aiohttp
-from model.secret import Secret
 from yarl import URL
 
 from model.errors import StoreRefused, StoreUnavailable, StoreUnclear
+from model.secret import Secret
 
 # Consul's http_max_conns_per_client is 200 and counts idle connections; 20 leaves room for the other
 # processes of the machine (consul-facts: pool <= 20 per process).

@@ -29,30 +29,34 @@ def test_a_killed_leader_is_followed_by_another_and_no_task_notices(
     consul: ConsulServer, ttl: str, limit_s: float
 ) -> None:
     lease = f'lease_ttl = "{ttl}"'
-    with (
-        Drover(consul, name="one", server_settings=lease) as one,
-        Drover(consul, name="two", client=False, server_settings=lease) as two,
-    ):
+    with Drover(consul, name="leads", client=False, server_settings=lease) as leader:
+        wait("it leads", lambda: leader.get("/v1/status/leader") == leader.address)
+        with Drover(consul, name="follows", server_settings=lease) as other:
+            other.wait_ready()
+            other.submit(marking_job("old", count=2))
+            other.wait_running("old", 2)
+            before = wait("both task files", lambda: all(pids_of(other, "old").values()) and pids_of(other, "old"))
+            leader.kill()
+            killed = time.monotonic()
+            wait("a leader that takes jobs", lambda: other.submit(marking_job("new")))
+            other.wait_running("new", 1)
+            took_s = time.monotonic() - killed
+            print(f"take-over with a {ttl} check: {took_s:.2f} s")
+            # The figure is the benchmark's; here a second is left for a busy machine.
+            assert took_s < limit_s + 1.0
+            assert pids_of(other, "old") == before
+            assert all(is_alive(pid) for pids in before.values() for pid in pids)
+
+
+def test_a_killed_leader_that_comes_back_at_once_leads_at_once(consul: ConsulServer) -> None:
+    with Drover(consul) as one:
         one.wait_ready()
-        leader, other = (one, two) if one.get("/v1/status/leader") == one.address else (two, one)
-        one.submit(marking_job("old", count=2))
-        one.wait_running("old", 2)
-        before = wait("both task files", lambda: all(pids_of(one, "old").values()) and pids_of(one, "old"))
-        if leader is two:
-            two.kill()
-        else:
-            # The tasks' own agent leads: it is killed and started again, as a crash that systemd heals.
-            one.kill()
-        killed = time.monotonic()
-        if leader is one:
-            one.start(is_ready=False)
-        wait("a leader that takes jobs", lambda: other.submit(marking_job("new")))
-        other.wait_running("new", 1)
-        took_s = time.monotonic() - killed
-        assert took_s < limit_s + 1.0, f"{took_s:.2f} s from the kill to a new task"
-        print(f"take-over with a {ttl} check: {took_s:.2f} s")
-        assert pids_of(one, "old") == before
-        assert all(is_alive(pid) for pids in before.values() for pid in pids)
+        one.kill()
+        one.start()
+        begun = time.monotonic()
+        wait("it takes jobs", lambda: one.submit(marking_job("new")))
+        one.wait_running("new", 1)
+        assert time.monotonic() - begun < 3.0, "its own old session was waited for"
 
 
 def test_a_planned_hand_over_takes_less_than_a_second(consul: ConsulServer) -> None:
