@@ -13,10 +13,9 @@ to stop makes due at once.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import Protocol, TypeVar, assert_never
 
 from msgspec.structs import replace
@@ -24,15 +23,13 @@ from msgspec.structs import replace
 from agent.decide import events
 from agent.decide.lifecycle import LeaderDead, MainTasksDead, SiblingFailed, StopCause
 from agent.decide.step import Phase, Sight, Step, Wish, next_step
-from agent.drivers.base import Driver, ExitResult, Handle, StartFailed, TaskStart, TaskStats
-from agent.env import TaskEnv, task_env
+from agent.drivers.base import Driver, ExitResult, Handle, StartFailed, TaskStats
 from agent.hooks.base import TaskContext, prepare_all, tell_all, undo_all
 from agent.journal import TaskRow
-from agent.logs import current
 from agent.task_run import TaskRun
+from agent.task_setup import Setup
 from agent.tools import Tools
 from checks.restart import Again, Cause, Finished, GivenUp, History, after, runs_for_ever
-from jobspec.interpolate import interpolate, interpolate_document
 from model.alloc import DesiredAlloc, TaskEvent, TaskStatus
 from model.errors import DriverBusy, StoreUnavailable, TaskRefused, ensure
 from model.job import Job, Task, TaskGroup
@@ -85,7 +82,6 @@ class TaskRunner:
         self._may_reuse_attempt = False
         self._due_s = 0.0  # loop time at which a backoff is over
         self._is_updated = False
-        self._run: TaskRun | None = None
         self.is_lost = False
 
     # What others ask of it.
@@ -248,6 +244,7 @@ class TaskRunner:
         if self.task.driver not in self._tools.drivers:
             raise TaskRefused(f"this node has no driver {self.task.driver!r}")
         driver = self._driver()
+        await self._tools.turns.take()
         extra = await self._retrying("prepare", partial(prepare_all, self._tools.hooks, self._context()))
         before = self.row.handle
         attempt = self.row.attempt if self._may_reuse_attempt else self.row.attempt + 1
@@ -259,7 +256,7 @@ class TaskRunner:
             attempt=attempt,
             boot_id=self._tools.node().boot_id,
         )
-        start = self._task_start(attempt, driver, self._env(driver, extra))
+        start = self._setup().start(driver, attempt, extra, self._say)
         self.row = replace(self.row, phase=Phase.WAITING, attempt=attempt, handle=handle)
         await self._retrying("note the intent", self._put_row)
         if before is not None and before.attempt != attempt and before.driver == driver.name:
@@ -301,7 +298,7 @@ class TaskRunner:
     async def _tell_started(self, handle: Handle) -> None:
         async with self._hooks_turn:
             if self._is_current(handle):
-                self._run = run = self._task_run(handle, self._age_s())
+                run = self._task_run(handle)
                 await tell_all(
                     self._tools.hooks, self._context(), lambda hook: hook.started(self._context(), run)
                 )
@@ -313,7 +310,7 @@ class TaskRunner:
             return
         async with self._hooks_turn:
             if self._is_current(handle):
-                self._run = run = self._task_run(handle, self._age_s())
+                run = self._task_run(handle)
                 await tell_all(
                     self._tools.hooks, self._context(), lambda hook: hook.updated(self._context(), run)
                 )
@@ -467,63 +464,26 @@ class TaskRunner:
             raise DriverBusy(f"the driver {self.task.driver!r} is not configured here")
         return driver
 
-    def _context(self) -> TaskContext:
+    def _setup(self) -> Setup:
         alloc = self._alloc
-        return TaskContext(
-            desired=alloc.desired,
-            job=alloc.job,
-            group=alloc.group,
-            task=self.task,
-            dirs=self._tools.dirs.task(alloc.desired.id, self.task.name),
+        return Setup(
+            desired=alloc.desired, job=alloc.job, group=alloc.group, task=self.task, tools=self._tools
         )
 
-    def _env(self, driver: Driver, extra: Mapping[str, str]) -> TaskEnv:
-        context = self._context()
-        return task_env(
-            desired=context.desired,
-            job=context.job,
-            group=context.group,
-            task=self.task,
-            node=self._tools.node(),
-            dirs=driver.seen_dirs(context.dirs),
-            extra=extra,
-        )
+    def _context(self) -> TaskContext:
+        return self._setup().context()
 
-    def _task_start(self, attempt: int, driver: Driver, env: TaskEnv) -> TaskStart:
-        context = self._context()
-        desired = context.desired
-        return TaskStart(
-            alloc_id=desired.id,
-            task_name=self.task.name,
-            attempt=attempt,
-            config=interpolate_document(self.task.config, env.values),
-            env=env.variables,
-            dirs=context.dirs,
-            stdout=_log_file(context, "stdout", attempt),
-            stderr=_log_file(context, "stderr", attempt),
-            resources=self.task.resources,
-            user=interpolate(self.task.user, env.values),
-            ports=desired.ports,
-            labels={
-                "job": desired.job_id,
-                "namespace": desired.namespace,
-                "group": desired.task_group,
-                "node": desired.node_id,
-            },
-            say=lambda message: self._set(event=events.driver_message(self._tools.now_ns(), message)),
-        )
+    def _say(self, message: str) -> None:
+        self._set(event=events.driver_message(self._tools.now_ns(), message))
 
-    def _task_run(self, handle: Handle, age_s: float) -> TaskRun:
+    def _task_run(self, handle: Handle) -> TaskRun:
         driver = self._driver()
-        return TaskRun(
-            alloc=self._alloc.desired,
-            job=self._alloc.job,
-            group=self._alloc.group,
-            task=self.task,
-            env=self._env(driver, {}).variables,
-            started_s=asyncio.get_running_loop().time() - age_s,
-            execute=partial(driver.execute, handle),
-            restart=lambda reason: self.ask_restart(Cause.UNHEALTHY, reason),
+        started_s = asyncio.get_running_loop().time() - self._age_s()
+        return self._setup().run(
+            driver,
+            started_s,
+            partial(driver.execute, handle),
+            lambda reason: self.ask_restart(Cause.UNHEALTHY, reason),
         )
 
     def _age_s(self) -> float:
@@ -531,12 +491,6 @@ class TaskRunner:
         if started_at is None:
             return 0.0
         return max((self._tools.now() - datetime.fromisoformat(started_at)).total_seconds(), 0.0)
-
-
-def _log_file(context: TaskContext, stream: str, attempt: int) -> Path:
-    """The file to append to; only a task that ran before can have a later one than the first."""
-    stem = context.dirs.logs / f"{context.task.name}.{stream}"
-    return current(stem) if attempt > 1 else stem.with_name(f"{stem.name}.0")
 
 
 def _rfc3339(moment: datetime) -> str:

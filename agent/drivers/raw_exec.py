@@ -35,6 +35,7 @@ from agent.drivers.base import (
 from agent.drivers.cgroup import Hierarchy, TaskCgroup, find_hierarchy
 from agent.drivers.process import Process, boot_id
 from agent.env import SHELL_NAME, inherited
+from agent.turns import Turns
 from jobspec.suggest import did_you_mean
 from model.alloc import AllocId
 from model.errors import TaskRefused
@@ -42,8 +43,8 @@ from model.node import DriverInfo
 
 SUPERVISOR = Path(__file__).with_name("supervisor.sh")
 
-# A spawn blocks the event loop for 0.4 ms: after this many others get their turn.
-_SPAWNS_PER_TURN = 4
+# A spawn blocks the event loop for 0.4 ms: after this many in one round others get their turn.
+_SPAWNS_PER_ROUND = 4
 # From its start a supervisor needs 1 ms to write its pid file and 2 ms to write the task's; on a starved
 # machine a hundred times that. One that has not done so after this long never will.
 _FILES_WAIT_S_MAX = 10.0
@@ -63,7 +64,7 @@ class RawExec:
         self._run_dir = run_dir
         self._environ = inherited(environ)
         self._cgroups: Hierarchy | None = find_hierarchy() if use_cgroups else None
-        self._turn = asyncio.Semaphore(_SPAWNS_PER_TURN)
+        self._turns = Turns(_SPAWNS_PER_ROUND)
         self._children: dict[str, int] = {}  # supervisors that this process has to reap
         self._setsid = shutil.which("setsid") or ""
         self._setpriv = shutil.which("setpriv") or ""
@@ -87,10 +88,9 @@ class RawExec:
             attempt=task.attempt,
             boot_id=boot_id(),
         )
-        async with self._turn:
-            if not self._has_begun(handle):
-                self._spawn(task, handle)
-            await asyncio.sleep(0)
+        await self._turns.take()
+        if not self._has_begun(handle):
+            self._spawn(task, handle)
         return handle
 
     async def recover(self, handle: Handle) -> bool:
