@@ -205,6 +205,10 @@ class TaskRunner:
             self._is_lost_trace = row.phase is Phase.RUNNING
             return
         handle = row.handle
+        if row.phase is Phase.WAITING and row.attempt > 1:
+            # Killed between the intent and the removal of the attempt before.
+            before = replace(handle, attempt=row.attempt - 1)
+            await self._retrying("remove", lambda: self._driver().destroy(before))
         if await self._retrying("find", lambda: self._driver().recover(handle)):
             self._running(handle, watchers, is_new=row.phase is Phase.WAITING)
             return

@@ -278,7 +278,7 @@ class RawExec:
             await asyncio.sleep(min(0.001 * 2**tries, 0.1))
 
     def _cgroup(self, hierarchy: Hierarchy, handle: Handle) -> TaskCgroup:
-        return TaskCgroup(hierarchy, _name(handle.alloc_id, handle.task_name))
+        return TaskCgroup(hierarchy, f"{_name(handle.alloc_id, handle.task_name)}.{handle.attempt}")
 
     def _file(self, handle: Handle, suffix: str) -> str:
         dot = "." if suffix else ""
