@@ -2,6 +2,7 @@
 
 import os
 import signal
+import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from model.alloc import ClientStatus, DesiredAlloc, DesiredStatus
+from model.alloc import AllocId, ClientStatus, DesiredAlloc, DesiredStatus
 from model.job import JobType, RestartPolicy, Task
 from model.wire import nanoseconds
 from tests.agent.doubles import a_job, a_task, an_alloc
@@ -30,6 +31,19 @@ def life(tmp_path: Path) -> Iterator[AgentProcess]:
             for line in path.read_text().split():
                 with suppress(ProcessLookupError):
                     os.killpg(int(line), signal.SIGKILL)
+        for path in tmp_path.glob("data/alloc/*"):
+            for cgroup in Path("/sys/fs/cgroup").glob(f"**/drover/{path.name}*"):
+                wait_for(lambda cgroup=cgroup: removed(cgroup) or None, f"{cgroup} to be empty")
+
+
+def removed(cgroup: Path) -> bool:
+    try:
+        cgroup.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def shell(script: str, **fields: object) -> Task:
@@ -46,7 +60,7 @@ def wanted(
 ) -> list[DesiredAlloc]:
     job = a_job(task, job_type=job_type)
     life.store.add_job(job)
-    allocs = [an_alloc(number, job) for number in range(count)]
+    allocs = [an_alloc(number, job, id=AllocId(str(uuid.uuid4()))) for number in range(count)]
     life.store.want(*allocs)
     return allocs
 
