@@ -27,7 +27,7 @@ FORWARDED_HEADER = "X-Drover-Forwarded"
 # How long a call waits for a leader to be there: a take-over after a crash takes about 3.3 s with the
 # default lease, and a client that waits is better off than one that must try again.
 LEADER_WAIT_S = 5.0
-_LEADER_POLL_S = 0.1
+LEADER_POLL_S = 0.1
 _HOP_HEADERS = {"connection", "content-length", "transfer-encoding", "host", "date", "server"}
 
 
@@ -36,6 +36,10 @@ class NoLeader(Exception):
 
     def __init__(self) -> None:
         super().__init__("No cluster leader")
+
+
+class NotReached(StoreUnavailable):
+    """No connection came about, so nothing was asked of the other agent: asking again is safe."""
 
 
 class LeaderLookup(Protocol):
@@ -83,7 +87,7 @@ class Context:
                     return leader
             if loop.time() >= deadline_s:
                 raise NoLeader
-            await asyncio.sleep(_LEADER_POLL_S)
+            await asyncio.sleep(LEADER_POLL_S)
 
     def session(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -120,8 +124,10 @@ class Context:
                     await response.write(chunk)
                 await response.write_eof()
                 return response
+        except aiohttp.ClientConnectorError as error:
+            raise NotReached(f"agent {http_addr} does not answer: {error}") from error
         except (aiohttp.ClientConnectionError, OSError) as error:
-            raise StoreUnavailable(f"agent {http_addr} does not answer: {error}") from error
+            raise StoreUnavailable(f"agent {http_addr} broke off: {error}") from error
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

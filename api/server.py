@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from api import agent, cluster, files, jobs
-from api.context import CONTEXT, Context, NoLeader
+from api.context import CONTEXT, LEADER_POLL_S, LEADER_WAIT_S, Context, NoLeader, NotReached
 from api.jobs import errors_text
 from api.query import BadRequest, NotFound
 from leader.commands import EnforceIndexError
@@ -32,10 +32,18 @@ def on_leader(handler: Callable[[web.Request, Leading], Awaitable[web.StreamResp
 
     async def answer(request: web.Request) -> web.StreamResponse:
         context = request.app[CONTEXT]
-        leader = await context.leader_or_wait()
-        if isinstance(leader, Leading):
-            return await handler(request, leader)
-        return await context.forward(request, leader.http_addr)
+        give_up_s = asyncio.get_running_loop().time() + LEADER_WAIT_S
+        while True:
+            leader = await context.leader_or_wait()
+            if isinstance(leader, Leading):
+                return await handler(request, leader)
+            try:
+                return await context.forward(request, leader.http_addr)
+            except NotReached:
+                # A leader that died is named until its lease lapses.
+                if asyncio.get_running_loop().time() >= give_up_s:
+                    raise
+                await asyncio.sleep(LEADER_POLL_S)
 
     return answer
 
