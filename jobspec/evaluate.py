@@ -249,6 +249,8 @@ def _try(node: Call, scope: Scope) -> Value:
         return True if node.name == "can" else value
     if node.name == "can" and len(node.arguments) == 1:
         return False
+    if "" in faults:  # one follows from a fault that is noted already
+        raise EvaluationFault(node.at, "")
     raise EvaluationFault(node.at, f"{node.name}: no argument has a value: {'; '.join(faults)}")
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobspec.syntax.source import Source
+from jobspec.syntax.source import Source, one_line
 from model.errors import Fault
 
 
@@ -45,7 +45,7 @@ class Submission(dict[str, Any]):
 
 def sorted_faults(faults: Iterable[Fault]) -> tuple[Fault, ...]:
     """Faults in the order of the text, each once; those without a line come last."""
-    unique: Mapping[Fault, None] = dict.fromkeys(faults)
+    unique: Mapping[Fault, None] = dict.fromkeys(map(one_line, faults))
     return tuple(sorted(unique, key=_order))
 
 

@@ -18,6 +18,7 @@ from jobspec.rules import (
     update_faults,
 )
 from jobspec.services import service_faults
+from jobspec.syntax.source import one_line
 from jobspec.unsupported import unsupported_faults
 from model.errors import Fault
 from model.job import Job, JobType, Network, Resources, Task, TaskGroup
@@ -35,7 +36,7 @@ def job_faults(job: Job) -> tuple[Fault, ...]:
     """Everything wrong with a canonical job, in the order of the document."""
     path = f"job.{job.id}" if job.id else "job"
     faults = [*_job(job, path), *unsupported_faults(job, path)]
-    return tuple(dict.fromkeys(faults))
+    return tuple(dict.fromkeys(map(one_line, faults)))
 
 
 def _fault(path: str, message: str) -> Fault:

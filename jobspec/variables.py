@@ -108,6 +108,7 @@ class Variables:
                 self._refuse(
                     setting.at, f'unknown argument "{key}" in variable "{name}"{did_you_mean(key, _SETTINGS)}'
                 )
+                self._broken.add(f"var.{name}")  # perhaps its default, misspelt
         for inner in block.body.blocks:
             if inner.kind != "validation":
                 self._refuse(
@@ -182,8 +183,10 @@ class Variables:
                     value = evaluate(parse_expression(Source(text, where)), self._closed)
                 yield name, convert(value, item.type) if item.type is not None else value
             except JobspecError as error:
+                self._broken.add(f"var.{name}")
                 self.faults.extend(error.faults)
             except (ConversionFault, EvaluationFault) as fault:
+                self._broken.add(f"var.{name}")
                 self.faults.append(Fault(message=f"does not fit the variable's type: {fault}", where=where))
 
     def _from_file(self, declared: Mapping[str, _Variable], file: str, data: bytes) -> dict[str, Value]:
@@ -206,6 +209,7 @@ class Variables:
                 message = f'the job file declares no variable "{name}"{did_you_mean(name, declared)}'
                 self.faults.append(source.fault(setting.at, message))
                 continue
+            faults_before = len(self.faults)
             try:
                 value = evaluate(setting.value, self._closed)
                 values[name] = convert(value, item.type) if item.type is not None else value
@@ -215,6 +219,8 @@ class Variables:
                 self.faults.append(
                     source.fault(setting.value.at, f'does not fit the type of variable "{name}": {fault}')
                 )
+            if len(self.faults) > faults_before:
+                self._broken.add(f"var.{name}")
         return values
 
     # ---- validation and locals

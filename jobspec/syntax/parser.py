@@ -336,7 +336,9 @@ class Parser:
             elif scanner.kind == ",":
                 scanner.advance()
             elif scanner.kind != ")":
-                scanner.refuse(f'expected "," or ")" in the arguments of {name[:60]}, found {scanner.describe()}')
+                scanner.refuse(
+                    f'expected "," or ")" in the arguments of {name[:60]}, found {scanner.describe()}'
+                )
         scanner.skips_newlines = outer
         scanner.advance()
         return Call(at, name, tuple(arguments), is_spread)

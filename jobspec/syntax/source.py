@@ -6,7 +6,6 @@ from typing import NoReturn
 
 from model.errors import Fault, JobspecError
 
-
 # A name in a file may be a megabyte long; one line of a terminal is not.
 _MESSAGE_MAX = 600
 _PATH_MAX = 300
@@ -38,10 +37,28 @@ class Source:
         return f"{self.file}:{line}:{column}"
 
     def fault(self, at: int, message: str, path: str = "") -> Fault:
-        return Fault(message=message[:_MESSAGE_MAX], where=self.where(at), path=path[:_PATH_MAX])
+        return one_line(Fault(message=message, where=self.where(at), path=path))
 
     def refuse(self, at: int, message: str) -> NoReturn:
         raise JobspecError((self.fault(at, message),))
+
+
+def one_line(fault: Fault) -> Fault:
+    """The fault as it fits on a line of a terminal, whatever names and values the file put into it."""
+    return Fault(
+        message=_printable(fault.message[:_MESSAGE_MAX]),
+        where=_printable(fault.where[:_PATH_MAX]),
+        path=_printable(fault.path[:_PATH_MAX]),
+    )
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "replace").decode()
+        for character in text
+    )
 
 
 def read_text(data: bytes, file: str) -> Source:

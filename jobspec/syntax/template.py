@@ -17,8 +17,10 @@ from jobspec.syntax.tree import Expression, ForDirective, If, Literal, Reference
 if TYPE_CHECKING:
     from jobspec.syntax.parser import Parser
 
-_QUOTED_TEXT = re.compile(r'[^"\\$%\n]++')
-_HEREDOC_TEXT = re.compile(r"[^$%\n]*+\n|[^$%\n]++")
+# A sign that opens no sequence and escapes none is text like any other.
+_SIGN = r"\$(?!\$?\{)|%(?!%?\{)"
+_QUOTED_TEXT = re.compile(rf'(?:[^"\\$%\n]|{_SIGN})++')
+_HEREDOC_TEXT = re.compile(rf"(?:[^$%\n]|{_SIGN})*+\n|(?:[^$%\n]|{_SIGN})++")
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
 _DIRECTIVE = re.compile(r"[ \t\r\n]*+(if|else|endif|for|endfor)\b")
 

@@ -1,0 +1,223 @@
+"""What values do expressions have? Expected values are Nomad's."""
+
+import pytest
+
+import jobspec
+from model.errors import JobspecError
+from tests.unit.jobspec.builders import config_value, job_text
+
+VALUES = {
+    "newline escape": (r'"a\nb"', "a\nb"),
+    "unicode escapes": (r'"\t\u00e9\U0001F600"', "\té😀"),
+    "quote and backslash": (r'"say \"hi\" C:\\x"', 'say "hi" C:\\x'),
+    "dollar escape": ('"$${HOME} %%{x}"', "${HOME} %{x}"),
+    "lone dollar and percent": ('"5$ 10% $x"', "5$ 10% $x"),
+    "hash inside a string": ('"a # b // c"', "a # b // c"),
+    "decomposed letter is composed": ('"e\u0301"', "é"),
+    "heredoc keeps its last newline": ("<<EOT\nline\nEOT", "line\n"),
+    "heredoc with indented end mark": ("<<EOT\nline\n    EOT", "line\n"),
+    "heredoc line that ends with the mark": ("<<END\nBEGIN and END\nmore\nEND", "BEGIN and END\nmore\n"),
+    "heredoc knows no backslash": ('<<EOT\na\\nb "q"\nEOT', 'a\\nb "q"\n'),
+    "empty heredoc": ("<<EOT\nEOT", ""),
+    "heredoc keeps carriage returns": ("<<EOT\r\na\r\nEOT", "a\r\n"),
+    "flush heredoc takes the common indentation": ("<<-EOT\n    a\n      b\n    EOT", "a\n  b\n"),
+    "flush heredoc counts tabs as one": ("<<-EOT\n\t\ta\n\t\t\tb\n\t\tEOT", "a\n\tb\n"),
+    "flush heredoc ignores blank lines": ("<<-EOT\n    a\n\n    b\n    EOT", "a\n\nb\n"),
+    "heredoc in a list": ('["-c", <<EOT\necho\nEOT\n]', ["-c", "echo\n"]),
+    "boolean": ("true", True),
+    "number": ("8080", 8080),
+    "whole float is an integer": ("1.0", 1),
+    "exponent": ("1e3", 1000),
+    "leading zero is decimal": ("0755", 755),
+    "big integer": ("9007199254740993", 9007199254740993),
+    "float": ("1.10", 1.1),
+    "null is absent": ("null", None),
+    "bare reference": ("NOMAD_ALLOC_ID", "${NOMAD_ALLOC_ID}"),
+    "runtime reference": ('"${NOMAD_ALLOC_ID}"', "${NOMAD_ALLOC_ID}"),
+    "runtime reference keeps its spaces": ('"${ NOMAD_X }-${  NOMAD_Y}"', "${ NOMAD_X }-${  NOMAD_Y}"),
+    "runtime reference with an index": ('"${env["HOME"]}/x"', '${env["HOME"]}/x'),
+    "runtime reference with a dash": ('"${foo-bar} ${meta["a-b"]}"', '${foo-bar} ${meta["a-b"]}'),
+    "runtime reference in braces": (r'"{ \"p\": ${NOMAD_PORT_http} }"', '{ "p": ${NOMAD_PORT_http} }'),
+    "runtime path": ('"${a.b[0].c}"', "${a.b[0].c}"),
+    "precedence": ("1 + 2 * 3 - 4 / 2", 5),
+    "division": ("7 / 2", 3.5),
+    "exact decimals": ("0.1 + 0.2", 0.3),
+    "modulo": ("10 % 4", 2),
+    "negation": ("-(3 - 5)", 2),
+    "comparison and logic": ("5 > 3 && 2 < 1 || !(1 == 2)", True),
+    "equality knows types": ('"1" == 1', False),
+    "conditional": ('true ? "a" : "b"', "a"),
+    "conditional with one type": ('true ? 1 : "b"', "1"),
+    "deep parentheses": ("(" * 5000 + "1" + ")" * 5000, 1),
+    "parentheses and operators": ("((1 + 2) * (3)) + 1", 10),
+    "nested calls": ('join(",", concat(["a"], ["b"]))', "a,b"),
+    "spread": ("min([4, 2, 8]...)", 2),
+    "for list": ('[for x in ["a", "b"] : upper(x)]', ["A", "B"]),
+    "for list with index and condition": ('[for i, x in ["a", "b"] : "${i}${x}" if i > 0]', ["1b"]),
+    "index": ('["a", "b"][1]', "b"),
+    "old index": ("[[1, 2]].0.1", 2),
+    "attribute of an object": ("[{ n = { m = 5 } }][0].n.m", 5),
+    "full splat": ('[{ n = "a" }, { n = "b" }][*].n', ["a", "b"]),
+    "old splat": ('[{ n = "a" }].*.n', ["a"]),
+    "object is a list of one map": ('{ a : 1, "b" = 2 }', [{"a": 1, "b": 2}]),
+    "object over lines": ("{\n a = 1\n b = 2\n}", [{"a": 1, "b": 2}]),
+    "inner object stays a map": ("{ a = { b = 1 } }", [{"a": {"b": 1}}]),
+    "computed map stays a map": ('{ for x in ["a"] : x => 1 }', {"a": 1}),
+    "grouping for": ('{ for x in ["a", "a"] : x => 1... }', {"a": [1, 1]}),
+    "empty list and map": ("[[], {}]", [[], {}]),
+    "list with comments": ('[\n "a", # one\n // two\n "b", /* three */\n]', ["a", "b"]),
+    "directive if": ('"%{ if 1 == 1 }yes%{ else }no%{ endif }"', "yes"),
+    "directive for": ('"%{ for x in ["a", "b"] }[${x}]%{ endfor }"', "[a][b]"),
+    "trim marks": ('"a  ${~ "b" ~}  c"', "abc"),
+    "trim marks in a heredoc": ("<<EOT\n%{ for x in [1, 2] ~}\nn ${x}\n%{ endfor ~}\nEOT", "n 1\nn 2\n"),
+    "nested interpolation": ('"${"${"x"}"}"', "x"),
+    "interpolated number stays a number": ('"${5}"', 5),
+    "try": ('try(local.nope, "fallback")', "fallback"),
+    "can": ("can(local.nope)", False),
+    "convert": ('convert("5", number) + 1', 6),
+}
+
+
+@pytest.mark.parametrize(("expression", "expected"), VALUES.values(), ids=VALUES.keys())
+def test_an_expression_has_nomads_value(expression: str, expected: object) -> None:
+    value = config_value(expression)
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+FAULTS = {
+    "attribute set twice": ("1\nv = 2", '"v" is set twice (first on line'),
+    "newline in a string": ('"a\nb"', "a quoted string ends on its line"),
+    "unterminated string": ('"abc', "a quoted string ends on its line"),
+    "unterminated heredoc": ("<<EOT\nabc", "expected EOT on a line of its own"),
+    "unknown escape": (r'"\q"', "unknown escape"),
+    "bad unicode escape": (r'"\u12"', "4 hexadecimal digits"),
+    "single quotes": ("'a'", "use double quotes"),
+    "curly quotes": ("“a”", "plain double quotes"),
+    "missing comma": ('["a" "b"]', 'expected "," or "]"'),
+    "unclosed parenthesis": ("(1", 'expected ")"'),
+    "half a conditional": ("true ? 1", 'expected ":"'),
+    "unclosed directive": ('"%{ if true }x"', "endif"),
+    "stray endif": ('"x%{ endif }"', "closes nothing"),
+    "empty interpolation": ('"${}"', "expected a value"),
+    "two values in an interpolation": ('"${a b}"', "expected } at the end"),
+    "hexadecimal": ("0x1F", "expected the end of the line"),
+    "unknown function": ('uper("a")', 'no function "uper" (did you mean "upper"?)'),
+    "too few arguments": ("upper()", "1 arguments required, found 0"),
+    "wrong argument": ("join(1, 2)", "list required, found a number"),
+    "division by zero": ("1 / 0", "division by zero"),
+    "sum of texts": ('"a" + 1', 'number required, found "a"'),
+    "index out of range": ("[1][3]", "index 3 is out of range"),
+    "no such element": ("{ a = 1 }.b", 'no element "b"'),
+    "unknown variable": ("var.x", 'var has no "x"'),
+    "condition that is none": ('"x" ? 1 : 2', "a condition must be true or false"),
+    "list in a text": ('"a${[1]}"', "cannot stand in a text"),
+    "double key": ('{ for x in ["a", "a"] : x => 1 }', "comes up twice"),
+    "deep lists": ("[" * 300 + "]" * 300, "nested too deeply"),
+    "deep interpolation": ('"${' * 300 + "1" + '}"' * 300, "nested too deeply"),
+    "many signs": ("-" * 1000 + "1", "too many signs"),
+    "huge number": ("1e999999999", "too large"),
+    "endless loops": (
+        "[for a in range(1000) : [for b in range(1000) : [for c in range(1000) : c]]]",
+        "computes too much",
+    ),
+    "endless pattern": ('regex("(a+)+$", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab")', "repeats a repetition"),
+}
+
+
+@pytest.mark.parametrize(("expression", "expected"), FAULTS.values(), ids=FAULTS.keys())
+def test_a_wrong_expression_is_refused_with_its_line(expression: str, expected: str) -> None:
+    with pytest.raises(JobspecError) as caught:
+        config_value(expression)
+    first = caught.value.faults[0]
+    assert expected in first.message
+    assert first.where.startswith("web.hcl:")
+
+
+def test_a_fault_names_line_and_column_of_the_wrong_part() -> None:
+    with pytest.raises(JobspecError) as caught:
+        jobspec.parse(b'job "x" {\n  datacenters = ["a",\n    upper(1, 2)]\n}\n', file="x.hcl")
+    assert [fault.where for fault in caught.value.faults] == ["x.hcl:3:5"]
+
+
+FUNCTIONS = {
+    "abs": ("abs(-3)", 3),
+    "ceil and floor": ("[ceil(1.2), floor(1.8)]", [2, 1]),
+    "max": ("max(1, 5, 3)", 5),
+    "pow": ("pow(2, 10)", 1024),
+    "log": ("log(8, 2)", 3),
+    "signum": ("signum(-9)", -1),
+    "parseint": ('parseint("ff", 16)', 255),
+    "distinct and sort": ('distinct(sort(["b", "a", "b"]))', ["a", "b"]),
+    "chunklist": ("chunklist([1, 2, 3], 2)", [[1, 2], [3]]),
+    "slice": ("slice([1, 2, 3, 4], 1, 3)", [2, 3]),
+    "range": ("range(1, 10, 3)", [1, 4, 7]),
+    "flatten": ('flatten([["a"], ["b", ["c"]]])', ["a", "b", "c"]),
+    "compact": ('compact(["", "x"])', ["x"]),
+    "setproduct": ('setproduct(["a"], ["1", "2"])', [["a", "1"], ["a", "2"]]),
+    "setunion": ('setunion(["b", "a"], ["b"])', ["a", "b"]),
+    "setintersection": ('setintersection(["a", "b"], ["b", "c"])', ["b"]),
+    "setsubtract": ('setsubtract(["a", "b"], ["b"])', ["a"]),
+    "zipmap": ('zipmap(["x", "y"], [1, 2])', {"x": 1, "y": 2}),
+    "keys and values": ("[keys({ q = 1, p = 2 }), values({ q = 1, p = 2 })]", [["p", "q"], [2, 1]]),
+    "merge": ("merge({ a = 1 }, { a = 2, b = 3 })", {"a": 2, "b": 3}),
+    "lookup": ('lookup({ a = 1 }, "b", 7)', 7),
+    "element wraps": ("element([1, 2, 3], 4)", 2),
+    "contains": ('contains(["a"], "a")', True),
+    "coalesce": ('coalesce("", "first")', "first"),
+    "format": (
+        'format("%s-%03d-%.2f-%q-%t %% %5s|%-5s|%x", "x", 7, 1.5, "q", true, "r", "l", 255)',
+        'x-007-1.50-"q"-true %     r|l    |ff',
+    ),
+    "formatlist": ('formatlist("%s!", ["a", "b"])', ["a!", "b!"]),
+    "split": ('split(":", "a:b")', ["a", "b"]),
+    "title": ('title("hello world")', "Hello World"),
+    "trims": (
+        '[trim("--x--", "-"), trimprefix("v1", "v"), trimsuffix("x.txt", ".txt"), trimspace("  x \\n"), chomp("x\\n\\n")]',
+        ["x", "1", "x", "x", "x"],
+    ),
+    "indent": ('indent(2, "a\\nb")', "a\n  b"),
+    "replace": ('[replace("a.b", ".", "-"), replace("a1b", "/[0-9]/", "#")]', ["a-b", "a#b"]),
+    "regex_replace": ('regex_replace("abc123", "[0-9]+", "<$0>")', "abc<123>"),
+    "regex": (
+        '[regex("b.", "abc"), regex("(a)(b)", "abc"), regex("(?P<x>a)", "abc")]',
+        ["bc", ["a", "b"], {"x": "a"}],
+    ),
+    "substr": ('[substr("hello", 1, 3), substr("hello", -2, -1)]', ["ell", "lo"]),
+    "strrev": ('strrev("abc")', "cba"),
+    "base64": ('[base64encode("héllo"), base64decode("aGVsbG8=")]', ["aMOpbGxv", "hello"]),
+    "digests": (
+        '[md5("x"), sha1("x")]',
+        ["9dd4e461268c8034f5c8564e155c67a6", "11f6ad8ec52a2984abaafd7c3b516503785c2072"],
+    ),
+    "urlencode": ('urlencode("a b&c=d/é")', "a+b%26c%3Dd%2F%C3%A9"),
+    "uuidv5": ('uuidv5("dns", "example.com")', "cfbff0d1-9375-5685-968c-48ce8b15ae17"),
+    "jsonencode": (
+        'jsonencode({ b = "x<y>&z", a = [1, 2.5, true, null] })',
+        '{"a":[1,2.5,true,null],"b":"x\\u003cy\\u003e\\u0026z"}',
+    ),
+    "jsondecode": ('jsondecode("{\\"k\\": [1, 1.5, null]}")', {"k": [1, 1.5, None]}),
+    "csvdecode": ('csvdecode("a,b\\n1,2")', [{"a": "1", "b": "2"}]),
+    "paths": ('[dirname("/a/b/c.txt"), basename("/a/b/c.txt")]', ["/a/b", "c.txt"]),
+    "conversions": (
+        '[tostring(5), tonumber("5"), tobool("true"), toset(["b", "a", "b"])]',
+        ["5", 5, True, ["a", "b"]],
+    ),
+}
+
+
+@pytest.mark.parametrize(("expression", "expected"), FUNCTIONS.values(), ids=FUNCTIONS.keys())
+def test_a_function_gives_nomads_answer(expression: str, expected: object) -> None:
+    assert config_value(expression) == expected
+
+
+def test_file_functions_look_beside_the_job_file(tmp_path) -> None:
+    (tmp_path / "a.txt").write_text("hello")
+    text = job_text(config='v = [file("a.txt"), fileexists("b.txt"), fileset(".", "*.txt")]')
+    document = jobspec.parse(text, file=str(tmp_path / "web.hcl"))
+    assert document["TaskGroups"][0]["Tasks"][0]["Config"]["v"] == ["hello", False, ["a.txt"]]
+
+
+def test_file_functions_are_unknown_to_texts_from_the_network(tmp_path) -> None:
+    with pytest.raises(JobspecError, match='no function "file"'):
+        jobspec.parse(job_text(config='v = file("/etc/passwd")'), file="web.hcl", reads_files=False)

@@ -1,0 +1,222 @@
+"""What does validation refuse, and under which path?"""
+
+import time
+
+import pytest
+
+import jobspec
+from model.errors import Fault
+from model.job import Job
+from tests.unit.jobspec.builders import job_text, messages_of
+
+PORT = 'network {\n port "http" {}\n}\n'
+
+
+def faults(text: bytes) -> list[str]:
+    """path: message of every fault of validation alone."""
+    job = jobspec.canonicalize(jobspec.parse(text, file="web.hcl"))
+    return [str(fault) for fault in jobspec.validate(job)]
+
+
+def service(body: str) -> bytes:
+    return job_text(group=PORT + f"service {{\n{body}\n}}")
+
+
+def check(body: str) -> bytes:
+    return service(f'port = "http"\ncheck {{\n{body}\n}}')
+
+
+def test_a_sound_job_has_no_faults() -> None:
+    http = 'type = "http"\npath = "/"\ninterval = "1s"\ntimeout = "1s"'
+    assert faults(check(http)) == []
+
+
+GROUP = "job.web.group.cache"
+TASK = f"{GROUP}.task.redis"
+CHECK = f"{GROUP}.service[0].check[0]"
+TIMES = 'interval = "10s"\ntimeout = "2s"\n'
+
+REFUSED = {
+    "no datacenter": (job_text(job="").replace(b'datacenters = ["dc1"]', b""), "job.web.datacenters: at least one"),
+    "empty datacenter": (job_text().replace(b'["dc1"]', b'[""]'), "job.web.datacenters: a datacenter's name"),
+    "priority": (job_text(job="priority = 101"), "job.web.priority: must be between 1 and 100, found 101"),
+    "space in the ID": (job_text(job='id = "a b"'), "cannot hold a space"),
+    "no groups": (b'job "web" {\n datacenters = ["a"]\n}', "job.web: a job needs at least one group"),
+    "no tasks": (job_text(job='group "empty" {}'), "job.web.group.empty: a group needs at least one task"),
+    "two groups of a name": (job_text(job='group "cache" {}'), f'{GROUP}: there are two groups named "cache"'),
+    "two tasks of a name": (job_text(group='task "redis" {}'), f'{TASK}: there are two tasks named "redis"'),
+    "negative count": (job_text(group="count = -1"), f"{GROUP}.count: must not be negative, found -1"),
+    "count of a system job": (job_text(job='type = "system"', group="count = 5"), f"{GROUP}.count: a system job runs once"),
+    "no driver": (job_text(driver=""), f"{TASK}.driver: a driver is needed"),
+    "no command": (job_text(config=""), f'{TASK}.config: the raw_exec driver needs "command"'),
+    "no image": (job_text(driver="docker"), f'{TASK}.config: the docker driver needs "image"'),
+    "arguments that are no list": (job_text(config='command = "x"\nargs = "a"'), f"{TASK}.config.args: must be a list"),
+    "slash in a task's name": (job_text(group='task "a/b" {}'), "cannot hold a slash"),
+    "negative kill_timeout": (job_text(task='kill_timeout = "-1s"'), f"{TASK}.kill_timeout: must not be negative"),
+    "little memory": (job_text(task="resources { memory = 1 }"), f"{TASK}.resources.memory: must be at least 10 MB, found 1"),
+    "no cpu": (job_text(task="resources { cpu = 0 }"), f"{TASK}.resources.cpu: must be at least 1 MHz"),
+    "memory_max below memory": (job_text(task="resources { memory_max = 200 }"), f"{TASK}.resources.memory_max: (200 MB)"),
+    "logs larger than the disk": (job_text(task="logs { max_file_size = 100 }"), f"{TASK}.logs: log files of 1000 MB"),
+    "no log files": (job_text(task="logs { max_files = 0 }"), f"{TASK}.logs.max_files: must be at least 1"),
+    "two leaders": (job_text(group='task "a" { leader = true }', task="leader = true"), "only one task can be the leader"),
+    "restart that does not fit": (
+        job_text(group='restart {\n attempts = 10\n interval = "10s"\n}'),
+        f"{GROUP}.restart: 10 attempts with a delay of 15s do not fit in an interval of 10s",
+    ),
+    "restart interval": (job_text(group='restart {\n attempts = 0\n interval = "1s"\n}'), f"{GROUP}.restart.interval: must be at least 5s, found 1s"),
+    "restart mode": (job_text(group='restart { mode = "never" }'), f"{GROUP}.restart.mode: must be fail or delay"),
+    "ambiguous restart": (job_text(group='restart {\n attempts = 0\n mode = "delay"\n}'), "is ambiguous"),
+    "reschedule delay": (job_text(group='reschedule { delay = "1s" }'), f"{GROUP}.reschedule.delay: must be at least 5s"),
+    "reschedule function": (job_text(group='reschedule { delay_function = "cubic" }'), "must be constant, exponential or fibonacci"),
+    "reschedule that does not fit": (
+        job_text(group='reschedule {\n attempts = 5\n interval = "1m"\n unlimited = false\n}'),
+        "5 attempts do not fit in an interval of 1m0s",
+    ),
+    "update deadlines": (job_text(group='update { healthy_deadline = "20m" }'), "healthy_deadline (20m0s) must be less than progress_deadline (10m0s)"),
+    "update parallel": (job_text(group="update { max_parallel = -1 }"), f"{GROUP}.update.max_parallel: must not be negative"),
+    "promotion without canaries": (job_text(group="update { auto_promote = true }"), "needs canary to be at least 1"),
+    "update of a batch job": (job_text(job='type = "batch"', group="update {}"), "a batch job cannot have an update block"),
+    "migrate of a system job": (job_text(job='type = "system"', group="migrate {}"), "a system job cannot have a migrate block"),
+    "affinity of a system job": (job_text(job='type = "system"\naffinity {\n attribute = "a"\n value = "b"\n}'), "a system job cannot have an affinity"),
+    "constraint operator": (job_text(job='constraint {\n attribute = "a"\n operator = "~="\n}'), 'job.web.constraint[0].operator: unknown operator "~="'),
+    "constraint pattern": (job_text(job='constraint {\n attribute = "a"\n regexp = "("\n}'), "bad regular expression"),
+    "constraint version": (job_text(job='constraint {\n attribute = "a"\n version = "newest"\n}'), '"newest" is no version rule'),
+    "constraint without attribute": (job_text(job='constraint { value = "x" }'), "job.web.constraint[0]: an attribute is needed"),
+    "distinct_hosts in a task": (job_text(task="constraint { distinct_hosts = true }"), "cannot be used in a task"),
+    "affinity weight": (job_text(job='affinity {\n attribute = "a"\n value = "b"\n weight = 101\n}'), "must be between -100 and 100 and not 0, found 101"),
+    "spread percentages": (
+        job_text(job='spread {\n attribute = "a"\n target "x" { percent = 70 }\n target "y" { percent = 60 }\n}'),
+        "job.web.spread[0]: the targets' percentages add up to 130",
+    ),
+    "port out of range": (job_text(group='network {\n port "a" { static = 70000 }\n}'), f"{GROUP}.network[0].port.a.static: must be between 1 and 65535, found 70000"),
+    "two ports of a label": (job_text(group='network {\n port "a" {}\n port "a" {}\n}'), 'two ports labelled "a"'),
+    "one static port twice": (job_text(group='network {\n port "a" { static = 80 }\n port "b" { static = 80 }\n}'), 'port 80 is already taken by "a"'),
+    "undefined port": (service('port = "htp"'), f'{GROUP}.service[0].port: there is no port labelled "htp" (did you mean "http"?)'),
+    "undefined port of a check": (check('type = "tcp"\nport = "db"\n' + TIMES), f'{CHECK}.port: there is no port labelled "db" (known: http)'),
+    "service name": (service('name = "my service"'), '"my service" is no DNS label'),
+    "two services": (job_text(group='service { name = "a" }\nservice { name = "a" }'), 'two services "a"'),
+    "address mode": (service('address_mode = "bridge"'), f"{GROUP}.service[0].address_mode: must be auto"),
+    "check type": (check('type = "ping"\n' + TIMES), f'{CHECK}.type: a check\'s type is one of http, tcp, grpc, script, ttl, found "ping"'),
+    "no check type": (check(TIMES), f"{CHECK}: a check's type is one of"),
+    "short interval": (check('type = "tcp"\ninterval = "500ms"\ntimeout = "2s"'), f"{CHECK}.interval: must be at least 1s, found 500ms"),
+    "no timeout": (check('type = "tcp"\ninterval = "1s"'), f'{CHECK}: a check needs "timeout"'),
+    "http without a path": (check('type = "http"\n' + TIMES), f"{CHECK}: an http check needs a path"),
+    "script without a command": (check('type = "script"\ntask = "redis"\n' + TIMES), f"{CHECK}: a script check needs a command"),
+    "script without a task": (check('type = "script"\ncommand = "x"\n' + TIMES), "names the task it runs in"),
+    "script in an unknown task": (check('type = "script"\ncommand = "x"\ntask = "reds"\n' + TIMES), 'the group has no task "reds" (did you mean "redis"?)'),
+    "check without a port": (service('check {\n type = "tcp"\n' + TIMES + "}"), "a tcp check needs a port"),
+    "initial status": (check('type = "tcp"\ninitial_status = "fine"\n' + TIMES), "must be passing, warning or critical"),
+    "check_restart": (check('type = "tcp"\ncheck_restart { limit = -1 }\n' + TIMES), f"{CHECK}.check_restart.limit: must not be negative"),
+    "scaling": (job_text(group="count = 5\nscaling {\n max = 3\n}"), f"{GROUP}.scaling: min (5) must be between 0 and max (3)"),
+    "small disk": (job_text(group="ephemeral_disk { size = 1 }"), f"{GROUP}.ephemeral_disk.size: must be at least 10 MB"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_nomad_refuses_is_refused(text: bytes, expected: str) -> None:
+    assert any(expected in fault for fault in faults(text)), faults(text)
+
+
+UNSUPPORTED = {
+    "multiregion": (job_text(job="multiregion {}"), "multiregion", "job.web.multiregion"),
+    "periodic": (job_text(job='type = "batch"\nperiodic { cron = "* * * * *" }'), "periodic", "job.web.periodic"),
+    "parameterized": (job_text(job='type = "batch"\nparameterized {}'), "parameterized", "job.web.parameterized"),
+    "connect": (service("connect { native = true }"), "connect", f"{GROUP}.service[0].connect"),
+    "host volume": (job_text(group='volume "v" {\n type = "host"\n source = "v"\n}'), "a host volume", f"{GROUP}.volume.v"),
+    "csi volume": (job_text(group='volume "v" { type = "csi" }'), "a CSI volume", f"{GROUP}.volume.v"),
+    "volume_mount": (job_text(task='volume_mount { volume = "v" }'), "volume_mount", f"{TASK}.volume_mount[0]"),
+    "csi_plugin": (job_text(task='csi_plugin { id = "p" }'), "csi_plugin", f"{TASK}.csi_plugin"),
+    "device": (job_text(task='resources {\n device "gpu" {}\n}'), "device", f"{TASK}.resources.device"),
+    "cores": (job_text(task="resources { cores = 2 }"), "cores", f"{TASK}.resources.cores"),
+    "template": (job_text(task='template {\n data = "x"\n destination = "y"\n}'), "template", f"{TASK}.template[0]"),
+    "vault": (job_text(task='vault { policies = ["p"] }'), "vault", f"{TASK}.vault"),
+    "artifact": (job_text(task='artifact { source = "http://x/y" }'), "artifact", f"{TASK}.artifact[0]"),
+    "lifecycle": (job_text(task='lifecycle { hook = "prestart" }'), "lifecycle", f"{TASK}.lifecycle"),
+    "dispatch_payload": (job_text(task='dispatch_payload { file = "x" }'), "dispatch_payload", f"{TASK}.dispatch_payload"),
+    "bridge": (job_text(group='network { mode = "bridge" }'), 'network mode "bridge"', f"{GROUP}.network[0].mode"),
+    "cni": (job_text(group='network { mode = "cni/x" }'), "a CNI network", f"{GROUP}.network[0].mode"),
+    "host_network": (job_text(group='network {\n port "a" { host_network = "x" }\n}'), "host_network", f"{GROUP}.network[0].port.a.host_network"),
+    "expose": (check('type = "http"\npath = "/"\nexpose = true\n' + TIMES), "a check with expose", f"{CHECK}.expose"),
+    "driver": (job_text(driver="mock_driver"), 'the driver "mock_driver"', f"{TASK}.driver"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "feature", "path"), UNSUPPORTED.values(), ids=UNSUPPORTED.keys())
+def test_what_drover_lacks_is_refused_by_name(text: bytes, feature: str, path: str) -> None:
+    expected = f"{path}: {feature} is not supported by drover yet ("
+    assert any(fault.startswith(expected) for fault in faults(text)), faults(text)
+
+
+ACCEPTED = {
+    "affinity and spread": 'affinity {\n attribute = "a"\n value = "b"\n}\nspread { attribute = "c" }',
+    "scaling": "scaling {\n max = 3\n policy {}\n}",
+    "update": "update {\n canary = 1\n auto_promote = true\n}",
+    "migrate and reschedule": "migrate {}\nreschedule { attempts = 2 }",
+    "delays": 'shutdown_delay = "5s"\nstop_after_client_disconnect = "1h"',
+    "disk": "ephemeral_disk {\n size = 500\n sticky = true\n}",
+    "interpolated names": 'service {\n name = "x-${NOMAD_ALLOC_INDEX}"\n port = "${NOMAD_META_port}"\n}',
+    "a port number": 'service {\n port = "9090"\n}',
+}
+
+
+@pytest.mark.parametrize("group", ACCEPTED.values(), ids=ACCEPTED.keys())
+def test_what_is_used_only_later_is_accepted(group: str) -> None:
+    assert faults(job_text(group=group)) == []
+
+
+def test_all_faults_come_at_once_each_with_its_line() -> None:
+    text = job_text(
+        job="priority = 0", group='count = -1\nrestart { mode = "x" }', task="resources { memory = 1 }"
+    )
+    assert [message.split(": ")[0] for message in messages_of(text)] == [
+        "web.hcl:4:3",
+        "web.hcl:6:5",
+        "web.hcl:7:11",
+        "web.hcl:13:19",
+    ]
+
+
+def test_a_path_whose_part_is_not_in_the_file_points_at_what_is_around_it() -> None:
+    assert messages_of(job_text(driver="docker", config=""))[0].startswith(
+        "web.hcl:9:7: job.web.group.cache.task.redis.config: "
+    )
+
+
+def test_the_second_of_two_is_the_one_pointed_at() -> None:
+    text = job_text().replace(b"\n}\n", b'\n  group "cache" {\n  }\n}\n')
+    assert messages_of(text)[0].startswith("web.hcl:15:3: job.web.group.cache: ")
+
+
+WARNINGS = {
+    "old network": (
+        job_text(task="resources {\n network {\n mbits = 10\n}\n}"),
+        "write the network block in the group",
+    ),
+    "static port": (
+        job_text(group='count = 2\nnetwork {\n port "a" { static = 80 }\n}'),
+        "each need a node of their own",
+    ),
+    "slow check": (check('type = "tcp"\ninterval = "1s"\ntimeout = "5s"'), "longer than the interval"),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), WARNINGS.values(), ids=WARNINGS.keys())
+def test_what_is_probably_not_meant_is_a_warning(text: bytes, expected: str) -> None:
+    job = jobspec.canonicalize(jobspec.parse(text, file="web.hcl"))
+    assert jobspec.validate(job) == ()
+    assert any(expected in warning for warning in jobspec.warnings(job))
+
+
+def test_validation_is_pure_and_takes_bare_models() -> None:
+    job = Job(id="x", name="x")
+    assert jobspec.validate(job) == jobspec.validate(job)
+    assert all(isinstance(fault, Fault) and fault.where == "" for fault in jobspec.validate(job))
+
+
+def test_a_large_job_is_validated_quickly() -> None:
+    tasks = "\n".join(
+        f'task "t{n}" {{\n driver = "raw_exec"\n config {{ command = "x" }}\n}}' for n in range(500)
+    )
+    started = time.perf_counter()
+    assert faults(job_text(group=tasks)) == []
+    assert time.perf_counter() - started < 2

@@ -1,0 +1,107 @@
+"""Where do variables and locals get their values from?"""
+
+import pytest
+
+import jobspec
+from model.errors import JobspecError
+from tests.unit.jobspec.builders import job_text
+
+
+def value(top: str, expression: str = "var.x", **parse: object) -> object:
+    document = jobspec.parse(job_text(top=top, config=f"v = {expression}"), file="web.hcl", **parse)
+    return document["TaskGroups"][0]["Tasks"][0]["Config"].get("v")
+
+
+def faults(top: str, expression: str = "var.x", **parse: object) -> list[str]:
+    with pytest.raises(JobspecError) as caught:
+        value(top, expression, **parse)
+    return [str(fault) for fault in caught.value.faults]
+
+
+STRING = 'variable "x" {\n type = string\n default = "d"\n}'
+
+
+def test_the_default_counts_when_nothing_is_given() -> None:
+    assert value(STRING) == "d"
+
+
+def test_environment_files_and_arguments_override_in_that_order() -> None:
+    environ = {"NOMAD_VAR_x": "environment", "NOMAD_VAR_unknown": "ignored"}
+    file = ("a.hcl", b'x = "file"')
+    assert value(STRING, environ=environ) == "environment"
+    assert value(STRING, environ=environ, var_files=[file]) == "file"
+    assert value(STRING, environ=environ, var_files=[file, ("b.hcl", b'x = "later"')]) == "later"
+    assert value(STRING, environ=environ, var_files=[file], variables={"x": "argument"}) == "argument"
+
+
+def test_a_variable_file_may_be_json() -> None:
+    assert value(STRING, var_files=[("a.json", b'{"x": "json"}')]) == "json"
+
+
+TYPES = {
+    "string is taken as text": ("string", "[1]", "[1]"),
+    "number": ("number", "5", 5),
+    "bool": ("bool", "true", True),
+    "list": ("list(string)", '["a", 1]', ["a", "1"]),
+    "set": ("set(string)", '["b", "a", "b"]', ["a", "b"]),
+    "map": ("map(number)", '{ a = "1" }', {"a": 1}),
+    "object": ("object({ a = string, b = optional(number) })", "{ a = 1 }", {"a": "1", "b": None}),
+    "tuple": ("tuple([string, number])", '["a", "2"]', ["a", 2]),
+}
+
+
+@pytest.mark.parametrize(("kind", "text", "expected"), TYPES.values(), ids=TYPES.keys())
+def test_a_given_value_is_converted_to_its_type(kind: str, text: str, expected: object) -> None:
+    assert value(f'variable "x" {{\n type = {kind}\n}}', variables={"x": text}) == expected
+
+
+def test_locals_may_refer_to_each_other_in_any_order() -> None:
+    top = 'variable "x" {\n default = "v"\n}\nlocals {\n a = "${local.b}!"\n b = upper(var.x)\n}'
+    assert value(top, "local.a") == "V!"
+
+
+WRONG = {
+    "no value": ('variable "x" {}', {}, 'the variable "x" has no value'),
+    "default of the wrong type": (
+        'variable "x" {\n type = number\n default = "http"\n}',
+        {},
+        "does not fit its type",
+    ),
+    "default with a reference": ('variable "x" {\n default = var.y\n}', {}, "cannot be used here"),
+    "value of the wrong type": (
+        'variable "x" {\n type = number\n}',
+        {"variables": {"x": "many"}},
+        "does not fit",
+    ),
+    "value that is no expression": (
+        'variable "x" {\n type = list(string)\n}',
+        {"variables": {"x": "[1"}},
+        'expected "," or "]"',
+    ),
+    "undeclared argument": (STRING, {"variables": {"y": "1"}}, 'declares no variable "y"'),
+    "undeclared in a file": (STRING, {"var_files": [("a.hcl", b"y = 1")]}, "a.hcl:1:1"),
+    "block in a file": (STRING, {"var_files": [("a.hcl", b"y {}")]}, "arguments only"),
+    "unknown type": ('variable "x" {\n type = strring\n default = ""\n}', {}, 'did you mean "string"?'),
+    "collection without element type": ('variable "x" {\n type = list\n default = []\n}', {}, "list(string)"),
+    "unknown argument": ('variable "x" {\n defualt = 1\n}', {}, 'did you mean "default"?'),
+    "declared twice": (
+        'variable "x" {\n default = 1\n}\nvariable "x" {\n default = 2\n}',
+        {},
+        "declared twice",
+    ),
+    "refused by its validation": (
+        'variable "x" {\n default = "a"\n validation {\n condition = length(var.x) > 3\n error_message = "Too short."\n}\n}',
+        {},
+        "Too short.",
+    ),
+    "circular locals": ("locals {\n x = local.y\n y = local.x\n}", {}, "in a circle"),
+}
+
+
+@pytest.mark.parametrize(("top", "given", "expected"), WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_variable_is_refused(top: str, given: dict, expected: str) -> None:
+    assert expected in faults(top, '"${try(var.x, local.x)}"', **given)[0]
+
+
+def test_a_broken_local_is_reported_once_however_often_it_is_used() -> None:
+    assert len(faults("locals {\n a = upper([])\n b = local.a\n}", "[local.a, local.b]")) == 1
