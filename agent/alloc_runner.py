@@ -34,10 +34,15 @@ from model.job import Job, Task, TaskGroup
 log = logging.getLogger(__name__)
 
 
+def _nobody(_: DesiredAlloc) -> None:
+    return None
+
+
 class AllocRunner:
     """changed: called with urgent=True when what the leader decides by has changed.
 
     rows: the journal's rows of its tasks when the agent found it there; empty for a new alloc.
+    blocker: who has to end before this alloc may start (turf.py).
     is_read, is_present: see decide/step.py; they are the node agent's to set, with wake().
     """
 
@@ -49,8 +54,11 @@ class AllocRunner:
         tools: Tools,
         changed: Callable[[AllocId, bool], None],
         rows: Mapping[str, TaskRow] | None = None,
+        blocker: Callable[[DesiredAlloc], tuple[AllocId, str] | None] = _nobody,
     ) -> None:
         self.row = row
+        self._blocker = blocker
+        self.waits_for: str | None = None  # why it does not start though it is wanted
         self.job = job
         self.group = group
         self.is_read = rows is None
@@ -78,7 +86,12 @@ class AllocRunner:
         )
 
     def may_start(self, task: Task) -> bool:
-        return lifecycle.may_start(task, self.group.tasks, self.states())
+        blocker = None if self.is_running else self._blocker(self.desired)
+        waits_for = blocker[1] if blocker else None
+        if waits_for != self.waits_for:
+            self.waits_for = waits_for
+            self._changed(self.desired.id, False)
+        return blocker is None and lifecycle.may_start(task, self.group.tasks, self.states())
 
     def stop_cause(self, task: Task) -> lifecycle.StopCause | None:
         return lifecycle.must_stop(task, self.group.tasks, self.states())
@@ -149,13 +162,17 @@ class AllocRunner:
             id=self.desired.id,
             node_id=self.desired.node_id,
             client_status=self.row.ended_as or status,
-            client_description=self.row.description or description,
+            client_description=self.row.description or self.waits_for or description,
             task_states=states,
             deployment_status=self._health(),
             job_version=self.row.job_version,
             boot_id=boot_id,
             orphan=None if self.is_present else self.desired,
         )
+
+    @property
+    def is_running(self) -> bool:
+        return any(runner.row.phase is Phase.RUNNING for runner in self.tasks.values())
 
     @property
     def has_failed(self) -> bool:

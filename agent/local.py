@@ -83,6 +83,7 @@ class TaskHost:
             services=services,
             checks=checks,
             hooks=(LogsHook(self._rotation), *hooks),
+            kill_timeout_s_max=config.client.max_kill_timeout_s,
         )
 
     async def run(self) -> None:

@@ -15,6 +15,7 @@ asked for it (`stop_after_client_disconnect`).
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from agent.reporter import Reporter
 from agent.store import AgentStore, DesiredView
 from agent.task_run import TaskServices
 from agent.tools import Tools
+from agent.turf import Turf
 from model.alloc import AllocId, ClientStatus, DesiredAlloc, ObservedAlloc, Verdict
 from model.errors import DriverBusy, StoreRefused, StoreUnavailable, TaskRefused, WriteConflict
 from model.job import Job
@@ -81,6 +83,7 @@ class NodeAgent:
         checks: AllocChecks | None = None,
         hooks: Sequence[TaskHook] = (),
         pace: Pace | None = None,
+        kill_timeout_s_max: float = math.inf,
     ) -> None:
         self._node = node
         self._store = store
@@ -98,9 +101,11 @@ class NodeAgent:
             hooks=tuple(all_hooks),
             now=now,
             rng=rng,
+            kill_timeout_s_max=kill_timeout_s_max,
         )
         self._reporter = Reporter(store, node.id, self._observed, self._tools, self._contact)
         self._runners: dict[AllocId, AllocRunner] = {}
+        self._turf = Turf(self._is_dead, self._is_running)
         self._health = HealthWatch(lambda: list(self._runners.values()), checks)
         self._hosts: dict[AllocId, asyncio.Task[None]] = {}
         self._arriving: set[AllocId] = set()  # named by desired, and without a runner yet
@@ -208,21 +213,39 @@ class NodeAgent:
                     alloc.ended_as or ClientStatus.LOST,
                     alloc.description,
                     self._tools,
-                    self._reporter.mark,
+                    self._changed,
                 )
             else:
+                rows_of = rows.get(desired.id, {})
                 runner = AllocRunner(
-                    alloc, job, group_of, self._tools, self._reporter.mark, rows.get(desired.id, {})
+                    alloc, job, group_of, self._tools, self._changed, rows_of, self._turf.blocker
                 )
             self._take(runner, group)
 
     def _take(self, runner: AllocRunner, group: asyncio.TaskGroup) -> None:
         alloc_id = runner.desired.id
         self._runners[alloc_id] = runner
+        self._turf.add(runner.desired)
         if not runner.is_dead:
             self._hosts[alloc_id] = group.create_task(runner.run(), name=f"alloc {alloc_id[:8]}")
         self._reporter.mark(alloc_id, runner.is_dead)
         self._health.wake()
+
+    def _changed(self, alloc_id: AllocId, urgent: bool) -> None:
+        """Told by a runner: something of it is to be reported, and somebody may have waited for its end."""
+        self._reporter.mark(alloc_id, urgent)
+        if urgent and self._is_dead(alloc_id):
+            for runner in self._runners.values():
+                if runner.waits_for is not None:
+                    runner.wake()
+
+    def _is_dead(self, alloc_id: AllocId) -> bool:
+        runner = self._runners.get(alloc_id)
+        return runner is None or runner.is_dead
+
+    def _is_running(self, alloc_id: AllocId) -> bool:
+        runner = self._runners.get(alloc_id)
+        return runner is not None and runner.is_running
 
     # Desired.
 
@@ -313,15 +336,15 @@ class NodeAgent:
             status, why = ClientStatus.LOST, "Given up by the leader while nothing of it ran here"
         else:
             return None
-        return never_begun(desired, status, why, self._tools, self._reporter.mark)
+        return never_begun(desired, status, why, self._tools, self._changed)
 
     def _admitted(self, desired: DesiredAlloc, job: Job | None) -> AllocRunner:
         group = job.group(desired.task_group) if job else None
         if job is None or group is None:
             why = f"version {desired.job_version} of job {desired.job_id!r} with group {desired.task_group!r} is not in Consul"
-            return never_begun(desired, ClientStatus.FAILED, why, self._tools, self._reporter.mark)
+            return never_begun(desired, ClientStatus.FAILED, why, self._tools, self._changed)
         row = AllocRow(desired=desired, job_version=desired.job_version)
-        return AllocRunner(row, job, group, self._tools, self._reporter.mark)
+        return AllocRunner(row, job, group, self._tools, self._changed, blocker=self._turf.blocker)
 
     async def _update(self, alloc_id: AllocId) -> None:
         """Gives a running alloc the job version that desired names now."""
@@ -440,6 +463,7 @@ class NodeAgent:
         for alloc_id in ids:
             self._ended_s.pop(alloc_id, None)
             self._settled.discard(alloc_id)
+            self._turf.discard(self._runners[alloc_id].desired)
             self._hosts.pop(alloc_id, None)
             del self._runners[alloc_id]
         used = {_job_key(runner.desired, runner.row.job_version) for runner in self._runners.values()}

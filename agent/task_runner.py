@@ -33,7 +33,7 @@ from checks.restart import Again, Cause, Finished, GivenUp, History, after, runs
 from model.alloc import DesiredAlloc, TaskEvent, TaskStatus
 from model.errors import DriverBusy, StoreUnavailable, TaskRefused, ensure
 from model.job import Job, Task, TaskGroup
-from model.wire import seconds
+from model.wire import nanoseconds, seconds
 
 T = TypeVar("T")
 
@@ -163,8 +163,13 @@ class TaskRunner:
             phase=self.row.phase,
             is_lost_trace=self._is_lost_trace,
             is_due=asyncio.get_running_loop().time() >= self._due_s,
-            may_start=self.row.attempt > 0 or self._alloc.may_start(self.task),
+            may_start=self._has_begun or self._alloc.may_start(self.task),
         )
+
+    @property
+    def _has_begun(self) -> bool:
+        """Its turn in the lifecycle has come before; after a reboot it comes anew."""
+        return self.row.attempt > 0 and not self._is_lost_trace
 
     def _wish(self) -> Wish:
         wish = self._alloc.wish(self.task)
@@ -370,9 +375,9 @@ class TaskRunner:
             await undo_all(self._tools.hooks, context, lambda hook: hook.stopping(context))
         if delay_s > 0:
             await self._wait_exited(delay_s)
-        self._set(event=events.killing(self._tools.now_ns(), self.task.kill_timeout, reason))
+        timeout_s = min(seconds(self.task.kill_timeout), self._tools.kill_timeout_s_max)
+        self._set(event=events.killing(self._tools.now_ns(), nanoseconds(timeout_s), reason))
         signal = self.task.kill_signal
-        timeout_s = seconds(self.task.kill_timeout)
         await self._retrying("stop", lambda: self._driver().stop(handle, signal, timeout_s))
         while self.row.phase is Phase.RUNNING:  # the watcher is about to say so
             await self._wait_exited(None)

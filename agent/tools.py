@@ -1,5 +1,6 @@
 """What do all runners of an agent share?"""
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ class Tools:
     hooks: Sequence[TaskHook]
     now: Callable[[], datetime]
     rng: random.Random
+    kill_timeout_s_max: float = math.inf  # the operator's limit to what a job may ask for
     # A start takes 0.4 ms of the loop before and about as much in its driver: 3 ms a round at most.
     turns: Turns = field(default_factory=lambda: Turns(8))
 
