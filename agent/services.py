@@ -12,7 +12,7 @@ import asyncio
 import logging
 import shlex
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from jobspec.interpolate import interpolate
 
@@ -254,5 +254,5 @@ class NodeServices:
 def _seen(rule: Rule, tally: Tally, check: LocalCheck | None, now_s: float) -> Tally:
     if check is None:
         # Passing, or unknown to Consul: neither is a failure.
-        return replace(tally, failures=0, due_s=None)
+        return Tally(armed_s=tally.armed_s)
     return see(rule, tally, CheckStatus(check.status), check.output, now_s)

@@ -48,11 +48,13 @@ class Tally:
     """What has been seen since the task's process started. Times are loop times.
 
     due_s: when the limit-th failing result is reckoned to be there; None while nothing fails.
+    probe_s: the probe time it was reckoned with.
     """
 
     armed_s: float
     failures: int = 0
     due_s: float | None = None
+    probe_s: float = 0.0
 
     @property
     def is_failing(self) -> bool:
@@ -77,12 +79,13 @@ def see(rule: Rule, tally: Tally, status: CheckStatus, output: str, now_s: float
     if rule.is_healthy(status) or not output or now_s < tally.armed_s:
         return Tally(armed_s=tally.armed_s)
     probe_s = rule.timeout_s if any(word in output for word in _TIMED_OUT) else 0.0
-    due_s = now_s + (rule.limit - 1) * (rule.interval_s + probe_s) + (SLACK_S if rule.limit > 1 else 0.0)
     if tally.due_s is None:
-        return replace(tally, failures=1, due_s=due_s)
-    if probe_s:
-        # The first failure was quick and a later one is slow: the rest of the count takes longer.
-        return replace(tally, due_s=max(tally.due_s, min(due_s, tally.due_s + probe_s)))
+        slack_s = SLACK_S if rule.limit > 1 else 0.0
+        due_s = now_s + (rule.limit - 1) * (rule.interval_s + probe_s) + slack_s
+        return replace(tally, failures=1, due_s=due_s, probe_s=probe_s)
+    if probe_s > tally.probe_s:
+        # The first failure was quick and a later one ran into its timeout: the rest of the count takes longer.
+        return replace(tally, due_s=tally.due_s + (rule.limit - 1) * (probe_s - tally.probe_s), probe_s=probe_s)
     return tally
 
 
