@@ -14,12 +14,11 @@ import shlex
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from jobspec.interpolate import interpolate
-
 from agent.task_run import TaskRun
 from catalog.services import LocalAgent, LocalCheck
 from checks.check_restart import CheckStatus, Rule, Tally, begin, count, is_due, see
 from checks.registration import META_NODE, CheckRegistration, Registration, is_fed, register
+from jobspec.interpolate import interpolate
 from model.alloc import AllocId
 from model.errors import StoreRefused, StoreUnavailable
 from model.job import Service
