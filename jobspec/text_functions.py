@@ -1,6 +1,5 @@
 """The functions of job files that make texts out of texts: words, patterns, formats, encodings, paths."""
 
-import hashlib
 import json
 import re
 from base64 import b64decode, b64encode
@@ -265,18 +264,26 @@ def _urlencode(text: Value) -> Value:
 
 
 def _md5(text: Value) -> Value:
+    import hashlib
+
     return hashlib.md5(to_text(text).encode(), usedforsecurity=False).hexdigest()
 
 
 def _sha1(text: Value) -> Value:
+    import hashlib
+
     return hashlib.sha1(to_text(text).encode(), usedforsecurity=False).hexdigest()
 
 
 def _sha256(text: Value) -> Value:
+    import hashlib
+
     return hashlib.sha256(to_text(text).encode()).hexdigest()
 
 
 def _sha512(text: Value) -> Value:
+    import hashlib
+
     return hashlib.sha512(to_text(text).encode()).hexdigest()
 
 

@@ -1,0 +1,425 @@
+"""Which configuration does an agent start with, and what does it refuse to start with?"""
+
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import configs
+from configs import AgentConfig, Client, ConfigError, Consul, Plugins, Ports, RawExec, Reserved, Server
+from model.secret import Secret
+
+EXAMPLES = Path(configs.__file__).parent / "examples"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    return tmp_path
+
+
+def load(
+    folder: Path,
+    *texts: str | bytes,
+    dev: bool = False,
+    overrides: Mapping[str, Any] = {},
+    environ: Mapping[str, str] = {},
+    suffix: str = "hcl",
+    with_base: bool = True,
+) -> AgentConfig:
+    """Loads a sound base and then each text as a file of its own (a.hcl, b.hcl, …)."""
+    paths: list[Path] = []
+    if with_base and not dev:
+        base = folder / "base.hcl"
+        base.write_text(f'data_dir = "{folder}/data"\nserver {{\n  enabled = true\n}}\n')
+        paths.append(base)
+    for name, text in zip("abcdef", texts, strict=False):
+        path = folder / f"{name}.{suffix}"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        paths.append(path)
+    return configs.load(paths, dev=dev, overrides=overrides, environ=environ)
+
+
+def refusal(folder: Path, *texts: str | bytes, **how: Any) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(folder, *texts, **how)
+    lines = [str(fault).replace(f"{folder}/", "") for fault in caught.value.faults]
+    assert not any("\n" in line for line in lines)
+    return lines
+
+
+def test_what_is_not_set_has_nomads_default(folder: Path) -> None:
+    assert load(folder) == AgentConfig(
+        name=socket.gethostname(),
+        data_dir=folder / "data",
+        server=Server(
+            enabled=True,
+            heartbeat_grace_s=10,
+            min_heartbeat_ttl_s=10,
+            max_heartbeats_per_second=50,
+            lease_ttl_s=3,
+            agent_down_after_s=300,
+            lost_after_s=0,
+        ),
+        client=Client(enabled=False, min_dynamic_port=20000, max_dynamic_port=32000, max_kill_timeout_s=30),
+        consul=Consul(address="127.0.0.1:8500", kv_path="drover"),
+        ports=Ports(http=4646),
+    )
+
+
+def test_settings_are_read_in_their_types(folder: Path) -> None:
+    config = load(
+        folder,
+        """
+        name      = "n1"
+        log_level = "debug"
+        log_json  = true
+        advertise { http = "10.0.0.1:4700" }
+        ports { http = 4700 }
+        server {
+          heartbeat_grace           = "1m30s"
+          max_heartbeats_per_second = 12.5
+        }
+        client {
+          enabled = true
+          meta {
+            rack   = "r1"
+            "a-b"  = 5
+            truthy = true
+          }
+          reserved {
+            cpu            = 100
+            reserved_ports = "22,80, 8500-8502"
+          }
+          max_kill_timeout   = "2m"
+          cpu_total_compute  = "4000"
+          virtual_datacenter = "edge"
+        }
+        telemetry {
+          prometheus_metrics = true
+        }
+        """,
+    )
+    assert (config.name, config.log_level, config.log_json) == ("n1", "DEBUG", True)
+    assert (config.advertise.http, config.ports.http) == ("10.0.0.1:4700", 4700)
+    assert config.server == Server(enabled=True, heartbeat_grace_s=90.0, max_heartbeats_per_second=12.5)
+    assert config.client == Client(
+        enabled=True,
+        meta={"rack": "r1", "a-b": "5", "truthy": "true"},
+        reserved=Reserved(cpu=100, ports=(22, 80, 8500, 8501, 8502)),
+        max_kill_timeout_s=120.0,
+        cpu_total_compute=4000,
+        virtual_datacenter="edge",
+    )
+    assert config.telemetry == {"prometheus_metrics": True}
+
+
+FORMS = {
+    "blocks": 'plugin "raw_exec" {\n config {\n enabled = true\n}\n}\nclient {\n meta {\n a = "b"\n}\n}',
+    "one line": 'plugin "raw_exec" { config { enabled = true } }\nclient { meta { a = "b" } }',
+    "objects": 'plugin = { raw_exec = { config = { enabled = true } } }\nclient = { meta = { a = "b" } }',
+    "old option": 'client {\n options {\n "driver.raw_exec.enable" = "1"\n}\n meta { a = "b" }\n}',
+}
+
+
+@pytest.mark.parametrize("text", FORMS.values(), ids=FORMS.keys())
+def test_blocks_and_objects_mean_the_same(folder: Path, text: str) -> None:
+    config = load(folder, text)
+    assert config.plugins.raw_exec == RawExec(enabled=True)
+    assert config.client.meta == {"a": "b"}
+
+
+def test_json_means_the_same_as_hcl(folder: Path) -> None:
+    text = '{"region": "eu", "client": [{"enabled": true, "meta": [{"a": "b"}]}], "plugin": [{"docker": [{"config": {"volumes": [{"enabled": true}]}}]}]}'
+    config = load(folder, text, suffix="json")
+    assert (config.region, config.client.enabled, config.client.meta) == ("eu", True, {"a": "b"})
+    assert list(config.plugins.docker.config) == ["volumes"]
+
+
+def test_docker_settings_are_kept_as_mappings(folder: Path) -> None:
+    text = 'plugin "docker" {\n config {\n allow_privileged = true\n volumes {\n enabled = true\n}\n gc { image_delay = "1h" }\n}\n}'
+    assert load(folder, text).plugins.docker.config == {
+        "allow_privileged": True,
+        "volumes": {"enabled": True},
+        "gc": {"image_delay": "1h"},
+    }
+
+
+def test_a_later_file_overrides_and_maps_merge(folder: Path) -> None:
+    config = load(
+        folder,
+        'region = "one"\nclient {\n meta {\n a = "1"\n b = "1"\n}\n}',
+        'region = "two"\nclient {\n meta {\n b = "2"\n}\n}',
+    )
+    assert (config.region, config.client.meta) == ("two", {"a": "1", "b": "2"})
+
+
+def test_a_directory_is_its_files_in_order_of_name(folder: Path) -> None:
+    directory = folder / "conf.d"
+    directory.mkdir()
+    (directory / "10.hcl").write_text(
+        f'data_dir = "{folder}/data"\nregion = "one"\nserver {{\n enabled = true\n}}'
+    )
+    (directory / "20.json").write_text('{"region": "two"}')
+    (directory / "30.txt").write_text("nonsense {{{")
+    assert configs.load([directory], dev=False, overrides={}, environ={}).region == "two"
+
+
+def test_the_command_line_overrides_files_and_none_means_not_given(folder: Path) -> None:
+    config = load(
+        folder,
+        "ports { http = 1 }",
+        overrides={"ports.http": 2, "region": None, "client.meta": {"a": "b"}, "server.lease_ttl": "5s"},
+    )
+    assert (config.ports.http, config.region, config.client.meta) == (2, "global", {"a": "b"})
+    assert config.server.lease_ttl_s == 5.0
+
+
+def test_dev_is_both_halves_with_raw_exec_in_a_temporary_directory() -> None:
+    config = configs.load([], dev=True, overrides={}, environ={})
+    try:
+        assert (config.server.enabled, config.client.enabled, config.bind_addr) == (True, True, "127.0.0.1")
+        assert config.plugins == Plugins(raw_exec=RawExec(enabled=True))
+        assert config.is_dev
+        assert config.data_dir.is_dir()
+    finally:
+        config.data_dir.rmdir()
+
+
+def test_consuls_own_variables_count_less_than_files(folder: Path) -> None:
+    environ = {"CONSUL_HTTP_ADDR": "https://consul.example:8501", "CONSUL_HTTP_TOKEN": "s3cret"}
+    config = load(folder, environ=environ)
+    assert (config.consul.address, config.consul.ssl, config.consul.token) == (
+        "consul.example:8501",
+        True,
+        Secret("s3cret"),
+    )
+    assert load(folder, 'consul { address = "other:1" }', environ=environ).consul.address == "other:1"
+
+
+ADDRESSES = {
+    "127.0.0.1:8500": "127.0.0.1:8500", "http://x:1": "x:1", "host": "host:8500", "[::1]:8500": "[::1]:8500", "[::1]": "[::1]:8500",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("given_address", "expected"), ADDRESSES.items())
+def test_a_consul_address_is_host_and_port(folder: Path, given_address: str, expected: str) -> None:
+    assert load(folder, f'consul {{ address = "{given_address}" }}').consul.address == expected
+
+
+def test_no_token_is_ever_printed(folder: Path) -> None:
+    config = load(folder, 'consul { token = "s3cret" }')
+    assert config.consul.token.reveal() == "s3cret"
+    assert "s3cret" not in repr(config)
+    assert "s3cret" not in str(config.consul.token)
+
+
+def test_a_token_may_stand_in_a_file(folder: Path) -> None:
+    (folder / "token").write_text("s3cret\n")
+    assert load(folder, f'consul {{ token_file = "{folder}/token" }}').consul.token == Secret("s3cret")
+
+
+def test_what_has_no_meaning_here_is_a_warning(folder: Path) -> None:
+    text = """
+    server {
+      bootstrap_expect = 3
+      server_join { retry_join = ["a"] }
+    }
+    client { servers = ["a"] }
+    ports { rpc = 4647 }
+    vault { enabled = false }
+    autopilot { cleanup_dead_servers = true }
+    """
+    warnings = [line.rsplit("/", 1)[-1] for line in load(folder, text).warnings]
+    assert warnings == [
+        "a.hcl:3: server.bootstrap_expect has no effect in drover",
+        "a.hcl:4: server.server_join has no effect in drover",
+        "a.hcl:6: client.servers has no effect in drover",
+        "a.hcl:7: ports.rpc has no effect in drover",
+        "a.hcl:8: vault has no effect in drover",
+        "a.hcl:9: autopilot has no effect in drover",
+    ]
+
+
+REFUSED: Mapping[str, tuple[str | bytes, str]] = {
+    "unknown setting": ("regoin = 1", 'a.hcl:1: unknown setting "regoin" (did you mean "region"?)'),
+    "unknown setting in a block": ("server {\n enabeld = true\n}", 'a.hcl:2: server: unknown setting "enabeld" (did you mean "enabled"?)'),
+    "unknown block": ("sever {}", 'a.hcl:1: unknown setting "sever" (did you mean "server"?)'),
+    "unknown plugin": ('plugin "exec" {}', 'plugin: unknown setting "exec"'),
+    "unknown docker setting": ('plugin "docker" { config { alow_privileged = true } }', 'did you mean "allow_privileged"?'),
+    "log level": ('log_level = "DEBG"', 'a.hcl:1: log_level: unknown log level "DEBG" (did you mean "DEBUG"?)'),
+    "duration": ('server { heartbeat_grace = "1hr" }', 'a.hcl:1: server.heartbeat_grace: unknown unit "hr" in duration "1hr" (did you mean "1h"?)'),
+    "duration without unit": ("server { heartbeat_grace = 10 }", "expected a duration"),
+    "negative duration": ('server { heartbeat_grace = "-1s" }', "must not be negative"),
+    "short lease": ('server { lease_ttl = "100ms" }', "server.lease_ttl: must be at least 1s"),
+    "wrong type": ('server { enabled = "maybe" }', 'server.enabled: expected true or false, found "maybe"'),
+    "text wanted": ("region = [1]", "region: expected a text, found a list"),
+    "null": ("region = null", "region: expected a text, found null"),
+    "block wanted": ("server = true", "server: expected a block: server { … }"),
+    "argument wanted": ("region {}", "region: expected an argument: region = …"),
+    "texts wanted": ("client { meta = 5 }", 'client.meta: expected a block of texts, found "5"'),
+    "nested meta": ("client { meta { a { b = 1 } } }", "client.meta: a: expected a text, found a block"),
+    "port": ("ports { http = 70000 }", "ports.http: expected a whole number of at most 65535"),
+    "half a port": ("ports { http = 1.5 }", "expected a whole number"),
+    "negative": ("client { memory_total_mb = -1 }", "must not be negative"),
+    "dynamic ports": ("client {\n min_dynamic_port = 9\n max_dynamic_port = 8\n}", "a.hcl:2: client.min_dynamic_port: min_dynamic_port (9) must be between 1 and"),
+    "reserved ports": ('client { reserved { reserved_ports = "22,x" } }', '"x" is no port or range'),
+    "percentage": ("client { gc_disk_usage_threshold = 120 }", "is a percentage"),
+    "relative data_dir": ('data_dir = "data"', 'data_dir: expected an absolute path, found "data"'),
+    "data_dir in a file": ('data_dir = "/dev/null/x"', "data_dir: /dev/null/x is not writable"),
+    "data_dir in proc": ('data_dir = "/proc/x"', "data_dir: /proc/x is not writable"),
+    "unix socket": ('consul { address = "unix:///run/consul.sock" }', "consul.address: unix:// is not supported by drover yet"),
+    "consul address": ('consul { address = "host:port" }', "is no address (expected host:port)"),
+    "missing token file": ('consul { token_file = "/nowhere" }', "consul.token_file: cannot be read: No such file or directory"),
+    "missing certificate": ('consul { ca_file = "/nowhere" }', "consul.ca_file: no such file: /nowhere"),
+    "empty root": ('consul { kv_path = "/" }', "consul.kv_path: must not be empty"),
+    "vault": ("vault { enabled = true }", "a.hcl:1: vault.enabled: vault is not supported by drover yet"),
+    "acl": ("acl { enabled = true }", "acl is not supported by drover yet"),
+    "tls": ("tls { http = true }", "tls is not supported by drover yet"),
+    "host volume": ('client { host_volume "v" { path = "/" } }', "host_volume is not supported by drover yet (use the docker driver's volumes)"),
+    "address template": ('bind_addr = "{{ GetInterfaceIP \\"eth0\\" }}"', "are not supported by drover yet"),
+    "reference": ("region = var.x", "cannot be used here"),
+    "syntax": ("server {", "a.hcl:1: a block is not closed"),
+    "set twice": ('region = "a"\nregion = "b"', 'a.hcl:2: "region" is set twice'),
+    "label missing": ("plugin { config {} }", "a plugin block has one label, found 0"),
+    "label too many": ('server "x" {}', "a server block has no label"),
+    "empty": ("", "a.hcl: the file is empty"),
+    "comments only": ("# nothing\n", "the file is empty"),
+    "binary": (b"\x7fELF\0", "a NUL byte"),
+    "not UTF-8": (b'region = "\xff"', "not UTF-8"),
+    "deep": ("a = " + "[" * 5000, "nested too deeply"),
+    "JSON": ('{"region": ', "expected a JSON value"),
+    "JSON list": ("[]", "expected an argument or a block"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "expected"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_wrong_file_is_refused_with_line_and_path(folder: Path, text: str | bytes, expected: str) -> None:
+    lines = refusal(folder, text)
+    assert len(lines) == 1
+    assert expected in lines[0]
+    assert lines[0].startswith("a.hcl")
+
+
+def test_all_faults_of_all_files_come_at_once(folder: Path) -> None:
+    lines = refusal(folder, 'regoin = 1\nlog_level = "x"', "ports { http = -1 }", "server {")
+    assert [line.split(": ")[0] for line in lines] == ["a.hcl:1", "a.hcl:2", "b.hcl:1", "c.hcl:1"]
+
+
+def test_a_data_dir_is_needed_and_one_half_of_an_agent(folder: Path) -> None:
+    lines = refusal(folder, 'region = "x"', with_base=False)
+    assert len(lines) == 2
+    assert lines[0].startswith("neither server nor client is enabled")
+    assert lines[1].startswith("data_dir is needed")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_data_dir_that_cannot_be_written_is_refused(folder: Path) -> None:
+    (folder / "data").chmod(0o500)
+    assert "is not writable: Permission denied" in refusal(folder)[0]
+
+
+def test_probing_the_data_dir_leaves_no_trace(folder: Path) -> None:
+    config = load(folder, overrides={"data_dir": str(folder / "data" / "new" / "deep")})
+    assert config.data_dir == folder / "data" / "new" / "deep"
+    assert list((folder / "data").iterdir()) == []
+
+
+PATHS = {
+    "missing": ("none.hcl", "No such file or directory"),
+    "empty directory": ("data", "holds no *.hcl or *.json"),
+    "a device": ("/dev/null", "not a regular file"),
+    "a name with a NUL": ("a\0b", "null byte"),
+}
+
+
+@pytest.mark.parametrize(("name", "expected"), PATHS.values(), ids=PATHS.keys())
+def test_a_path_that_is_no_configuration_is_refused(folder: Path, name: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        configs.load([folder / name], dev=False, overrides={}, environ={})
+    assert expected in str(caught.value)
+    assert len(caught.value.faults) == 1
+
+
+def test_an_unknown_override_is_refused(folder: Path) -> None:
+    assert refusal(folder, overrides={"prots.http": 1}) == ["command line: prots.http: unknown setting"]
+
+
+@pytest.mark.parametrize("name", ["agent.hcl", "server.hcl", "client.hcl"])
+def test_the_examples_load_without_a_warning(folder: Path, name: str) -> None:
+    config = configs.load(
+        [EXAMPLES / name], dev=False, overrides={"data_dir": str(folder / "data")}, environ={}
+    )
+    assert config.warnings == ()
+
+
+PIECES = [
+    "server", "client", "plugin", '"docker"', "config", "enabled", "data_dir", "ports", "http", "meta", "consul", "token",
+    "{", "}", "[", "]", "=", ",", "\n", " ", "true", "1", '"a"', '"10s"', "null", '"${x}"', "<<E\n", "\nE\n", "(", ")", "é", "\0",
+]  # fmt: skip
+
+
+def survive(folder: Path, data: bytes, suffix: str) -> None:
+    path = folder / f"fuzz.{suffix}"
+    path.write_bytes(data)
+    started = time.perf_counter()
+    _refused_or_loaded([path], folder)
+    assert time.perf_counter() - started < 5
+
+
+def _refused_or_loaded(paths: Sequence[Path], folder: Path) -> None:
+    try:
+        configs.load(
+            paths, dev=False, overrides={"data_dir": str(folder / "data"), "server.enabled": True}, environ={}
+        )
+    except ConfigError as error:
+        lines = [str(fault) for fault in error.faults]
+    else:
+        lines = ["loaded"]
+    assert lines
+    assert not any("\n" in line for line in lines)
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(st.lists(st.sampled_from(PIECES), max_size=40))
+def test_any_jumble_is_a_configuration_or_refused(folder: Path, pieces: list[str]) -> None:
+    survive(folder, "".join(pieces).encode(), "hcl")
+
+
+json_documents = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(["server", "client", "meta", "plugin", "docker", "config", "ports", "http", "telemetry", "x"]), inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(
+        st.sampled_from(["server", "client", "plugin", "ports", "consul", "vault"]), json_documents
+    )
+)
+def test_any_json_is_a_configuration_or_refused(folder: Path, document: dict[str, Any]) -> None:
+    import json
+
+    survive(folder, json.dumps(document).encode(), "json")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b'region = "' + b"x" * 5_000_000 + b'"', b" " * 5_000_000, b"a {\n" * 100_000],
+    ids=["string", "spaces", "deep"],
+)
+def test_a_monstrous_file_is_answered_soon(folder: Path, text: bytes) -> None:
+    survive(folder, text, "hcl")
