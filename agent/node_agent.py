@@ -112,6 +112,7 @@ class NodeAgent:
         self._wanted: Mapping[AllocId, DesiredAlloc] = {}
         self._is_read = False
         self._is_stopping = False
+        self._is_fingerprinted = False
         self._jobs: dict[str, Job] = {}
         self._fetching: dict[str, asyncio.Future[Job | None]] = {}
         self._disconnected_s: float | None = None  # loop time since which Consul has not answered
@@ -187,8 +188,6 @@ class NodeAgent:
         async with asyncio.TaskGroup() as group:
             self._group = group
             self._disconnected_s = asyncio.get_running_loop().time()
-            await self._refresh_drivers()
-            self._reporter.mark_node(self._node)
             self._recover(contents, group)
             await asyncio.sleep(0)  # each runner finds its tasks again before Consul is asked anything
             group.create_task(self._reporter.run(), name="report")
@@ -414,7 +413,8 @@ class NodeAgent:
                 runner.wake()
 
     def _report_all(self) -> None:
-        self._reporter.mark_node(self._node)
+        if self._is_fingerprinted:
+            self._reporter.mark_node(self._node)
         for alloc_id in self._runners:
             self._reporter.mark(alloc_id, True)
 
@@ -425,12 +425,14 @@ class NodeAgent:
     # Drivers.
 
     async def _fingerprint(self) -> None:
+        """Reports the node once its drivers are known: a hanging engine holds up no running task."""
         while True:
-            await asyncio.sleep(self._pace.fingerprint_s * (0.9 + 0.2 * self._tools.rng.random()))
             before = self._node
             await self._refresh_drivers()
-            if self._node != before:
+            if self._node != before or not self._is_fingerprinted:
+                self._is_fingerprinted = True
                 self._reporter.mark_node(self._node)
+            await asyncio.sleep(self._pace.fingerprint_s * (0.9 + 0.2 * self._tools.rng.random()))
 
     async def _refresh_drivers(self) -> None:
         found: dict[str, DriverInfo] = {}
