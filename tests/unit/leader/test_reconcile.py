@@ -1,0 +1,253 @@
+"""What one job needs, given what it has: each case is a small world and the named changes it asks for."""
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+from msgspec.structs import replace
+
+from leader.decide.reconcile import reconcile
+from model.alloc import Alloc, ClientStatus, DesiredStatus, RescheduleEvent, RescheduleTracker, Verdict
+from model.job import Job, JobType, ReschedulePolicy
+from model.node import NodeId
+from model.plan import Reconciled
+from model.snapshot import NodeView
+from model.wire import Nanoseconds
+from tests.build import SECOND, alloc, batch, group, job, lost, nodes, rolling, task, view
+
+HOUR = 3600 * SECOND
+
+
+def decide(
+    current: Job | None,
+    allocs: Sequence[Alloc] = (),
+    views: Mapping[NodeId, NodeView] | None = None,
+    *,
+    now_ns: int = 0,
+    versions: Sequence[Job] = (),
+    fits: Mapping[str, frozenset[NodeId]] | None = None,
+) -> Reconciled:
+    known = [*versions, *([current] if current else [])]
+    return reconcile(
+        current,
+        allocs,
+        versions={j.version: j for j in known},
+        nodes=nodes(view()) if views is None else views,
+        now_ns=now_ns,
+        gc_after_ns=HOUR,
+        fits=fits,
+    )
+
+
+def names(needed: Reconciled) -> list[str]:
+    return [request.name for request in needed.place]
+
+
+def stopped(needed: Reconciled) -> set[str]:
+    return {d.id for d in needed.change if d.desired_status is DesiredStatus.STOP}
+
+
+def test_a_new_job_needs_one_alloc_for_each_of_its_places() -> None:
+    assert names(decide(job(3))) == ["j.g[0]", "j.g[1]", "j.g[2]"]
+
+
+def test_a_satisfied_job_needs_nothing() -> None:
+    have = [alloc(i, of=job(3)) for i in range(3)]
+    assert decide(job(3), have) == Reconciled()
+
+
+def test_an_alloc_that_was_not_reported_yet_counts() -> None:
+    assert decide(job(1), [alloc(0, status=None)]) == Reconciled()
+
+
+def test_surplus_is_stopped_from_the_highest_place_down() -> None:
+    have = [alloc(i, of=job(3)) for i in range(3)]
+    needed = decide(job(1), have)
+    assert stopped(needed) == {have[1].id, have[2].id}
+    assert not needed.place
+
+
+def test_of_two_in_one_place_the_running_older_one_stays() -> None:
+    pending, running = alloc(0, status=ClientStatus.PENDING), alloc(0)
+    assert stopped(decide(job(1), [pending, running])) == {pending.id}
+
+
+def test_a_stopped_job_stops_what_runs_and_places_nothing() -> None:
+    have = [alloc(0), alloc(1, status=None), alloc(2, status=ClientStatus.COMPLETE)]
+    needed = decide(job(3, stop=True), have)
+    assert stopped(needed) == {have[0].id, have[1].id}
+    assert not needed.place
+
+
+def test_a_purged_job_stops_what_runs_and_forgets_what_ended() -> None:
+    have = [alloc(0), alloc(1, status=ClientStatus.FAILED)]
+    needed = decide(None, have)
+    assert stopped(needed) == {have[0].id}
+    assert [a.id for a in needed.forget] == [have[1].id]
+
+
+def test_an_alloc_of_a_removed_group_is_stopped() -> None:
+    have = alloc(0, group="gone")
+    assert stopped(decide(job(1), [have])) == {have.id}
+
+
+class TestLostNodes:
+    def test_work_of_a_lost_node_is_marked_and_replaced_but_never_told_to_stop(self) -> None:
+        have = alloc(0)
+        needed = decide(job(1), [have], nodes(lost(), view("n2")))
+        assert [(d.id, d.verdict, d.desired_status) for d in needed.change] == [
+            (have.id, Verdict.LOST, DesiredStatus.RUN)
+        ]
+        assert [(r.name, r.previous.id if r.previous else "") for r in needed.place] == [("j.g[0]", have.id)]
+
+    def test_a_node_without_document_is_lost(self) -> None:
+        assert len(decide(job(1), [alloc(0)], {}).place) == 1
+
+    def test_a_suspect_node_keeps_its_work(self) -> None:
+        from model.snapshot import Reach
+
+        assert decide(job(1), [alloc(0)], nodes(view(reach=Reach.SILENT))) == Reconciled()
+
+    def test_on_return_the_original_is_kept_and_its_stand_in_stopped(self) -> None:
+        original = alloc(0, verdict=Verdict.LOST)
+        stand_in = alloc(0, on="n2", previous_allocation=original.id)
+        needed = decide(job(1), [original, stand_in], nodes(view(), view("n2")))
+        assert stopped(needed) == {stand_in.id}
+        assert [(d.id, d.verdict) for d in needed.change if d.id == original.id] == [(original.id, Verdict.NONE)]
+
+    def test_after_a_reboot_the_stand_in_stays(self) -> None:
+        original = alloc(0, verdict=Verdict.LOST, boot_id="boot-0")
+        stand_in = alloc(0, on="n2", previous_allocation=original.id)
+        assert decide(job(1), [original, stand_in], nodes(view(), view("n2"))) == Reconciled()
+
+    def test_what_the_returned_agent_reports_as_lost_stays_ended(self) -> None:
+        original = alloc(0, verdict=Verdict.LOST, status=ClientStatus.LOST)
+        stand_in = alloc(0, on="n2", previous_allocation=original.id)
+        assert decide(job(1), [original, stand_in], nodes(view(), view("n2"))) == Reconciled()
+
+    def test_a_stopped_job_takes_the_mark_off_so_that_the_node_stops_it_on_return(self) -> None:
+        have = alloc(0, verdict=Verdict.LOST)
+        needed = decide(job(1, stop=True), [have], nodes(lost()))
+        assert [(d.desired_status, d.verdict) for d in needed.change] == [(DesiredStatus.STOP, Verdict.NONE)]
+
+
+class TestReschedule:
+    def test_a_failed_service_is_replaced_once_its_delay_is_over(self) -> None:
+        failed = alloc(0, status=ClientStatus.FAILED, reported_ns=100 * SECOND)
+        early = decide(job(1), [failed], now_ns=120 * SECOND)
+        assert (early.place, early.wake_at_ns) == ((), 130 * SECOND)
+        due = decide(job(1), [failed], now_ns=130 * SECOND)
+        assert [r.previous.id for r in due.place if r.previous] == [failed.id]
+        assert due.place[0].tracker == RescheduleTracker(
+            events=(
+                RescheduleEvent(
+                    reschedule_time=130 * SECOND,
+                    prev_alloc_id=failed.id,
+                    prev_node_id=NodeId("n1"),
+                    delay=30 * SECOND,
+                ),
+            )
+        )
+
+    def test_a_failed_alloc_is_replaced_only_once(self) -> None:
+        failed = alloc(0, status=ClientStatus.FAILED)
+        successor = alloc(0, previous_allocation=failed.id)
+        assert decide(job(1), [failed, successor], now_ns=HOUR - 1) == Reconciled()
+
+    def test_without_attempts_a_failed_alloc_stays_failed(self) -> None:
+        never = ReschedulePolicy(attempts=0, unlimited=False)
+        current = job(groups=(group(1, reschedule_policy=never),))
+        assert decide(current, [alloc(0, of=current, status=ClientStatus.FAILED)], now_ns=SECOND) == Reconciled()
+
+    def test_attempts_are_counted_within_the_interval(self) -> None:
+        policy = ReschedulePolicy(attempts=1, interval=Nanoseconds(HOUR), delay=Nanoseconds(0), unlimited=False)
+        current = job(groups=(group(1, reschedule_policy=policy),))
+        tried = RescheduleTracker(
+            events=(
+                RescheduleEvent(reschedule_time=0, prev_alloc_id=alloc(0).id, prev_node_id=NodeId("n1")),
+            )
+        )
+        again = alloc(0, of=current, status=ClientStatus.FAILED, reported_ns=SECOND, reschedule_tracker=tried)
+        assert not decide(current, [again], now_ns=2 * SECOND).place
+        later = alloc(0, of=current, status=ClientStatus.FAILED, reported_ns=2 * HOUR, reschedule_tracker=tried)
+        assert decide(current, [later], now_ns=2 * HOUR).place
+
+
+class TestBatch:
+    def test_a_completed_place_is_done(self) -> None:
+        have = [alloc(0, of=batch(2), status=ClientStatus.COMPLETE)]
+        assert names(decide(batch(2), have)) == ["j.g[1]"]
+
+    def test_a_completed_place_of_a_service_is_filled_again(self) -> None:
+        assert names(decide(job(1), [alloc(0, status=ClientStatus.COMPLETE)])) == ["j.g[0]"]
+
+    def test_a_run_that_was_stopped_does_not_count_as_done(self) -> None:
+        have = [alloc(0, of=batch(1), status=ClientStatus.COMPLETE, desired=DesiredStatus.STOP)]
+        assert names(decide(batch(1), have)) == ["j.g[0]"]
+
+    def test_a_lost_run_is_run_again_at_once(self) -> None:
+        have = alloc(0, of=batch(1))
+        assert names(decide(batch(1), [have], nodes(lost()))) == ["j.g[0]"]
+
+
+class TestUpdates:
+    def test_a_changed_command_replaces_at_most_max_parallel_at_a_time(self) -> None:
+        old, new = rolling(4, 2), rolling(4, 2, version=1, command="b")
+        have = [alloc(i, of=old) for i in range(4)]
+        needed = decide(new, have, versions=[old])
+        assert stopped(needed) == {have[0].id, have[1].id}
+        assert names(needed) == ["j.g[0]", "j.g[1]"]
+
+    def test_the_next_ones_wait_until_the_new_ones_run(self) -> None:
+        old, new = rolling(4, 2), rolling(4, 2, version=1, command="b")
+        have = [alloc(0, of=new, status=ClientStatus.PENDING), alloc(1, of=new), alloc(2, of=old), alloc(3, of=old)]
+        assert stopped(decide(new, have, versions=[old])) == {have[2].id}
+
+    def test_a_changed_count_touches_no_running_alloc(self) -> None:
+        old, new = job(2), job(3, version=1)
+        have = [alloc(i, of=old) for i in range(2)]
+        needed = decide(new, have, versions=[old])
+        assert {d.id: d.job_version for d in needed.change} == {a.id: 1 for a in have}
+        assert not stopped(needed)
+        assert names(needed) == ["j.g[2]"]
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [("env", {"A": "1"}), ("driver", "docker"), ("user", "nobody"), ("kill_signal", "SIGHUP")],
+        ids=str,
+    )
+    def test_a_change_of_what_runs_replaces(self, field: str, value: object) -> None:
+        old = job(1)
+        new = job(groups=(group(1, tasks=(replace(task(), **{field: value}),)),), version=1)
+        assert len(stopped(decide(new, [alloc(0, of=old)], versions=[old]))) == 1
+
+
+class TestSystem:
+    current = job(1, type=JobType.SYSTEM)
+    both = frozenset({NodeId("n1"), NodeId("n2")})
+
+    def needs(self, allocs: Sequence[Alloc], views: Mapping[NodeId, NodeView], fits: frozenset[NodeId]) -> Reconciled:
+        return decide(self.current, allocs, views, fits={"g": fits})
+
+    def test_every_fitting_node_gets_one(self) -> None:
+        needed = self.needs([], nodes(view(), view("n2")), self.both)
+        assert [r.node_id for r in needed.place] == ["n1", "n2"]
+
+    def test_a_new_node_gets_one_and_the_others_are_left_alone(self) -> None:
+        needed = self.needs([alloc(0, of=self.current)], nodes(view(), view("n2")), self.both)
+        assert ([r.node_id for r in needed.place], needed.change) == (["n2"], ())
+
+    def test_a_lost_node_is_not_replaced_elsewhere(self) -> None:
+        needed = self.needs([alloc(0, of=self.current)], nodes(lost(), view("n2")), frozenset({NodeId("n2")}))
+        assert [r.node_id for r in needed.place] == ["n2"]
+        assert not stopped(needed)
+
+    def test_a_node_that_no_longer_fits_loses_its_alloc(self) -> None:
+        have = alloc(0, of=self.current)
+        assert stopped(self.needs([have], nodes(view()), frozenset())) == {have.id}
+
+
+def test_ended_allocs_with_a_successor_are_forgotten_after_a_while() -> None:
+    failed = alloc(0, status=ClientStatus.FAILED, reported_ns=0)
+    successor = alloc(0, previous_allocation=failed.id)
+    assert not decide(job(1), [failed, successor], now_ns=HOUR - 1).forget
+    assert [a.id for a in decide(job(1), [failed, successor], now_ns=HOUR).forget] == [failed.id]
