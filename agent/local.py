@@ -63,7 +63,7 @@ class TaskHost:
     ) -> None:
         self._is_dev = config.is_dev
         self._journal = SqliteJournal(data.journal)
-        self._dirs = DiskDirs(data.allocs)
+        self._dirs = DiskDirs(config.client.alloc_dir or data.allocs)
         self._rotation = LogRotation()
         options = config.plugins.docker.config
         self._docker = Docker(

@@ -7,7 +7,7 @@
           └─ client
               ├─ presence              the drover-agent service and its TTL check
               ├─ services              tasks' services, script checks, check_restart
-              └─ node agent            allocs and tasks
+              └─ task host             allocs and tasks, their drivers and logs
     and the API server around them, first up and last down.
 
 SIGTERM and SIGINT end drover and leave the tasks running, save for `-dev`.
@@ -24,7 +24,7 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,12 +32,9 @@ from pathlib import Path
 from typing import Any
 
 import configs
-from agent.alloc_dir import DiskDirs
 from agent.data_dir import DataDir
-from agent.drivers.base import Driver
-from agent.drivers.raw_exec import RawExec
-from agent.fingerprint import ConsulFacts, NodeSettings, default_address, fingerprint, raise_file_limit
-from agent.journal_sqlite import SqliteJournal
+from agent.fingerprint import ConsulFacts, NodeSettings, default_address, fingerprint
+from agent.local import TaskHost
 from agent.node_agent import NodeAgent
 from agent.presence import Presence
 from agent.services import NodeServices
@@ -135,7 +132,6 @@ def _set_up_logging(config: AgentConfig) -> None:
 
 
 async def _until_signalled(config: AgentConfig) -> int:
-    raise_file_limit()
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -155,8 +151,8 @@ async def _until_signalled(config: AgentConfig) -> int:
             # places anew what is about to be stopped.
             leading.cancel()
             await asyncio.wait([leading])
-            if config.is_dev and running.node_agent is not None:
-                await running.node_agent.stop_all()
+            if config.is_dev and running.host is not None:
+                await running.host.agent.stop_all()
             tending.cancel()
     return 0
 
@@ -170,7 +166,7 @@ class Running:
     consul_address: str
     presence: Presence | None
     services: NodeServices | None
-    node_agent: NodeAgent | None
+    host: TaskHost | None
     election: Election | None
 
     async def lead(self) -> None:
@@ -178,11 +174,11 @@ class Running:
             await self.election.run()
 
     async def tend(self) -> None:
-        if self.node_agent and self.services and self.presence:
+        if self.host and self.services and self.presence:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.presence.run(), name="presence")
                 tasks.create_task(self.services.run(), name="services")
-                tasks.create_task(self.node_agent.run(), name="node agent")
+                tasks.create_task(self.host.run(), name="task host")
 
 
 @asynccontextmanager
@@ -211,6 +207,7 @@ async def agent(config: AgentConfig) -> AsyncIterator[Running]:
 
         heartbeat = await stack.enter_async_context(Heartbeat(endpoint, on_unknown=forgotten))
         services: NodeServices | None = None
+        host: TaskHost | None = None
         node_agent: NodeAgent | None = None
         if config.client.enabled:
             presence = Presence(
@@ -224,16 +221,8 @@ async def agent(config: AgentConfig) -> AsyncIterator[Running]:
             if config.is_dev:
                 stack.push_async_callback(presence.deregister)
             services = NodeServices(local, node_id, address)
-            node_agent = NodeAgent(
-                node=node,
-                store=store,
-                journal=SqliteJournal(data_dir.journal),
-                drivers=_drivers(config, data_dir, node_id),
-                dirs=DiskDirs(config.client.alloc_dir or data_dir.allocs),
-                now=_now,
-                rng=rng,
-                services=services,
-            )
+            host = TaskHost(config, data_dir, node, store, services=services)
+            node_agent = host.agent
         election = (
             Election(
                 client=client,
@@ -292,7 +281,7 @@ async def agent(config: AgentConfig) -> AsyncIterator[Running]:
             consul_address=endpoint.address,
             presence=presence,
             services=services,
-            node_agent=node_agent,
+            host=host,
             election=election,
         )
 
@@ -456,13 +445,6 @@ def _node(config: AgentConfig, node_id: NodeId, address: str, http_addr: str, fa
         ),
     )
     return fingerprint(settings, node_id, config.data_dir, VERSION, time.time_ns(), facts)
-
-
-def _drivers(config: AgentConfig, data_dir: DataDir, node_id: NodeId) -> Sequence[Driver]:
-    drivers: list[Driver] = []
-    if config.plugins.raw_exec.enabled:
-        drivers.append(RawExec(data_dir.run, os.environ))
-    return drivers
 
 
 def _shown(config: AgentConfig) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -142,6 +143,11 @@ def events(state: dict[str, Any], last: int) -> None:
         say(f"    {event['Type']:17} {event.get('DisplayMessage', '')}")
 
 
+def age_s(state: dict[str, Any]) -> float:
+    """How long the task's process has been running."""
+    return (datetime.now(UTC) - datetime.fromisoformat(state["StartedAt"])).total_seconds()
+
+
 def failing_answers(alloc_id: str) -> int:
     """How many checks the instance answered with 500, as its own log tells."""
     log: str = get(API, f"/v1/client/fs/logs/{alloc_id}?task=web&type=stderr&plain=true")
@@ -183,6 +189,8 @@ def play(agent: Agent) -> None:
     first, second, _ = allocations()
     say(f"\n--> the check of {first['Name']} begins to fail (check_restart: limit 3)")
     before = task(first["ID"])["Restarts"]
+    # Results within the check's grace (2 s from the process' start) do not count.
+    wait("the grace to pass", lambda: age_s(task(first["ID"])) > 3.0)
     (agent.data_dir / "data" / "alloc" / first["ID"] / "web" / "local" / "fail").touch()
     state = wait("the restart by check_restart", lambda: restarted(first["ID"], before))
     events(state, 5)
