@@ -101,6 +101,19 @@ class NodeServices:
                 log.warning("service %s stays registered until Consul answers: %s", key, error)
                 self._changed.set()
 
+    # -- AllocChecks
+
+    async def passing(self) -> dict[AllocId, bool]:
+        """For each alloc with published checks, whether all of them pass. Raises StoreUnavailable, StoreRefused."""
+        failing = await self.consul.checks(failing_only=True)
+        found: dict[AllocId, bool] = {}
+        for wanted in self._wanted.values():
+            if wanted.registration.checks:
+                alloc_id = wanted.run.alloc.id
+                is_passing = wanted.is_registered and not any(c.id in failing for c in wanted.registration.checks)
+                found[alloc_id] = found.get(alloc_id, True) and is_passing
+        return found
+
     # -- wanted
 
     def _registration(self, run: TaskRun, service: Service, *, task_name: str) -> Registration:

@@ -57,15 +57,19 @@ async def read_logs(
     quiet_s = 0.0
     while True:
         path = logs / f"{task}.{kind}.{number}"
-        data, position = await asyncio.to_thread(_read, path, position)
+        data, size = await asyncio.to_thread(_read, path, position)
         if data:
             quiet_s = 0.0
+            position += len(data)
             yield Piece(data, f"alloc/logs/{path.name}", position)
             continue
         later = [at for at, _ in await asyncio.to_thread(log_files, logs, task, kind) if at > number]
         if later:
-            number, position = later[0], 0
+            # Rotation moved the current file's head into this number: what followed it goes on in the next.
+            number, position = later[0], max(0, position - size)
             continue
+        if position > size:
+            position = 0  # cut off where nothing could be collapsed
         if not follow:
             return
         await asyncio.sleep(FOLLOW_S)
@@ -76,16 +80,14 @@ async def read_logs(
 
 
 def _read(path: Path, position: int) -> tuple[bytes, int]:
-    """Up to a chunk from the position, and the position after it. A file that became shorter is read anew."""
+    """Up to a chunk from the position, and the file's size; a file that is gone is empty."""
     try:
         with path.open("rb") as file:
-            if file.seek(0, 2) < position:
-                position = 0
+            size = file.seek(0, 2)
             file.seek(position)
-            data = file.read(CHUNK_BYTES)
+            return file.read(CHUNK_BYTES), size
     except FileNotFoundError:
-        return b"", position
-    return data, position + len(data)
+        return b"", 0
 
 
 async def logs(request: web.Request) -> web.StreamResponse:

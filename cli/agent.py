@@ -185,7 +185,7 @@ class Running:
 async def agent(config: AgentConfig) -> AsyncIterator[Running]:
     """Puts one process together. Raises ConfigError for a port, directory or Consul that cannot be used."""
     async with AsyncExitStack() as stack:
-        data_dir = stack.enter_context(DataDir(config.data_dir))
+        data_dir = stack.enter_context(DataDir(config.data_dir, config.client.alloc_dir))
         node_id = data_dir.node_id()
         endpoint, kind = await _consul(config, stack)
         transport = HttpTransport(endpoint)
@@ -221,7 +221,7 @@ async def agent(config: AgentConfig) -> AsyncIterator[Running]:
             if config.is_dev:
                 stack.push_async_callback(presence.deregister)
             services = NodeServices(local, node_id, address)
-            host = TaskHost(config, data_dir, node, store, services=services)
+            host = TaskHost(config, data_dir, node, store, services=services, checks=services)
             node_agent = host.agent
         election = (
             Election(
