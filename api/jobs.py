@@ -105,7 +105,8 @@ async def parse(request: web.Request, leading: object = None) -> web.Response:
     if not isinstance(text, str) or not text:
         raise BadRequest("Job spec is empty")
     try:
-        document = jobspec.parse(text.encode(), file="input.hcl")
+        # A text from the network must not read this machine's files.
+        document = jobspec.parse(text.encode(), file="input.hcl", reads_files=False)
         if body.get("Canonicalize"):
             return answer(request, jobspec.canonicalize(document))
     except JobspecError as error:
