@@ -40,7 +40,7 @@ class DataDir:
             # Tasks that run as other users must be able to reach their directories below.
             self.path.mkdir(parents=True, exist_ok=True)
             self.run.mkdir(mode=0o711, exist_ok=True)
-            self.allocs.mkdir(mode=0o711, parents=True, exist_ok=True)
+            self._make_allocs()
             descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise _fault(f"cannot be used: {error.strerror}", self.path) from error
@@ -51,6 +51,13 @@ class DataDir:
             raise _fault("is in use by another drover agent", self.path) from error
         self._lock = descriptor
         return self
+
+    def _make_allocs(self) -> None:
+        try:
+            self.allocs.mkdir(mode=0o711, parents=True, exist_ok=True)
+        except OSError as error:
+            name = "data_dir" if self.allocs.is_relative_to(self.path) else "client.alloc_dir"
+            raise _fault(f"cannot be used: {error.strerror}", self.allocs, name) from error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -74,5 +81,5 @@ class DataDir:
         return NodeId(node_id)
 
 
-def _fault(message: str, path: Path) -> ConfigError:
-    return ConfigError((Fault(message=f"{path} {message}", path="data_dir"),))
+def _fault(message: str, path: Path, setting: str = "data_dir") -> ConfigError:
+    return ConfigError((Fault(message=f"{path} {message}", path=setting),))

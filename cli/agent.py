@@ -68,9 +68,9 @@ EMBEDDED_DNS_PORT = 8600
 def run(args: argparse.Namespace) -> int:
     try:
         config = configs.load([Path(p) for p in args.config], dev=args.dev, overrides=_overrides(args))
+        _set_up_logging(config)
     except ConfigError as error:
         return _refused(error)
-    _set_up_logging(config)
     for warning in config.warnings:
         log.warning("config: %s", warning)
     try:
@@ -119,10 +119,15 @@ class _JsonLines(logging.Formatter):
 
 
 def _set_up_logging(config: AgentConfig) -> None:
+    """Raises ConfigError when the log file cannot be opened."""
     level = {"TRACE": "DEBUG", "WARN": "WARNING"}.get(config.log_level, config.log_level)
-    handler: logging.Handler = (
-        logging.FileHandler(config.log_file) if config.log_file else logging.StreamHandler(sys.stderr)
-    )
+    try:
+        handler: logging.Handler = (
+            logging.FileHandler(config.log_file) if config.log_file else logging.StreamHandler(sys.stderr)
+        )
+    except OSError as error:
+        message = f"{config.log_file} cannot be opened: {error.strerror}"
+        raise ConfigError((Fault(path="log_file", message=message),)) from error
     handler.setFormatter(
         _JsonLines() if config.log_json else logging.Formatter("%(asctime)s [%(levelname)s] %(name)s: %(message)s")
     )
@@ -272,9 +277,9 @@ async def agent(config: AgentConfig) -> AsyncIterator[Running]:
             await stack.enter_async_context(ApiServer(context, config.http_host, config.ports.http))
         except OSError as error:
             where = f"{config.http_host}:{config.ports.http}"
-            raise ConfigError(
-                (Fault(path="ports.http", message=f"cannot listen on {where}: {os.strerror(error.errno or 0)}"),)
-            ) from error
+            # A name that does not resolve has numbers of its own, which strerror does not know.
+            reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+            raise ConfigError((Fault(path="ports.http", message=f"cannot listen on {where}: {reason}"),)) from error
         yield Running(
             http_addr=http_addr,
             consul_kind=kind,
@@ -414,12 +419,10 @@ def _address(config: AgentConfig) -> str:
 
 
 def _advertised(config: AgentConfig, address: str) -> str:
-    host, port = config.advertise.http, config.ports.http
-    if host and ":" in host:
-        return host
-    if not host:
-        host = address if config.http_host in ("0.0.0.0", "::", "") else config.http_host
-    return f"{host}:{port}"
+    if config.advertise.http:
+        return config.advertise.http
+    host = address if config.http_host in ("0.0.0.0", "::", "") else config.http_host
+    return f"[{host}]:{config.ports.http}" if ":" in host else f"{host}:{config.ports.http}"
 
 
 def _node(config: AgentConfig, node_id: NodeId, address: str, http_addr: str, facts: ConsulFacts) -> Node:

@@ -118,6 +118,8 @@ def _build(reader: Reader, *, dev: bool) -> AgentConfig | None:
     for name in ("region", "datacenter", "name", "bind_addr"):
         if settings.get(name) == "":
             settings.refuse((name,), "must not be empty")
+    ports = Ports(**settings.section(("ports",), "http"))
+    advertise = _advertise(settings, ports)
     data_dir = _data_dir(settings, dev=dev, is_sound=not reader.faults)
     if data_dir is None:
         return None
@@ -125,8 +127,8 @@ def _build(reader: Reader, *, dev: bool) -> AgentConfig | None:
         name=settings.get("name") or socket.gethostname(),
         data_dir=data_dir,
         addresses=Addresses(**settings.section(("addresses",), "http")),
-        advertise=Advertise(**settings.section(("advertise",), "http")),
-        ports=Ports(**settings.section(("ports",), "http")),
+        advertise=advertise,
+        ports=ports,
         plugins=plugins,
         server=server,
         client=client,
@@ -139,6 +141,21 @@ def _build(reader: Reader, *, dev: bool) -> AgentConfig | None:
             " leave_on_terminate leave_on_interrupt telemetry",
         ),
     )
+
+
+def _advertise(settings: _Settings, ports: Ports) -> Advertise:
+    """`host` or `host:port`, an IPv6 address in brackets if a port follows; the port is the API's own unless said."""
+    key = ("advertise", "http")
+    text = settings.get(*key)
+    if not text:
+        return Advertise()
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]") or (":" in host and not host.endswith("]")):
+        host, port = text, str(ports.http)
+    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    if not host or "/" in host or not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535):
+        settings.refuse(key, f'"{text[:80]}" is no address (expected host or host:port)')
+    return Advertise(http=f"{host}:{port}")
 
 
 def _server(settings: _Settings) -> Server:

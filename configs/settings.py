@@ -24,7 +24,7 @@ class Addresses:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advertise:
-    http: str = ""  # host or host:port that others reach the API under; empty: found out at start
+    http: str = ""  # host:port that others reach the API under; empty: found out at start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
