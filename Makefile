@@ -4,6 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# Suites that may run beside one another, and those that time real processes and so run alone.
+BESIDE := tests/unit tests/prop tests/exhaust tests/contract tests/agent tests/sim
+ALONE := tests/cli tests/api tests/e2e
+
 .PHONY: demo test lint unit wheel clean
 
 $(STAMP): pyproject.toml constraints.txt
@@ -17,7 +21,8 @@ demo: $(STAMP)
 
 test: $(STAMP) lint
 	$(BIN)/python -m tests.components
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(BESIDE) -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(ALONE)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -123,7 +123,7 @@ def services(consul: ConsulServer) -> dict[str, tuple[int, str]]:
     return {k: (v["Port"], worst.get(k, "")) for k, v in found.items() if k.startswith("_drover-task-")}
 
 
-@pytest.mark.parametrize("outage_s", [15.0], ids=["15 s"])
+@pytest.mark.parametrize("outage_s", [float(os.environ.get("DROVER_TEST_OUTAGE_S", "15"))], ids=lambda s: f"{s:g} s")
 def test_an_outage_of_consul_with_an_agent_restart_in_it_restarts_no_task(
     consul: ConsulServer, outage_s: float
 ) -> None:
