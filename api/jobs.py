@@ -40,6 +40,8 @@ async def register(request: web.Request, leading: Leading) -> web.Response:
     document = body.get("Job")
     if not isinstance(document, dict):
         raise BadRequest("Job must be specified")
+    if namespace := request.query.get("namespace"):
+        document = {**document, "Namespace": document.get("Namespace") or namespace}
     job = canonical(document)
     if (path_id := request.match_info.get("rest")) and job.id != path_id:
         raise BadRequest("Job ID does not match")

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
@@ -53,7 +52,7 @@ class LocalAgent:
     async def deregister(self, service_id: str) -> None:
         """Idempotent: a service that is not there is no error."""
         response = await self.client.transport.request(
-            "PUT", f"/v1/agent/service/deregister/{quote(service_id, safe='')}", timeout_s=5.0
+            "PUT", f"/v1/agent/service/deregister/{service_id}", timeout_s=5.0
         )
         # 1.8 answers 404, earlier ones 500, both with these words.
         if response.status >= 400 and "unknown service" not in response.text.lower():

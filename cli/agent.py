@@ -251,6 +251,7 @@ async def agent(config: AgentConfig) -> AsyncIterator[Running]:
                     heartbeat_grace_s=config.server.heartbeat_grace_s,
                     min_heartbeat_ttl_s=config.server.min_heartbeat_ttl_s,
                     max_heartbeats_per_second=config.server.max_heartbeats_per_second,
+                    lost_after_s=config.server.lost_after_s,
                     agent_down_after_s=config.server.agent_down_after_s,
                 ),
                 now=_now,

@@ -89,6 +89,8 @@ class Leading:
     async def _confirm(self, scope: asyncio.Timeout) -> None:
         lease = self.fenced.lease
         while True:
+            if scope.expired():
+                return  # lead() is being cancelled; a passed deadline cannot be moved
             scope.reschedule(lease.deadline_s)
             await asyncio.sleep(lease.candidate.ttl_s / CONFIRMS_PER_TTL)
             try:
@@ -101,14 +103,14 @@ class Leading:
             try:
                 await self.store.load(self.view)
                 await NodeHealth(self.client, self.view, self.fenced.rng).read_all()
+                # An inbox prefix without any key would wake its watch on every unrelated write.
+                await self.fenced.commit([self.store.sentinel(self.keys.inboxes, self.fenced.new_id())])
                 break
-            except StoreUnavailable as error:
+            except (StoreUnavailable, StoreRefused) as error:
                 log.warning("take-over: %s; reading again", error)
                 self.view = View()
                 self.deciding = self._deciding()
                 await pause(self.fenced.rng.random())
-        # An inbox prefix without any key would wake its watch on every unrelated write.
-        await self.fenced.commit([self.store.sentinel(self.keys.inboxes, self.fenced.new_id())])
         self.deciding.take_over()
         self.is_ready = True
         log.info(

@@ -79,6 +79,7 @@ class Settings:
 
     heartbeat_grace_s: how long a silent node stays suspect before its work is replaced.
     min_heartbeat_ttl_s, max_heartbeats_per_second: TTL of the agents' checks = max(min, nodes / per second).
+    lost_after_s: how much longer than the grace a node is given before its work is replaced.
     agent_down_after_s: how long tasks count whose machine is alive but whose drover is not.
     gc_after_s: how long ended allocs that were replaced are kept for looking at.
     """
@@ -86,5 +87,6 @@ class Settings:
     heartbeat_grace_s: float = 10.0
     min_heartbeat_ttl_s: float = 10.0
     max_heartbeats_per_second: float = 50.0
+    lost_after_s: float = 0.0
     agent_down_after_s: float = 300.0
     gc_after_s: float = 3600.0

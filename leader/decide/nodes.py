@@ -40,7 +40,7 @@ def lost_at_s(view: NodeView, settings: Settings, *, is_answering: bool) -> floa
     """Loop time at which a node that stays as it is will be held lost."""
     if view.reach is Reach.AGENT_DOWN or is_answering:
         return view.reach_since_s + settings.agent_down_after_s
-    return view.reach_since_s + settings.heartbeat_grace_s
+    return view.reach_since_s + settings.heartbeat_grace_s + settings.lost_after_s
 
 
 def heartbeat_ttl_ns(nodes: int, settings: Settings) -> int:

@@ -146,7 +146,8 @@ class EngineDriver:
     async def start(self, task: TaskStart) -> Handle:
         await self._reach()
         await asyncio.sleep(self._engine.delay_s())
-        if self._engine.is_busy() and not self._engine.is_calm:
+        key = (task.alloc_id, task.task_name, task.attempt)
+        if key not in self._engine.things and self._engine.is_busy():
             raise StartFailed("the image could not be pulled")
         self._check()
         self._engine.start(task)
