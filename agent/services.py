@@ -78,23 +78,34 @@ class NodeServices:
     # -- TaskServices
 
     async def publish(self, run: TaskRun) -> None:
-        """A task's process started: its services are wanted, its checks are counted anew."""
-        for service in run.task.services:
-            await self._want(run, self._registration(run, service, task_name=run.task.name))
-        for service in run.group.services:
-            if service.task_name in ("", run.task.name):
-                await self._want(run, self._registration(run, service, task_name=""))
+        """A task's process started, or its job changed in place: its services are wanted, its checks are
+        counted anew, and what it no longer has goes."""
+        wanted = [self._registration(run, service, task_name=run.task.name) for service in run.task.services]
+        wanted += [
+            self._registration(run, service, task_name="")
+            for service in run.group.services
+            if service.task_name in ("", run.task.name)
+        ]
+        ids = {registration.id for registration in wanted}
+        await self._withdraw([key for key in self._of(run.alloc.id, run.task.name) if key not in ids])
+        for registration in wanted:
+            await self._want(run, registration)
 
     async def withdraw(self, alloc_id: AllocId, task_name: str) -> None:
         """The task is about to be stopped: what it published goes first."""
-        gone = [
+        await self._withdraw(self._of(alloc_id, task_name))
+
+    def _of(self, alloc_id: AllocId, task_name: str) -> list[str]:
+        return [
             key
             for key, wanted in self._wanted.items()
             if wanted.registration.alloc_id == alloc_id and wanted.run.task.name == task_name
         ]
-        for key in gone:
+
+    async def _withdraw(self, keys: list[str]) -> None:
+        for key in keys:
             self._forget(self._wanted.pop(key))
-        for key in gone:
+        for key in keys:
             try:
                 await self.consul.deregister(key)
             except (StoreUnavailable, StoreRefused) as error:
