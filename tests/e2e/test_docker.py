@@ -1,0 +1,69 @@
+"""A docker job on a real engine: healthy in Consul, the same container after drover was killed, gone when stopped."""
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.components.consul import ConsulServer
+from tests.conftest import or_skip
+from tests.e2e.drover import NS, Drover, call, job, restart, stays, wait
+
+pytestmark = [pytest.mark.e2e, pytest.mark.consul, pytest.mark.docker]
+
+
+@pytest.fixture
+def one() -> Iterator[Drover]:
+    with or_skip(lambda: ConsulServer().__enter__()) as consul, Drover(consul) as drover:
+        drover.wait_ready()
+        yield drover
+        # Whatever a failed test left: containers outlive drover by design.
+        for alloc in drover.allocs("web"):
+            subprocess.run(["docker", "rm", "-f", *containers(alloc["ID"])], capture_output=True, check=False)
+
+
+def containers(alloc_id: str) -> list[str]:
+    listed = subprocess.run(
+        ["docker", "ps", "-q", "--no-trunc", "--filter", f"label=drover.alloc={alloc_id}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return listed.stdout.split()
+
+
+def web(image: str) -> dict[str, object]:
+    check = {"Name": "alive", "Type": "http", "Path": "/", "Interval": NS, "Timeout": NS}
+    made = job("web", "", [], group={"Networks": [{"DynamicPorts": [{"Label": "http", "To": 8080}]}], "RestartPolicy": restart()})
+    task = made["TaskGroups"][0]["Tasks"][0]
+    task["Driver"] = "docker"
+    task["Config"] = {
+        "image": image,
+        "command": "/bin/sh",
+        "args": ["-c", "echo serving; mkdir -p /www; echo hello > /www/index.html; exec httpd -f -p 8080 -h /www"],
+        "ports": ["http"],
+    }
+    task["Services"] = [{"Name": "web", "PortLabel": "http", "Checks": [check]}]
+    return made
+
+
+def test_a_container_becomes_a_healthy_service_and_outlives_drover(one: Drover, docker_image: str) -> None:
+    one.submit(web(docker_image))
+    alloc = one.wait_running("web", 1, 60.0)[0]["ID"]
+    passing = wait("it passes", lambda: call(one.consul.http_addr, "GET", "/v1/health/service/web?passing=1"), 60.0)
+    service = passing[0]["Service"]
+    assert call(f"{service['Address']}:{service['Port']}", "GET", "/") == "hello\n"
+    wait("its log", lambda: one.get(f"/v1/client/fs/logs/{alloc}?task=t&type=stdout&plain=true") == "serving\n")
+    container = containers(alloc)
+    assert len(container) == 1
+    one.kill()
+    stays("the container runs on", lambda: containers(alloc) == container, 1.0)
+    one.start()
+    one.wait_running("web", 1)
+    stays("it is the same, and the only one", lambda: containers(alloc) == container, 2.0)
+    subprocess.run(["docker", "kill", *container], capture_output=True, check=True)
+    again = wait("a restart in its place", lambda: (c := containers(alloc)) and c != container and c)
+    assert len(again) == 1
+    one.stop_job("web")
+    wait("it is gone", lambda: not containers(alloc))
+    wait("so is its service", lambda: not call(one.consul.http_addr, "GET", "/v1/health/service/web"))
