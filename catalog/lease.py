@@ -43,10 +43,11 @@ class Pulse(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
-    """One time of leading: its epoch and the fence for its writes."""
+    """One time of leading: its epoch, the fence for its writes, and Consul's index at which it began."""
 
     epoch: int
     fence: Fence
+    index: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +119,7 @@ class Lease:
                     continue
                 if held is not None and held.session == session:
                     # A take-over whose answer was lost: the transaction tells us its epoch.
-                    return self._begin(decode(held.value, Leader).epoch, session, sent_s)
+                    return self._begin(decode(held.value, Leader).epoch, session, sent_s, held.modify_index)
                 index = 0
                 return await self._take(session)
             except WriteConflict:
@@ -197,14 +198,14 @@ class Lease:
             replace_op(self.keys.epoch, value, current.modify_index) if current else create(self.keys.epoch, value)
         )
         sent_s = asyncio.get_running_loop().time()
-        await self.kv.commit(
+        written = await self.kv.commit(
             [Op(Verb.LOCK, self.keys.leader, pack(encode(leader), self.keys.leader), session=session), raise_epoch],
             timeout_s=self.candidate.ttl_s,
         )
-        return self._begin(epoch, session, sent_s)
+        return self._begin(epoch, session, sent_s, written[self.keys.leader].modify_index)
 
-    def _begin(self, epoch: int, session: str, sent_s: float) -> Term:
-        self._term = Term(epoch=epoch, fence=Fence(self.keys.leader, session))
+    def _begin(self, epoch: int, session: str, sent_s: float, index: int) -> Term:
+        self._term = Term(epoch=epoch, fence=Fence(self.keys.leader, session), index=index)
         self.deadline_s = sent_s + self.candidate.ttl_s
         return self._term
 

@@ -37,6 +37,7 @@ class Election:
     rng: random.Random
     probe: Probe
     leading: Leading | None = None
+    index_floor: int = 0
 
     async def run(self) -> None:
         """Stands for election for ever; cancelled, it hands over."""
@@ -49,12 +50,15 @@ class Election:
                     fenced=Fenced(kv=self.kv, lease=self.lease, term=term, now=self.now, rng=self.rng),
                     settings=self.settings,
                     probe=self.probe,
+                    index_floor=self.index_floor,
                 )
                 try:
                     await self.leading.lead()
                 except SessionLost as error:
                     log.warning("no longer leading: %s", error)
                 finally:
+                    view = self.leading.view
+                    self.index_floor = max(self.index_floor, view.api_index(view.index))
                     self.leading = None
                 self.lease.lost()
         finally:

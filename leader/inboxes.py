@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from catalog.keys import is_sentinel, last_segment
-from catalog.kv import next_index
 from leader.fenced import Fenced
 from leader.store import LeaderStore
 from leader.view import View
 from model.cluster import Inbox
-from model.errors import WriteConflict
+from model.errors import SessionLost, WriteConflict
 from model.node import NodeId
 from model.wire import decode
 
@@ -36,7 +35,10 @@ class Inboxes:
         index = 0
         while True:
             listing = await self.fenced.kv.wait_prefix(self.store.keys.inboxes, index, _WAIT_S)
-            index = next_index(index, listing.index)
+            if listing.index < index:
+                # Consul was restored: nothing in the view can be trusted, so the term ends and all is read anew.
+                raise SessionLost(f"Consul's index went back from {index} to {listing.index}")
+            index = max(1, listing.index)
             consumed: list[tuple[NodeId, int]] = []
             for entry in listing.entries:
                 if is_sentinel(entry.key):

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from catalog.client import Client
 from catalog.keys import Keys
-from catalog.kv import pause
+from catalog.kv import pause, put
 from catalog.lease import CONFIRMS_PER_TTL
 from leader.deciding import Deciding
 from leader.fenced import Fenced
@@ -28,8 +28,10 @@ from leader.inboxes import Inboxes
 from leader.lives import NodeLives, Probe
 from leader.store import LeaderStore
 from leader.view import View
+from model.cluster import IndexBase
 from model.errors import SessionLost, StoreRefused, StoreUnavailable
 from model.snapshot import Settings
+from model.wire import encode
 
 log = logging.getLogger("drover.leader")
 
@@ -43,6 +45,8 @@ class Leading:
     fenced: Fenced
     settings: Settings
     probe: Probe
+    # The highest index that this process' API has shown: a Consul that was restored begins below it.
+    index_floor: int = 0
     view: View = field(default_factory=View)
     store: LeaderStore = field(init=False)
     deciding: Deciding = field(init=False)
@@ -103,6 +107,7 @@ class Leading:
             try:
                 await self.store.load(self.view)
                 await NodeHealth(self.client, self.view, self.fenced.rng).read_all()
+                await self._raise_index()
                 # An inbox prefix without any key would wake its watch on every unrelated write.
                 await self.fenced.commit([self.store.sentinel(self.keys.inboxes, self.fenced.new_id())])
                 break
@@ -120,6 +125,16 @@ class Leading:
             len(self.view.allocs),
             len(self.view.nodes),
         )
+
+    async def _raise_index(self) -> None:
+        """Keeps the API's index from going back after Consul's did."""
+        self.view.floor = self.fenced.term.index
+        self.view.index = max(self.view.index, self.view.floor)
+        missing = self.index_floor - self.view.api_index(self.view.index)
+        if missing >= 0:
+            self.view.index_base += missing + 1
+            base = IndexBase(base=self.view.index_base, nonce=self.fenced.new_id())
+            await self.fenced.commit([put(self.keys.index_base, encode(base))])
 
 
 def _first(group: BaseExceptionGroup[SessionLost]) -> BaseException:

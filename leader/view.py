@@ -36,6 +36,9 @@ class View:
     """All of drover's state, by the kind of fact. Change it only through its methods."""
 
     index_base: int = 0
+    # Consul's index at which the term began. No topic's index is below it: what was deleted under the leader
+    # before has left no trace, and an index that went back would be worse than one needless wake.
+    floor: int = 1
     index: int = 1  # the highest Consul index seen
     records: dict[JobKey, Indexed] = field(default_factory=dict)
     jobs: dict[JobKey, Job] = field(default_factory=dict)
@@ -76,7 +79,7 @@ class View:
 
     def topic_index(self, topic: Topic) -> int:
         """The API index at which the topic last changed."""
-        return self.api_index(self._topic_indexes.get(topic, 1))
+        return self.api_index(max(self.floor, self._topic_indexes.get(topic, 1)))
 
     async def wait(self, topic: Topic, index: int, timeout_s: float) -> None:
         """Returns once the topic's index is above `index`, or after the timeout."""

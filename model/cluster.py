@@ -53,7 +53,6 @@ class IndexBase(Document):
     """What is added to Consul's index to make the API's, so that it never goes back after a restore."""
 
     base: int = 0
-    seen: int = 0
     nonce: str = ""
 
 
