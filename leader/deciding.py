@@ -83,6 +83,9 @@ class Deciding:
 
     async def _cycle(self) -> None:
         await self._wait_for_work()
+        if self.view.has_freed:
+            self.view.has_freed = False
+            self.view.mark(self._blocked)
         keys = sorted(self.view.dirty)
         self.view.dirty.clear()
         try:

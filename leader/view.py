@@ -58,6 +58,8 @@ class View:
     # Set when a node's reach may have changed, and when something about a node did change.
     unheard: asyncio.Event = field(default_factory=asyncio.Event)
     nodes_changed: asyncio.Event = field(default_factory=asyncio.Event)
+    # Set when an alloc gave its room back: what found none may be tried again.
+    has_freed: bool = False
     _observed: dict[AllocId, tuple[ObservedAlloc, int]] = field(default_factory=dict)
     _topic_indexes: dict[Topic, int] = field(default_factory=dict)
     _waiters: dict[Topic, set[asyncio.Future[None]]] = field(default_factory=dict)
@@ -253,6 +255,7 @@ class View:
         self.orphans.pop(alloc.id, None)
         if alloc.is_terminal:
             self.table.free(alloc.id)
+            self.has_freed = True
         else:
             self._hold(alloc)
         self.touch(consul_index, *self._alloc_topics(alloc))

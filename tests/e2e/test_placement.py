@@ -1,0 +1,82 @@
+"""What finds no room says why, and is placed as soon as there is some."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.components.consul import ConsulServer
+from tests.conftest import or_skip
+from tests.e2e.drover import Drover, job, marking_job, stays, wait
+
+pytestmark = [pytest.mark.e2e, pytest.mark.consul]
+
+
+@pytest.fixture(scope="module")
+def one() -> Iterator[Drover]:
+    room = "client { cpu_total_compute = 1000 }"
+    with or_skip(lambda: ConsulServer().__enter__()) as consul, Drover(consul, settings=room) as drover:
+        drover.wait_ready()
+        yield drover
+
+
+def test_a_job_that_finds_no_room_is_placed_when_another_ends(one: Drover) -> None:
+    large = {"Resources": {"CPU": 700, "MemoryMB": 16}}
+    one.submit(marking_job("first", **large))
+    one.wait_running("first", 1)
+    one.submit(marking_job("second", **large))
+    blocked = wait(
+        "the reason", lambda: next((e for e in one.get("/v1/job/second/evaluations") if e["Status"] == "blocked"), None)
+    )
+    metric = blocked["FailedTGAllocs"]["g"]
+    assert (metric["NodesEvaluated"], metric["DimensionExhausted"]) == (1, {"cpu": 1})
+    assert one.get("/v1/job/second/summary")["Summary"]["g"]["Queued"] == 1
+    stays("nothing is placed without room", lambda: not one.allocs("second"), 1.0)
+    one.stop_job("first")
+    one.wait_running("second", 1)
+    wait("nothing is blocked any more", lambda: all(e["Status"] == "complete" for e in one.get("/v1/job/second/evaluations")))
+    one.stop_job("second", purge=True)
+
+
+def test_a_constraint_that_no_node_meets_is_named(one: Drover) -> None:
+    one.submit(
+        job(
+            "picky",
+            "/bin/true",
+            [],
+            job={"Constraints": [{"LTarget": "${attr.kernel.name}", "Operand": "=", "RTarget": "plan9"}]},
+        )
+    )
+    blocked = wait(
+        "the reason", lambda: next((e for e in one.get("/v1/job/picky/evaluations") if e["Status"] == "blocked"), None)
+    )
+    assert blocked["FailedTGAllocs"]["g"]["ConstraintFiltered"] == {"${attr.kernel.name} = plan9": 1}
+    one.stop_job("picky", purge=True)
+
+
+def test_a_batch_job_runs_to_completion_and_a_system_job_runs_once_on_the_node(one: Drover) -> None:
+    one.submit(job("batch", "/bin/true", [], count=5, job={"Type": "batch"}))
+    wait("five completions", lambda: [a["ClientStatus"] for a in one.allocs("batch")] == ["complete"] * 5)
+    wait("the job is dead", lambda: one.get("/v1/job/batch")["Status"] == "dead")
+    stays("and nothing is run again", lambda: len(one.allocs("batch")) == 5, 1.0)
+    one.submit(marking_job("system", job={"Type": "system"}))
+    one.wait_running("system", 1)
+    for name in ("batch", "system"):
+        one.stop_job(name, purge=True)
+    wait("both are forgotten", lambda: not one.allocs("batch") and not one.allocs("system"))
+
+
+def test_an_update_replaces_what_changed_and_a_purge_leaves_nothing_in_consul(one: Drover) -> None:
+    one.submit(marking_job("web", count=2))
+    first = {a["ID"] for a in one.wait_running("web", 2)}
+    one.submit(marking_job("web", count=2, Env={"A": "1"}))
+    wait("two of the new version", lambda: {a["JobVersion"] for a in one.running("web")} == {1} and len(one.running("web")) == 2)
+    assert not first & {a["ID"] for a in one.running("web")}
+    one.stop_job("web", purge=True)
+    wait("its allocs are forgotten", lambda: not one.allocs("web"))
+    from tests.e2e.drover import call
+
+    def keys() -> list[str]:
+        found: list[str] = call(one.consul.http_addr, "GET", "/v1/kv/drover/?keys")
+        return [k for k in found if "/web/" in k or "/observed/" in k or k.endswith("/web")]
+
+    wait("nothing of it is left", lambda: not keys())
