@@ -146,7 +146,7 @@ def _counted_group(
     draft: _Draft,
 ) -> None:
     """Service and batch: exactly one alloc for each of the places 0 .. count-1."""
-    replaced = {a.desired.previous_allocation for a in allocs if a.desired.previous_allocation}
+    replaced = _replaced(allocs)
     best: dict[int, Alloc] = {}
     for alloc in sorted((a for a in allocs if a.is_live), key=lambda a: _preference(a, job, group, versions, draft)):
         index = alloc.desired.index
@@ -163,7 +163,7 @@ def _counted_group(
             continue
         name = alloc_name(job.id, group.name, index)
         ended = [a for a in allocs if a.desired.index == index and not a.is_live]
-        if job.is_batch and any(a.client_status is ClientStatus.COMPLETE and not a.desired.is_stopping for a in ended):
+        if job.is_batch and any(_is_success(a) for a in ended):
             continue  # done: a batch place is filled once by success
         last = max(
             (a for a in ended if a.id not in replaced and not a.desired.is_stopping),
@@ -321,10 +321,24 @@ def _forget(
     allocs: Sequence[Alloc], job: Job | None, now_ns: int, gc_after_ns: int, draft: _Draft
 ) -> None:
     """Ended allocs whose documents may go: of a purged job at once, else after gc_after if a successor exists."""
-    superseded = {a.desired.previous_allocation for a in allocs if a.desired.previous_allocation}
+    replaced = _replaced(allocs)
     for alloc in allocs:
         if not alloc.is_terminal or alloc.observed is None:
             continue
         is_old = now_ns - alloc.observed.modify_time >= gc_after_ns
-        if job is None or (is_old and (job.stop or alloc.id in superseded)):
+        # A place of a batch job is filled by its success: without that document it would run again.
+        is_result = job is not None and job.is_batch and _is_success(alloc)
+        is_over = alloc.desired.is_stopping or (alloc.id in replaced and not is_result)
+        if job is None or (is_old and (job.stop or is_over)):
             draft.forget.append(alloc)
+
+
+def _replaced(allocs: Sequence[Alloc]) -> set[AllocId]:
+    """Allocs whose place another has taken for good: a stand-in that had to go again has taken none."""
+    return {
+        a.desired.previous_allocation for a in allocs if a.desired.previous_allocation and not a.desired.is_stopping
+    }
+
+
+def _is_success(alloc: Alloc) -> bool:
+    return alloc.client_status is ClientStatus.COMPLETE and not alloc.desired.is_stopping
