@@ -39,6 +39,8 @@ _GATHER_OPS = 48
 _JOBS_PER_SLICE = 20
 # Evaluations kept per job: what `job status` and `eval list` show.
 _EVALS_PER_JOB = 10
+# And in all: some 500 bytes each.
+_EVALS_MAX = 10_000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -254,9 +256,15 @@ class Deciding:
     def _old_evals(self, key: JobKey, newest: Evaluation) -> list[Op]:
         """Deletions that keep the job's evaluations bounded."""
         known = self.view.evals_by_job.get(key, {})
-        if newest.id in known or len(known) < _EVALS_PER_JOB:
+        if newest.id in known:
             return []
-        oldest = min(known.values(), key=lambda indexed: indexed.create_index)
+        if len(known) >= _EVALS_PER_JOB:
+            oldest = min(known.values(), key=lambda indexed: indexed.create_index)
+        elif len(self.view.evals) >= _EVALS_MAX:
+            # Those of purged jobs are the ones that nothing else would ever remove; the dict keeps their order.
+            oldest = next(iter(self.view.evals.values()))
+        else:
+            return []
         return [delete(self.store.keys.evaluation(oldest.document.id))]
 
     def _accept(

@@ -6,7 +6,7 @@ import pytest
 
 from tests.components.consul import ConsulServer
 from tests.conftest import or_skip
-from tests.e2e.drover import Drover, job, marking_job, stays, wait
+from tests.e2e.drover import Drover, call, job, marking_job, stays, wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.consul]
 
@@ -34,7 +34,8 @@ def test_a_job_that_finds_no_room_is_placed_when_another_ends(one: Drover) -> No
     one.stop_job("first")
     one.wait_running("second", 1)
     wait("nothing is blocked any more", lambda: all(e["Status"] == "complete" for e in one.get("/v1/job/second/evaluations")))
-    one.stop_job("second", purge=True)
+    for name in ("first", "second"):
+        one.stop_job(name, purge=True)
 
 
 def test_a_constraint_that_no_node_meets_is_named(one: Drover) -> None:
@@ -73,8 +74,6 @@ def test_an_update_replaces_what_changed_and_a_purge_leaves_nothing_in_consul(on
     assert not first & {a["ID"] for a in one.running("web")}
     one.stop_job("web", purge=True)
     wait("its allocs are forgotten", lambda: not one.allocs("web"))
-    from tests.e2e.drover import call
-
     def keys() -> list[str]:
         found: list[str] = call(one.consul.http_addr, "GET", "/v1/kv/drover/?keys")
         return [k for k in found if "/web/" in k or "/observed/" in k or k.endswith("/web")]
