@@ -114,6 +114,8 @@ class NodeAgent:
         self._is_stopping = False
         self._is_fingerprinted = False
         self._jobs: dict[str, Job] = {}
+        # Those of _jobs to read again before they are used for another alloc: see _doubt.
+        self._doubtful: set[str] = set()
         self._fetching: dict[str, asyncio.Future[Job | None]] = {}
         self._disconnected_s: float | None = None  # loop time since which Consul has not answered
         self._settled: set[AllocId] = set()  # dead before their document went
@@ -271,6 +273,7 @@ class NodeAgent:
 
     def _apply(self, view: DesiredView, group: asyncio.TaskGroup) -> None:
         """Hands each runner its document. No await: the view is taken up whole."""
+        self._doubt(view)
         self._wanted = view.allocs
         self._is_read = True
         for alloc_id, desired in view.allocs.items():
@@ -287,6 +290,17 @@ class NodeAgent:
         for alloc_id, runner in self._runners.items():
             if alloc_id not in view.allocs:
                 self._present(runner, False)
+
+    def _doubt(self, view: DesiredView) -> None:
+        """Doubts every known job version that nothing has named all along: a job that was purged and submitted
+        again begins with version 0 once more, which the leader writes only when no document names the old one."""
+        known = self._wanted if self._is_read else {a: r.desired for a, r in self._runners.items()}
+        named = {
+            _job_key(desired, desired.job_version)
+            for alloc_id, desired in view.allocs.items()
+            if alloc_id in known and known[alloc_id].job_version == desired.job_version
+        }
+        self._doubtful |= self._jobs.keys() - named
 
     def _present(self, runner: AllocRunner, is_present: bool) -> None:
         if runner.is_read and runner.is_present == is_present:
@@ -368,7 +382,7 @@ class NodeAgent:
     async def _job(self, desired: DesiredAlloc) -> Job | None:
         """The version that desired names, read once however many allocs ask. Raises StoreUnavailable."""
         key = _job_key(desired, desired.job_version)
-        if key in self._jobs:
+        if key in self._jobs and key not in self._doubtful:
             return self._jobs[key]
         if key in self._fetching:
             return await asyncio.shield(self._fetching[key])
@@ -384,6 +398,7 @@ class NodeAgent:
         else:
             if job is not None:
                 self._jobs[key] = job
+                self._doubtful.discard(key)
                 self._journal.note(job)
             future.set_result(job)
             return job
@@ -473,6 +488,7 @@ class NodeAgent:
         unused = [key for key in self._jobs if key not in used]
         for key in unused:
             del self._jobs[key]
+            self._doubtful.discard(key)
         await self._journal.forget({runner.desired.id: tuple(runner.tasks) for runner in dead}, unused)
 
     def _is_garbage(self, runner: AllocRunner) -> bool:

@@ -131,6 +131,25 @@ def test_a_dead_alloc_is_forgotten_once_desired_no_longer_names_it() -> None:
     clock.run(story())
 
 
+def test_a_job_that_was_purged_and_submitted_again_runs_as_it_is_now_though_both_are_version_0() -> None:
+    async def story() -> None:
+        old, new = a_job(a_task(config={"command": "old"})), a_job(a_task(config={"command": "new"}))
+        world, first, second = World(old), an_alloc(1, job=old), an_alloc(2, job=new)
+        async with world.running():
+            world.store.want(first)
+            await world.store.until_observed(first.id, ClientStatus.RUNNING)
+            world.store.stop(first.id)
+            await world.store.until_observed(first.id, ClientStatus.COMPLETE)
+            world.store.add_job(new)
+            del world.store.desired[first.id]
+            world.store.want(second)  # seen together with the removal
+            await world.store.until_observed(second.id, ClientStatus.RUNNING)
+        ran = {key[0]: task.start.config for key, task in world.driver.tasks.items()}
+        assert ran[second.id] == {"command": "new"}
+
+    clock.run(story())
+
+
 def test_an_agent_killed_and_started_again_finds_its_tasks_without_consul() -> None:
     async def story() -> None:
         job = a_job()
