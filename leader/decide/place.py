@@ -49,21 +49,29 @@ class Feasible:
     available: dict[str, int]
 
 
+# Datacenters, drivers and constraints: all that a mask depends on.
+_Signature = tuple[tuple[str, ...], tuple[str, ...], tuple[Constraint, ...]]
+
+
 @dataclass(slots=True)
 class FeasibleCache:
-    """Masks by (job, version, group), good for one generation of the node table."""
+    """Masks by what they were computed from, good for one generation of the node table.
+
+    Not by job and version: a job that was purged and submitted again begins with version 0 once more.
+    """
 
     generation: int = -1
-    masks: dict[tuple[str, str, int, str], Feasible] = field(default_factory=dict)
+    masks: dict[_Signature, Feasible] = field(default_factory=dict)
 
     def get(self, table: NodeTable, job: Job, group: TaskGroup) -> Feasible:
         if self.generation != table.generation:
             self.masks.clear()
             self.generation = table.generation
-        key = (job.namespace, job.id, job.version, group.name)
+        drivers = tuple(sorted({task.driver for task in group.tasks}))
+        key: _Signature = (tuple(job.datacenters), drivers, constraints_of(job, group))
         found = self.masks.get(key)
         if found is None:
-            found = self.masks[key] = _feasible(table, job, group)
+            found = self.masks[key] = _feasible(table, job, drivers, key[2])
         return found
 
 
@@ -225,13 +233,13 @@ def _distinct(
     return allowed
 
 
-def _feasible(table: NodeTable, job: Job, group: TaskGroup) -> Feasible:
+def _feasible(
+    table: NodeTable, job: Job, drivers: Sequence[str], constraints: Sequence[Constraint]
+) -> Feasible:
     size = len(table.ids)
     mask = np.zeros(size, dtype=bool)
     filtered: dict[str, int] = {}
     available: dict[str, int] = {}
-    constraints = constraints_of(job, group)
-    drivers = sorted({task.driver for task in group.tasks})
     for row in range(size):
         view = table.views[row]
         node = view.node
