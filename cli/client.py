@@ -47,7 +47,7 @@ class Api:
         try:
             port = parts.port or (443 if parts.scheme == "https" else 80)
         except ValueError as error:
-            raise CommandFailed(f"address {address!r}: {error}") from error
+            raise CommandFailed(f"address {address!r} has no usable port (expected http://HOST:PORT)") from error
         self.address = address
         self.namespace = args.namespace or os.environ.get("NOMAD_NAMESPACE") or ""
         self._host, self._port, self._tls = parts.hostname, port, parts.scheme == "https"
@@ -58,7 +58,13 @@ class Api:
     ) -> tuple[Any, http.client.HTTPMessage]:
         """The decoded answer and its headers. Raises CommandFailed with one line."""
         response = self._send(method, path, body, params)
-        raw = response.read()
+        try:
+            raw = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise CommandFailed(f"{self.address} broke off its answer: {_words(error)}") from error
+        if response.status == 404 and not raw:
+            # What drover's API knows and does not find it names; only an unknown path has an empty answer.
+            raise CommandFailed(f"{self.address} is not drover's API: it does not know {path}")
         if response.status >= 400:
             raise ApiError(response.status, raw.decode("utf-8", "replace"))
         try:
@@ -77,8 +83,11 @@ class Api:
         response = self._send("GET", path, None, params)
         if response.status >= 400:
             raise ApiError(response.status, response.read().decode("utf-8", "replace"))
-        while chunk := response.read1(65536):
-            yield chunk
+        try:
+            while chunk := response.read1(65536):
+                yield chunk
+        except (OSError, http.client.HTTPException) as error:
+            raise CommandFailed(f"{self.address} broke off: {_words(error)}") from error
 
     def _send(
         self, method: str, path: str, body: object, params: Mapping[str, object]
@@ -98,7 +107,9 @@ class Api:
             connection.request(method, url, body=data, headers=headers)
             return connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
-            raise CommandFailed(f"no drover agent answers at {self.address}: {error}") from error
+            raise CommandFailed(f"no drover agent answers at {self.address}: {_words(error)}") from error
+        except ValueError as error:  # what a header cannot hold
+            raise CommandFailed("the token holds characters that no token has") from error
 
     def find(self, kind: str, listing: str, prefix: str) -> dict[str, Any]:
         """The one object whose id begins with `prefix`. Raises CommandFailed when there is none or several."""
@@ -111,6 +122,11 @@ class Api:
             ids = ", ".join(sorted(one["ID"] for one in found)[:10])
             raise CommandFailed(f"Prefix {prefix!r} matched several {kind}s: {ids}")
         return next((one for one in found if one["ID"] == prefix), found[0])
+
+
+def _words(error: Exception) -> str:
+    """The error without its number; http.client's are often no more than their name."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def segment(text: str) -> str:

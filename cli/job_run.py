@@ -4,30 +4,65 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import jobspec
 from cli.client import Api, CommandFailed, fail
 from cli.monitor import follow
-from model.errors import JobspecError
+from model.errors import Fault, JobspecError
 from model.job import Job
 
 
-def read(args: argparse.Namespace) -> tuple[dict[str, Any], Job]:
-    """The submission document and the job. Raises JobspecError with every fault."""
-    text = sys.stdin.buffer.read() if args.file == "-" else jobspec.read_file(args.file)
-    name = "-" if args.file == "-" else args.file
+def read(args: argparse.Namespace) -> tuple[dict[str, Any], Callable[[], Job]]:
+    """The submission document, and how to get the valid job that it means. Both raise JobspecError with every fault."""
+    text = _standard_input() if args.file == "-" else jobspec.read_file(args.file)
+    if args.json:
+        if args.var or args.var_file:
+            raise CommandFailed("a job of the JSON API has no variables (-json with -var or -var-file)")
+        document = _json(text, args.file)
+        return document, lambda: _checked(document)
     variables = {}
     for pair in args.var:
         key, equals, value = pair.partition("=")
         if not equals:
             raise CommandFailed(f"-var {pair!r}: expected NAME=VALUE")
         variables[key] = value
-    var_files = [(path, jobspec.read_file(path)) for path in args.var_file]
-    environ = dict(os.environ)
-    document = jobspec.parse(text, file=name, variables=variables, var_files=var_files, environ=environ)
-    job = jobspec.read_job(text, file=name, variables=variables, var_files=var_files, environ=environ)
-    return document, job
+    how: dict[str, Any] = {
+        "file": args.file,
+        "variables": variables,
+        "var_files": [(path, jobspec.read_file(path)) for path in args.var_file],
+        "environ": dict(os.environ),
+    }
+    return jobspec.parse(text, **how), lambda: jobspec.read_job(text, **how)
+
+
+def _json(text: bytes, file: str) -> dict[str, Any]:
+    """A job of the JSON API, with or without its `Job` wrapper."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        where, message = file, str(error) if isinstance(error, ValueError) else "nested too deeply"
+        if isinstance(error, json.JSONDecodeError):
+            where, message = f"{file}:{error.lineno}:{error.colno}", error.msg
+        raise JobspecError((Fault(where=where, message=f"not JSON: {message}"),)) from error
+    found = document.get("Job") or document if isinstance(document, dict) else None
+    if not isinstance(found, dict):
+        raise JobspecError((Fault(where=file, message='expected an object, as {"Job": {…}}'),))
+    return found
+
+
+def _checked(document: dict[str, Any]) -> Job:
+    job = jobspec.canonicalize(document)
+    if faults := jobspec.validate(job):
+        raise JobspecError(faults)
+    return job
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None:
+        raise CommandFailed("standard input is closed (a job file was expected there)")
+    return sys.stdin.buffer.read()
 
 
 def print_faults(error: JobspecError) -> int:
@@ -38,7 +73,7 @@ def print_faults(error: JobspecError) -> int:
 
 def validate(args: argparse.Namespace) -> int:
     try:
-        _, job = read(args)
+        job = read(args)[1]()
     except JobspecError as error:
         return print_faults(error)
     except CommandFailed as error:
@@ -51,16 +86,11 @@ def validate(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace) -> int:
     try:
+        document, checked = read(args)
         if args.output:
-            text = sys.stdin.buffer.read() if args.file == "-" else jobspec.read_file(args.file)
-            variables = dict(pair.partition("=")[::2] for pair in args.var)
-            files = [(path, jobspec.read_file(path)) for path in args.var_file]
-            document = jobspec.parse(
-                text, file=args.file, variables=variables, var_files=files, environ=dict(os.environ)
-            )
             print(json.dumps({"Job": document}, indent=4))
             return 0
-        document, job = read(args)
+        job = checked()
         api = Api(args)
         body: dict[str, Any] = {"Job": document}
         if args.check_index is not None:

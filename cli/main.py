@@ -5,11 +5,13 @@ Each command's module is imported only when it is the one asked for: `drover ver
 """
 
 import argparse
+import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 VERSION = "0.1.0"
 
@@ -22,6 +24,10 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         sys.stderr.write(f"{self.prog}: {message}\nSee '{self.prog} -h'.\n")
         raise SystemExit(1)
+
+    def _get_option_tuples(self, option_string: str) -> list[Any]:
+        """No flag by its first letters: allow_abbrev=False spares those with one dash (`job stop -p` would purge)."""
+        return []
 
 
 def _flag(parser: argparse.ArgumentParser, name: str, **how: object) -> None:
@@ -40,6 +46,7 @@ def _spec_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="job file in HCL or JSON; - reads standard input")
     _flag(parser, "var", action="append", default=[], metavar="NAME=VALUE")
     _flag(parser, "var-file", action="append", default=[], metavar="FILE")
+    _flag(parser, "json", action="store_true", help="FILE is a job of the JSON API, as -output prints it")
 
 
 def _shown_flags(parser: argparse.ArgumentParser) -> None:
@@ -154,17 +161,34 @@ def version(_: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; the console script's entry. Never a traceback for what a user can get wrong."""
+    # A terminal that lacks a character gets its number; nothing fails half way through its output.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     args = _build().parse_args(argv)
     module, _, name = args.handler.partition(":")
     handler: Handler = version if module == "cli.main" else getattr(importlib.import_module(module), name)
     try:
-        return handler(args)
+        code = handler(args)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a failure can still be told
+        return code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         # `drover job status | head`: the reader left, which is no error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EIO):
+            raise
+        _drop_output()
+        sys.stderr.write(f"Error: the output cannot be written: {error.strerror}\n")
+        return 1
+
+
+def _drop_output() -> None:
+    """What is still buffered goes nowhere, or the interpreter would fail on it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
