@@ -189,6 +189,7 @@ class Running:
 @asynccontextmanager
 async def agent(config: AgentConfig) -> AsyncIterator[Running]:
     """Puts one process together. Raises ConfigError for a port, directory or Consul that cannot be used."""
+    address = _address(config)  # refused before anything is touched
     async with AsyncExitStack() as stack:
         data_dir = stack.enter_context(DataDir(config.data_dir, config.client.alloc_dir))
         node_id = data_dir.node_id()
@@ -200,7 +201,6 @@ async def agent(config: AgentConfig) -> AsyncIterator[Running]:
         kv = Kv(transport, dc=config.consul.home_datacenter)
         local = LocalAgent(client)
         facts = await _consul_facts(local, data_dir)
-        address = _address(config)
         http_addr = _advertised(config, address)
         node = _node(config, node_id, address, http_addr, facts)
         store = AgentStore(kv, keys, rng)

@@ -192,6 +192,8 @@ def _client(settings: _Settings) -> Client:
             "gc_interval max_kill_timeout",
         ),
     )
+    if client.alloc_dir is not None and (reason := _why_not_writable(client.alloc_dir)):
+        settings.refuse((*prefix, "alloc_dir"), f"{client.alloc_dir} is not writable: {reason}")
     low, high = client.min_dynamic_port, client.max_dynamic_port
     if not 1 <= low <= high:
         key = (
