@@ -1,0 +1,89 @@
+"""How does a test run one `drover` command and judge what came of it?"""
+
+import http.client
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.components.consul import ConsulServer
+
+ROOT = Path(__file__).parents[2]
+# What a command may take to refuse its input, on a busy machine.
+REFUSAL_S_MAX = 5.0
+_UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A command that ended. out, err: its lines."""
+
+    code: int
+    out: list[str]
+    err: list[str]
+    took_s: float
+
+    @property
+    def shown(self) -> tuple[int, list[str], list[str]]:
+        return self.code, self.out, self.err
+
+
+def environ(**more: str) -> dict[str, str]:
+    """This process' environment without anything that speaks to drover, Nomad or Consul."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("NOMAD_", "CONSUL_"))}
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "TZ": "UTC", "COLUMNS": "200", **more}
+
+
+def drover(*argv: str, cwd: Path | None = None, stdin: bytes = b"", address: str = "", **env: str) -> Done:
+    """Runs `drover argv`. address: host:port for NOMAD_ADDR."""
+    if address:
+        env["NOMAD_ADDR"] = f"http://{address}"
+    begun = time.monotonic()
+    ended = subprocess.run(
+        [sys.executable, "-m", "cli.main", *argv],
+        input=stdin,
+        capture_output=True,
+        cwd=cwd,
+        env=environ(**env),
+        timeout=60,
+        check=False,
+    )
+    return Done(
+        code=ended.returncode,
+        out=ended.stdout.decode().splitlines(),
+        err=ended.stderr.decode().splitlines(),
+        took_s=time.monotonic() - begun,
+    )
+
+
+def refused(done: Done, *lines: str) -> None:
+    """Exit 1, exactly these lines on stderr, nothing on stdout, soon."""
+    assert (done.code, done.err, done.out) == (1, list(lines), [])
+    assert done.took_s < REFUSAL_S_MAX
+
+
+def keys(consul: ConsulServer) -> dict[str, int]:
+    """{key: its ModifyIndex} of everything in Consul's KV."""
+    connection = http.client.HTTPConnection(consul.http_addr, timeout=10)
+    try:
+        connection.request("GET", "/v1/kv/?recurse&consistent")
+        raw = connection.getresponse().read()
+    finally:
+        connection.close()
+    return {entry["Key"]: entry["ModifyIndex"] for entry in json.loads(raw)} if raw else {}
+
+
+def masked(lines: list[str]) -> list[str]:
+    """The lines with what differs from run to run replaced: ids, moments, spans."""
+    return [mask(line) for line in lines]
+
+
+def mask(line: str) -> str:
+    line = _UUID.sub("<uuid>", line)
+    line = re.sub(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d{4})", "<moment>", line)
+    line = re.sub(r"\b(?:\d+[dhms]){1,2} ago\b", "<ago>", line)
+    return re.sub(r"(?<![0-9a-f-])[0-9a-f]{8}(?![0-9a-f-])", "<id>", line)
