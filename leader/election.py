@@ -5,6 +5,7 @@
 Losing the lease cancels the work of the term; it never touches a running task.
 """
 
+import asyncio
 import logging
 import random
 from collections.abc import Callable
@@ -56,6 +57,7 @@ class Election:
                     await self.leading.lead()
                 except SessionLost as error:
                     log.warning("no longer leading: %s", error)
+                    _end_if_cancelled()
                 finally:
                     view = self.leading.view
                     self.index_floor = max(self.index_floor, view.api_index(view.index))
@@ -63,3 +65,10 @@ class Election:
                 self.lease.lost()
         finally:
             await self.lease.release()
+
+
+def _end_if_cancelled() -> None:
+    """A TaskGroup whose child failed at the moment of its cancellation tells the failure and eats the other."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
