@@ -45,8 +45,10 @@ async def register(request: web.Request, leading: Leading) -> web.Response:
     job = canonical(document)
     if (path_id := request.match_info.get("rest")) and job.id != path_id:
         raise BadRequest("Job ID does not match")
-    enforce = int(body.get("JobModifyIndex") or 0) if body.get("EnforceIndex") else None
-    done = await commands.register(leading, job, enforce_index=enforce)
+    enforce = body.get("JobModifyIndex") or 0
+    if type(enforce) is not int:
+        raise BadRequest(f"JobModifyIndex must be a number, found {type(enforce).__name__}")
+    done = await commands.register(leading, job, enforce_index=enforce if body.get("EnforceIndex") else None)
     index = leading.view.api_index(done.eval_index)
     return answer(
         request,
@@ -155,15 +157,16 @@ async def _read_job(
             shown = [evaluation_document(view, e.document, e.create_index, e.modify_index) for e in known]
             shown.sort(key=lambda e: -int(e["CreateIndex"]))
             return answer(request, shown, index=view.topic_index(topic))
-        case "deployments":
-            return answer(request, [], index=view.topic_index(("job", key)))
-        case "deployment":
-            return answer(request, None, index=view.topic_index(("job", key)))
-    topic = ("job-allocs", key) if suffix == "summary" else ("job", key)
+        case "deployments" | "deployment":
+            await block(view, ("job", key), query)
+            return answer(request, [] if suffix == "deployments" else None, index=view.topic_index(("job", key)))
+    topic = ("summary", key) if suffix == "summary" else ("job", key)
     await block(view, topic, query)
     current = view.jobs.get(key)
     if current is None:
-        raise NotFound("job versions not found" if suffix == "versions" else "job not found")
+        raise NotFound(
+            "job versions not found" if suffix == "versions" else "job not found", index=view.topic_index(topic)
+        )
     match suffix:
         case "summary":
             return answer(request, job_summary(view, key, current), index=view.topic_index(topic))
@@ -179,7 +182,9 @@ async def _deregister(request: web.Request, leading: Leading, key: JobKey) -> we
     done = await commands.deregister(leading, *key, purge=purge)
     if done is None:
         # Nomad answers an unknown job with an evaluation that has nothing to do.
-        return answer(request, {"EvalID": "", "EvalCreateIndex": 0, "JobModifyIndex": 0, "Index": 0})
+        index = leading.view.topic_index(("job", key))
+        shown = {"EvalID": "", "EvalCreateIndex": 0, "JobModifyIndex": 0, "Index": index}
+        return answer(request, shown | {"LastContact": 0, "KnownLeader": False}, index=index, is_read=False)
     return _eval_answer(request, leading, done)
 
 

@@ -88,16 +88,18 @@ class StubCache:
     """Encoded stubs by alloc: a list of 300 that is asked for ten times a second is mostly unchanged."""
 
     def __init__(self) -> None:
-        self._stubs: dict[str, tuple[int, int, bytes]] = {}
+        self._stubs: dict[str, tuple[int, int, int, bytes]] = {}
 
     def list(self, view: View, allocs: Iterable[Alloc]) -> bytes:
         parts = []
         for alloc in allocs:
             known = self._stubs.get(alloc.id)
-            if known is None or known[0] != alloc.modify_index or known[1] != view.index_base:
-                known = (alloc.modify_index, view.index_base, encode(alloc_stub(view, alloc)))
+            # Both documents' indexes: the agent's may change below the leader's.
+            state = (alloc.desired_index, alloc.observed_index, view.index_base)
+            if known is None or known[:3] != state:
+                known = (*state, encode(alloc_stub(view, alloc)))
                 self._stubs[alloc.id] = known
-            parts.append(known[2])
+            parts.append(known[3])
         if len(self._stubs) > 2 * len(view.allocs) + 1000:
             self._stubs = {a: s for a, s in self._stubs.items() if a in view.allocs}
         return b"[" + b",".join(parts) + b"]"
@@ -249,7 +251,7 @@ def job_summary(view: View, key: JobKey, job: Job) -> dict[str, Any]:
         "Summary": groups,
         "Children": {"Pending": 0, "Running": 0, "Dead": 0},
         "CreateIndex": view.api_index(record.create_index) if record else 0,
-        "ModifyIndex": view.topic_index(("job-allocs", key)),
+        "ModifyIndex": view.topic_index(("summary", key)),
     }
 
 

@@ -89,6 +89,7 @@ class Leading:
             raise SessionLost(str(_first(lost))) from group
         finally:
             self.is_ready = False
+            self.view.end()
 
     async def _confirm(self, scope: asyncio.Timeout) -> None:
         lease = self.fenced.lease

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from leader.decide.table import NodeTable, ask_of
-from model.alloc import Alloc, AllocId, DesiredAlloc, EvalId, ObservedAlloc
+from model.alloc import Alloc, AllocId, DesiredAlloc, EvalId, ObservedAlloc, Verdict
 from model.cluster import JobRecord
-from model.evaluation import Evaluation
+from model.errors import SessionLost
+from model.evaluation import EvalStatus, Evaluation
 from model.job import Job, JobId, Namespace
 from model.node import Node, NodeControl, NodeId
 from model.snapshot import JobKey, Life, NodeView, Reach, Snapshot
@@ -60,8 +61,12 @@ class View:
     nodes_changed: asyncio.Event = field(default_factory=asyncio.Event)
     # Set when an alloc gave its room back: what found none may be tried again.
     has_freed: bool = False
+    is_over: bool = False
     _observed: dict[AllocId, tuple[ObservedAlloc, int]] = field(default_factory=dict)
     _topic_indexes: dict[Topic, int] = field(default_factory=dict)
+    # Topics whose index was told to somebody since it last moved.
+    _shown: set[Topic] = field(default_factory=set)
+    _running: dict[JobKey, int] = field(default_factory=dict)  # allocs that have not ended
     _waiters: dict[Topic, set[asyncio.Future[None]]] = field(default_factory=dict)
 
     # -- reading
@@ -81,13 +86,28 @@ class View:
 
     def topic_index(self, topic: Topic) -> int:
         """The API index at which the topic last changed."""
-        return self.api_index(max(self.floor, self._topic_indexes.get(topic, 1)))
+        if topic in self._topic_indexes:
+            self._shown.add(topic)
+        return self.api_index(self._consul_index(topic))
+
+    def _consul_index(self, topic: Topic) -> int:
+        return max(self.floor, self._topic_indexes.get(topic, 1))
+
+    def end(self) -> None:
+        """The term is over: nothing here moves any more, and who waits must ask the next leader."""
+        self.is_over = True
+        for waiting in self._waiters.values():
+            for future in waiting:
+                if not future.done():
+                    future.set_result(None)
 
     async def wait(self, topic: Topic, index: int, timeout_s: float) -> None:
-        """Returns once the topic's index is above `index`, or after the timeout."""
+        """Returns once the topic's index is above `index`, or after the timeout. Raises SessionLost at the term's end."""
         try:
             async with asyncio.timeout(timeout_s):
                 while self.topic_index(topic) <= index:
+                    if self.is_over:
+                        raise SessionLost("the term ended while a call waited")
                     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                     waiting = self._waiters.setdefault(topic, set())
                     waiting.add(future)
@@ -103,11 +123,19 @@ class View:
     # -- changing
 
     def touch(self, consul_index: int, *topics: Topic) -> None:
-        """Raises the topics' indexes and wakes who waits for them."""
+        """Raises the topics' indexes and wakes who waits for them.
+
+        A fact may come here later than one with a higher index. Who has seen that one waits above it, so the
+        late one gets the next index of all, one of its own: a gap in Consul's that nobody else shows.
+        """
         self.index = max(self.index, consul_index)
         for topic in topics:
-            if consul_index > self._topic_indexes.get(topic, 0):
+            if consul_index > self._consul_index(topic):
                 self._topic_indexes[topic] = consul_index
+            elif topic in self._shown:
+                self._topic_indexes[topic] = self._consul_index(topic) + 1
+                self.index = max(self.index, self._topic_indexes[topic])
+            self._shown.discard(topic)
             for future in self._waiters.get(topic, ()):
                 if not future.done():
                     future.set_result(None)
@@ -194,7 +222,7 @@ class View:
             return
         alloc = replace(known, observed=observed, observed_index=modify_index)
         self._set_alloc(alloc, modify_index)
-        if known.client_status is not alloc.client_status:
+        if known.client_status is not alloc.client_status or alloc.desired.verdict is not Verdict.NONE:
             self.mark([job_key(alloc)])
 
     def drop_observed(self, alloc_id: AllocId) -> None:
@@ -210,7 +238,7 @@ class View:
         key = job_key(alloc)
         _remove(self.allocs_by_job, key, alloc_id)
         _remove(self.allocs_by_node, alloc.desired.node_id, alloc_id)
-        self.touch(consul_index, *self._alloc_topics(alloc))
+        self.touch(consul_index, *self._alloc_topics(alloc), *self._summary_topics(alloc, None))
 
     def put_eval(self, evaluation: Evaluation, create_index: int, modify_index: int) -> None:
         known = self.evals.get(evaluation.id)
@@ -219,6 +247,8 @@ class View:
         self.evals[evaluation.id] = indexed
         self.evals_by_job.setdefault(key, {})[evaluation.id] = indexed
         self.touch(modify_index, ("evals",), ("eval", evaluation.id), ("job-evals", key))
+        if EvalStatus.BLOCKED in (evaluation.status, known.document.status if known else None):
+            self.touch(modify_index, ("jobs",), ("summary", key))  # what is queued
 
     def drop_eval(self, eval_id: EvalId, consul_index: int) -> None:
         indexed = self.evals.pop(eval_id, None)
@@ -249,6 +279,7 @@ class View:
                 self.mark(self.jobs)  # room, or a node that a system job belongs on
 
     def _set_alloc(self, alloc: Alloc, consul_index: int) -> None:
+        known = self.allocs.get(alloc.id)
         self.allocs[alloc.id] = alloc
         self.allocs_by_job.setdefault(job_key(alloc), {})[alloc.id] = alloc
         self.allocs_by_node.setdefault(alloc.desired.node_id, {})[alloc.id] = alloc
@@ -258,7 +289,7 @@ class View:
             self.has_freed = True
         else:
             self._hold(alloc)
-        self.touch(consul_index, *self._alloc_topics(alloc))
+        self.touch(consul_index, *self._alloc_topics(alloc), *self._summary_topics(known, alloc))
 
     def _hold(self, alloc: Alloc) -> None:
         job = self.versions.get((job_key(alloc), alloc.desired.job_version))
@@ -268,6 +299,21 @@ class View:
 
     def _jobs_on(self, node_id: NodeId) -> set[JobKey]:
         return {job_key(alloc) for alloc in self.allocs_by_node.get(node_id, {}).values()}
+
+    def _summary_topics(self, before: Alloc | None, after: Alloc | None) -> tuple[Topic, ...]:
+        """What shows how many of a job's allocs are how: its summary, the list of jobs, and its own status."""
+        if before is not None and after is not None and _counted_as(before) == _counted_as(after):
+            return ()
+        alloc = after or before
+        if alloc is None:
+            return ()
+        key = job_key(alloc)
+        was = self._running.get(key, 0)
+        now = was + _is_running(after) - _is_running(before)
+        self._running[key] = now
+        if not now:
+            del self._running[key]
+        return (("jobs",), ("summary", key), *((("job", key),) if bool(was) != bool(now) else ()))
 
     @staticmethod
     def _alloc_topics(alloc: Alloc) -> tuple[Topic, ...]:
@@ -282,6 +328,14 @@ class View:
 
 def job_key(alloc: Alloc) -> JobKey:
     return (alloc.desired.namespace, alloc.desired.job_id)
+
+
+def _counted_as(alloc: Alloc) -> tuple[object, ...]:
+    return alloc.client_status, alloc.is_terminal, alloc.desired.task_group
+
+
+def _is_running(alloc: Alloc | None) -> int:
+    return int(alloc is not None and not alloc.is_terminal)
 
 
 K = TypeVar("K")
