@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from api.query import BadRequest, NotFound, answer, block, read
+from api.query import BadRequest, NotFound, Refused, answer, block, read
 from api.shapes import StubCache, alloc_full, evaluation_document, node_document, node_stub
 from leader import commands
 from leader.leading import Leading
@@ -14,7 +14,7 @@ async def list_allocations(request: web.Request, leading: Leading, stubs: StubCa
     query = read(request)
     view = leading.view
     if len(query.prefix.replace("-", "")) % 2:
-        raise LookupError("alloc lookup failed: index error: prefix must have an even number of hex digits")
+        raise Refused("alloc lookup failed: index error: prefix must have an even number of hex digits")
     await block(view, ("allocs",), query)
     chosen = [
         alloc
@@ -32,7 +32,7 @@ async def allocation(request: web.Request, leading: Leading) -> web.Response:
     await block(view, ("alloc", alloc_id), query)
     alloc = view.allocs.get(alloc_id)
     if alloc is None:
-        raise NotFound("alloc not found")
+        raise NotFound("alloc not found", index=view.topic_index(("alloc", alloc_id)))
     return answer(request, alloc_full(view, alloc), index=view.topic_index(("alloc", alloc_id)))
 
 
@@ -56,7 +56,7 @@ async def evaluation(request: web.Request, leading: Leading) -> web.Response:
     await block(view, ("eval", eval_id), query)
     known = view.evals.get(eval_id)
     if known is None:
-        raise NotFound("eval not found")
+        raise NotFound("eval not found", index=view.topic_index(("eval", eval_id)))
     shown = evaluation_document(view, known.document, known.create_index, known.modify_index)
     return answer(request, shown, index=view.topic_index(("eval", eval_id)))
 
@@ -92,7 +92,7 @@ async def node(request: web.Request, leading: Leading) -> web.Response:
     await block(view, ("node", node_id), query)
     known = view.nodes.get(node_id)
     if known is None:
-        raise NotFound("node not found")
+        raise NotFound("node not found", index=view.topic_index(("node", node_id)))
     return answer(request, node_document(view, known), index=view.topic_index(("node", node_id)))
 
 

@@ -24,6 +24,10 @@ from model.node import NodeId
 # Names the process that passed a call on, so that two agents that each take the other for the leader do not
 # pass it to and fro.
 FORWARDED_HEADER = "X-Drover-Forwarded"
+# The node that the leader passes a call on to: from there it goes no further.
+NODE_HEADER = "X-Drover-Node"
+# How often a stream without news is asked whether its client is still there.
+GONE_POLL_S = 1.0
 # How long a call waits for a leader to be there: a take-over after a crash takes about 3.3 s with the
 # default lease, and a client that waits is better off than one that must try again.
 LEADER_WAIT_S = 5.0
@@ -104,10 +108,15 @@ class Context:
             raise NoLeader
         return await self.forward_to_node(request, http_addr)
 
-    async def forward_to_node(self, request: web.Request, http_addr: str) -> web.StreamResponse:
+    async def forward_to_node(
+        self, request: web.Request, http_addr: str, *, node_id: str = ""
+    ) -> web.StreamResponse:
         """Passes the call to another agent and its answer back, streaming."""
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP_HEADERS}
         headers[FORWARDED_HEADER] = self.node_id
+        if node_id:
+            headers[NODE_HEADER] = node_id
+        response: web.StreamResponse | None = None
         url = f"http://{http_addr}{request.raw_path}"
         try:
             async with self.session().request(
@@ -120,14 +129,29 @@ class Context:
                 if answer.content_length is not None and "Content-Encoding" not in answer.headers:
                     response.content_length = answer.content_length
                 await response.prepare(request)
-                async for chunk in answer.content.iter_any():
+                while not is_gone(request):
+                    try:
+                        async with asyncio.timeout(GONE_POLL_S):
+                            chunk = await answer.content.readany()
+                    except TimeoutError:
+                        continue
+                    if not chunk:
+                        await response.write_eof()
+                        break
                     await response.write(chunk)
-                await response.write_eof()
                 return response
         except aiohttp.ClientConnectorError as error:
             raise NotReached(f"agent {http_addr} does not answer: {error}") from error
-        except (aiohttp.ClientConnectionError, OSError) as error:
+        except (aiohttp.ClientError, OSError) as error:
+            if response is not None:
+                # The answer has begun: all that is left is to break it off, so that nobody takes it for whole.
+                raise ConnectionResetError(f"agent {http_addr} broke off") from error
             raise StoreUnavailable(f"agent {http_addr} broke off: {error}") from error
+
+
+def is_gone(request: web.Request) -> bool:
+    """Whether the client has hung up; aiohttp tells only those who write."""
+    return request.transport is None or request.transport.is_closing()
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from api.context import CONTEXT
+from api.context import CONTEXT, is_gone
 from api.query import BadRequest, NotFound, answer
 from model.alloc import AllocId
 from model.errors import TaskRefused
@@ -122,6 +122,8 @@ async def logs(request: web.Request) -> web.StreamResponse:
     response.content_type = "text/plain" if plain else "application/json"
     await response.prepare(request)
     async for piece in read_logs(folder, task, kind, offset=offset, from_end=origin == "end", follow=follow):
+        if is_gone(request):
+            break
         if plain:
             await response.write(piece.data)
         else:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import msgspec
 from aiohttp import web
 
+from api.context import CONTEXT
 from leader.view import Topic, View
 from model.job import Namespace
 
@@ -25,7 +26,15 @@ class BadRequest(Exception):
 
 
 class NotFound(Exception):
-    """404 with this text."""
+    """404 with this text. index: that of the topic asked for, so that a client can wait for it to appear."""
+
+    def __init__(self, text: str, *, index: int = 0) -> None:
+        super().__init__(text)
+        self.index = index
+
+
+class Refused(Exception):
+    """500 with this text: Nomad's status for what its servers will not do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +51,22 @@ class Query:
 def read(request: web.Request) -> Query:
     """Raises BadRequest."""
     raw_index, raw_wait = request.query.get("index", ""), request.query.get("wait", "")
-    try:
-        index = int(raw_index) if raw_index else 0
-    except ValueError:
-        raise BadRequest("Invalid index") from None
+    if raw_index and not (raw_index.isascii() and raw_index.isdigit() and len(raw_index) <= 20):
+        raise BadRequest("Invalid index")
+    index = int(raw_index or 0)
     wait_s = min(duration_s(raw_wait), WAIT_S_MAX) if raw_wait else WAIT_S_MAX
     return Query(
-        index=max(0, index),
+        index=index,
         wait_s=wait_s or WAIT_S_MAX,
         prefix=request.query.get("prefix", ""),
         namespace=Namespace(request.query.get("namespace") or "default"),
     )
+
+
+def check_region(request: web.Request) -> None:
+    """There is one region. Raises Refused for another one, with Nomad's words."""
+    if request.query.get("region") not in (None, "", request.app[CONTEXT].region):
+        raise Refused("No path to region")
 
 
 def duration_s(text: str) -> float:
@@ -78,10 +92,10 @@ def answer(request: web.Request, document: object, *, index: int = 0, is_read: b
         body = msgspec.json.encode(document)
     if "pretty" in request.query:
         body = msgspec.json.format(body, indent=4)
-    response = web.Response(body=body, content_type="application/json")
-    if index:
-        response.headers["X-Nomad-Index"] = str(index)
-        if is_read:
-            response.headers["X-Nomad-LastContact"] = "0"
-            response.headers["X-Nomad-KnownLeader"] = "true"
-    return response
+    headers = read_headers(index) if is_read else {"X-Nomad-Index": str(index)}
+    return web.Response(body=body, content_type="application/json", headers=headers if index else None)
+
+
+def read_headers(index: int) -> dict[str, str]:
+    """What every answer about state carries."""
+    return {"X-Nomad-Index": str(index), "X-Nomad-LastContact": "0", "X-Nomad-KnownLeader": "true"}

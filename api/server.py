@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from api import agent, cluster, files, jobs
-from api.context import CONTEXT, LEADER_POLL_S, LEADER_WAIT_S, Context, NoLeader, NotReached
+from api.context import CONTEXT, LEADER_POLL_S, LEADER_WAIT_S, NODE_HEADER, Context, NoLeader, NotReached
 from api.jobs import errors_text
-from api.query import BadRequest, NotFound
+from api.query import BadRequest, NotFound, Refused, check_region, read_headers
 from leader.commands import EnforceIndexError
 from leader.leading import Leading
 from model.alloc import AllocId
@@ -32,11 +32,18 @@ def on_leader(handler: Callable[[web.Request, Leading], Awaitable[web.StreamResp
 
     async def answer(request: web.Request) -> web.StreamResponse:
         context = request.app[CONTEXT]
+        check_region(request)
         give_up_s = asyncio.get_running_loop().time() + LEADER_WAIT_S
         while True:
             leader = await context.leader_or_wait()
             if isinstance(leader, Leading):
-                return await handler(request, leader)
+                try:
+                    return await handler(request, leader)
+                except SessionLost:
+                    # A read that waited under a leader that is none any more is asked of the next one.
+                    if request.method != "GET":
+                        raise
+                    continue
             try:
                 return await context.forward(request, leader.http_addr)
             except NotReached:
@@ -56,6 +63,9 @@ def on_node_of_alloc(handler: Handler) -> Handler:
         alloc_id = AllocId(request.match_info["id"])
         if context.agent is not None and alloc_id in context.agent.allocs:
             return await handler(request)
+        if request.headers.get(NODE_HEADER) == context.node_id:
+            # The leader named this node, which has not taken the alloc up yet, or has forgotten it already.
+            raise NotFound(f'Unknown allocation "{alloc_id}"')
         leader = await context.leader_or_wait()
         if not isinstance(leader, Leading):
             return await context.forward(request, leader.http_addr)
@@ -64,7 +74,7 @@ def on_node_of_alloc(handler: Handler) -> Handler:
         if alloc is None or node is None or node.id == context.node_id:
             raise NotFound(f'Unknown allocation "{alloc_id}"')
         # The leader's own hop is allowed: from here it goes to the node and no further.
-        return await context.forward_to_node(request, node.node.http_addr)
+        return await context.forward_to_node(request, node.node.http_addr, node_id=node.id)
 
     return answer
 
@@ -80,39 +90,43 @@ def routes(context: Context) -> list[web.RouteDef]:
 
         return call
 
+    def read(path: str, handler: Handler) -> web.RouteDef:
+        """GET, and as with Nomad not HEAD."""
+        return web.get(path, handler, allow_head=False)
+
     def writes(path: str, handler: Handler) -> list[web.RouteDef]:
         """Go clients write with PUT, python-nomad with POST."""
         return [web.put(path, handler), web.post(path, handler)]
 
     job = on_leader(with_stubs(jobs.job))
     return [
-        web.get("/v1/jobs", on_leader(jobs.list_jobs)),
+        read("/v1/jobs", on_leader(jobs.list_jobs)),
         *writes("/v1/jobs", on_leader(jobs.register)),
         *writes("/v1/jobs/parse", jobs.parse),
         *writes("/v1/validate/job", jobs.validate),
-        web.get("/v1/job/{rest:.+}", job),
+        read("/v1/job/{rest:.+}", job),
         web.delete("/v1/job/{rest:.+}", job),
         *writes("/v1/job/{rest:.+}", job),
-        web.get("/v1/allocations", on_leader(with_stubs(cluster.list_allocations))),
-        web.get("/v1/allocation/{id}", on_leader(cluster.allocation)),
-        web.get("/v1/evaluations", on_leader(cluster.list_evaluations)),
-        web.get("/v1/evaluation/{id}", on_leader(cluster.evaluation)),
-        web.get("/v1/evaluation/{id}/allocations", on_leader(with_stubs(cluster.evaluation_allocations))),
-        web.get("/v1/nodes", on_leader(cluster.list_nodes)),
-        web.get("/v1/node/{id}", on_leader(cluster.node)),
-        web.get("/v1/node/{id}/allocations", on_leader(cluster.node_allocations)),
+        read("/v1/allocations", on_leader(with_stubs(cluster.list_allocations))),
+        read("/v1/allocation/{id}", on_leader(cluster.allocation)),
+        read("/v1/evaluations", on_leader(cluster.list_evaluations)),
+        read("/v1/evaluation/{id}", on_leader(cluster.evaluation)),
+        read("/v1/evaluation/{id}/allocations", on_leader(with_stubs(cluster.evaluation_allocations))),
+        read("/v1/nodes", on_leader(cluster.list_nodes)),
+        read("/v1/node/{id}", on_leader(cluster.node)),
+        read("/v1/node/{id}/allocations", on_leader(cluster.node_allocations)),
         *writes("/v1/node/{id}/eligibility", on_leader(cluster.node_eligibility)),
-        web.get("/v1/client/fs/logs/{id}", on_node_of_alloc(files.logs)),
-        web.get("/v1/client/allocation/{id}/stats", on_node_of_alloc(files.alloc_stats)),
+        read("/v1/client/fs/logs/{id}", on_node_of_alloc(files.logs)),
+        read("/v1/client/allocation/{id}/stats", on_node_of_alloc(files.alloc_stats)),
         *writes("/v1/client/allocation/{id}/restart", on_node_of_alloc(files.alloc_restart)),
         *writes("/v1/client/allocation/{id}/signal", on_node_of_alloc(files.alloc_signal)),
-        web.get("/v1/agent/self", agent.agent_self),
-        web.get("/v1/agent/members", agent.members),
-        web.get("/v1/agent/servers", agent.servers),
-        web.get("/v1/agent/health", agent.health),
-        web.get("/v1/status/leader", agent.leader),
-        web.get("/v1/status/peers", agent.peers),
-        web.get("/v1/regions", agent.regions),
+        read("/v1/agent/self", agent.agent_self),
+        read("/v1/agent/members", agent.members),
+        read("/v1/agent/servers", agent.servers),
+        read("/v1/agent/health", agent.health),
+        read("/v1/status/leader", agent.leader),
+        read("/v1/status/peers", agent.peers),
+        read("/v1/regions", agent.regions),
         web.put("/v1/system/gc", on_leader(cluster.system_gc)),
     ]
 
@@ -125,12 +139,15 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except BadRequest as error:
         return _text(400, str(error))
     except NotFound as error:
-        return _text(404, str(error))
+        response = _text(404, str(error))
+        if error.index:
+            response.headers.update(read_headers(error.index))
+        return response
     except InputError as error:
         return _text(500, errors_text([str(fault) for fault in error.faults]))
     except (NoLeader, SessionLost):
         return _text(500, "No cluster leader")
-    except (EnforceIndexError, LookupError, StoreRefused, StoreUnavailable, WriteConflict) as error:
+    except (EnforceIndexError, Refused, StoreRefused, StoreUnavailable, WriteConflict) as error:
         return _text(500, str(error))
     except web.HTTPMethodNotAllowed:
         return _text(405, "Invalid method")
