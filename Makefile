@@ -12,6 +12,9 @@ ALONE := tests/cli tests/api tests/e2e
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("drover needs Python 3.11 or later, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+	  echo "python's venv module is missing: installing python3-venv"; apt-get install -y -qq python3-venv >/dev/null || \
+	  { apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null; }; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
