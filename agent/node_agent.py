@@ -283,6 +283,9 @@ class NodeAgent:
                 continue
             self._present(runner, True)
             if desired != runner.desired:
+                if desired.verdict is not Verdict.NONE:
+                    # Given up while we were out of reach: only a newer report says that it lives.
+                    self._reporter.mark(alloc_id, True)
                 runner.desire(desired)
                 self._health.wake()
             if desired.job_version != runner.row.job_version and not runner.is_dead:

@@ -128,9 +128,11 @@ def _judge_node(alloc: Alloc, nodes: Mapping[NodeId, NodeView], draft: _Draft) -
         and alloc.observed is not None
         and node is not None
         and alloc.observed.boot_id == node.node.boot_id
-        and alloc.observed.client_status in (ClientStatus.RUNNING, ClientStatus.PENDING)
+        and alloc.observed.client_status is ClientStatus.RUNNING
+        and alloc.observed_index > alloc.desired_index
     ):
-        # The machine was not rebooted, so what its agent last reported still runs.
+        # Reported after it was given up, so it did survive. An older report may be of a boot before: a machine can
+        # be heard again (Consul still shows what was registered) before its drover has said a word.
         draft.change[alloc.id] = msgspec.structs.replace(
             alloc.desired, verdict=Verdict.NONE, desired_description=""
         )

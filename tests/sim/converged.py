@@ -27,6 +27,8 @@ def _pending(world: "World") -> Iterator[str]:
     for machine in world.machines:
         if machine.process is None:
             yield f"{machine.name} runs no drover"
+        elif machine.process.is_dead:
+            yield f"{machine.process.name} has not ended"
         control = checkers.controls.get(machine.node_id)
         if control is None or control.status is not NodeStatus.READY:
             yield f"{machine.name} is {control.status if control else 'unknown'}"

@@ -184,6 +184,8 @@ class SimPulse:
         loop = asyncio.get_running_loop()
         while True:
             for check_id in [c for c in self._ttls if self._next[c] <= loop.time()]:
+                if check_id not in self._ttls:
+                    continue
                 self._next[check_id] = loop.time() + self._ttls[check_id] / PASSES_PER_TTL
                 await self._pass(check_id)
             soonest = min((self._next[c] for c in self._ttls), default=loop.time() + 3600.0)

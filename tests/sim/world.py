@@ -35,6 +35,8 @@ TRACE_LINES = 60
 # From the last repair to a cluster that is as wanted. A restarted agent's services have 60 s of
 # probation, blocking reads and full reads take up to 30 s, back-offs 10 s.
 CONVERGE_S = 150.0
+# A killed process has no more effect and nothing to wait for.
+_END_S = 60.0
 
 
 class Violation(AssertionError):
@@ -200,9 +202,14 @@ class World:
                 machine.process.kill()
             if machine.consul is not None:
                 machine.consul.stop()
-        while any(machine.process is not None for machine in self.machines):
+        give_up_s = self.loop.time() + _END_S
+        while left := [m.process.name for m in self.machines if m.process is not None]:
+            if self.loop.time() > give_up_s:
+                self.broke(f"{left} never ended")
+                break
             await asyncio.sleep(0.1)
         self.state.close()
+        self.raise_broken()
 
 
 @asynccontextmanager
