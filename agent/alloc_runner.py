@@ -118,10 +118,6 @@ class AllocRunner:
             except Exception:
                 # A bug, or a machine in trouble. What runs is found again from the rows.
                 log.exception("alloc %s: going round again", self.desired.id)
-                # A TaskGroup whose child failed at the moment of its cancellation tells only the failure.
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise asyncio.CancelledError from None
                 await asyncio.sleep(self._tools.backoff_s(tries))
                 tries += 1
         if any(runner.is_lost for runner in self.tasks.values()):

@@ -15,7 +15,7 @@ from datetime import datetime
 from catalog.client import Client
 from catalog.keys import Keys
 from catalog.kv import Kv
-from catalog.lease import Lease
+from catalog.lease import Lease, Term
 from leader.fenced import Fenced
 from leader.leading import Leading
 from leader.lives import Probe
@@ -43,32 +43,32 @@ class Election:
     async def run(self) -> None:
         """Stands for election for ever; cancelled, it hands over."""
         try:
-            while True:
-                term = await self.lease.acquire()
-                self.leading = Leading(
-                    client=self.client,
-                    keys=self.keys,
-                    fenced=Fenced(kv=self.kv, lease=self.lease, term=term, now=self.now, rng=self.rng),
-                    settings=self.settings,
-                    probe=self.probe,
-                    index_floor=self.index_floor,
-                )
-                try:
-                    await self.leading.lead()
-                except SessionLost as error:
-                    log.warning("no longer leading: %s", error)
-                    _end_if_cancelled()
-                finally:
-                    view = self.leading.view
-                    self.index_floor = max(self.index_floor, view.api_index(view.index))
-                    self.leading = None
-                self.lease.lost()
+            async with asyncio.TaskGroup() as terms:
+                while True:
+                    term = await self.lease.acquire()
+                    # A task of its own, and waited for, not awaited: a TaskGroup whose child fails at the moment
+                    # of its cancellation raises the failure and eats the cancellation (CPython 3.11), and then this
+                    # would stand for election again while the process waits for its end.
+                    leading = terms.create_task(self._lead(term), name=f"term {term.epoch}")
+                    await asyncio.wait([leading])
+                    self.lease.lost()
         finally:
             await self.lease.release()
 
-
-def _end_if_cancelled() -> None:
-    """A TaskGroup whose child failed at the moment of its cancellation tells the failure and eats the other."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+    async def _lead(self, term: Term) -> None:
+        self.leading = Leading(
+            client=self.client,
+            keys=self.keys,
+            fenced=Fenced(kv=self.kv, lease=self.lease, term=term, now=self.now, rng=self.rng),
+            settings=self.settings,
+            probe=self.probe,
+            index_floor=self.index_floor,
+        )
+        try:
+            await self.leading.lead()
+        except SessionLost as error:
+            log.warning("no longer leading: %s", error)
+        finally:
+            view = self.leading.view
+            self.index_floor = max(self.index_floor, view.api_index(view.index))
+            self.leading = None
