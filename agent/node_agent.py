@@ -118,6 +118,7 @@ class NodeAgent:
         self._doubtful: set[str] = set()
         self._fetching: dict[str, asyncio.Future[Job | None]] = {}
         self._disconnected_s: float | None = None  # loop time since which Consul has not answered
+        self._collecting: set[AllocId] = set()  # whose reports are being deleted just now
         self._settled: set[AllocId] = set()  # dead before their document went
         self._ended_s: dict[AllocId, float] = {}  # loop time at which a dead orphan was first seen
         self._group: asyncio.TaskGroup | None = None
@@ -438,7 +439,9 @@ class NodeAgent:
 
     def _observed(self, alloc_id: AllocId) -> ObservedAlloc | None:
         runner = self._runners.get(alloc_id)
-        return runner.observed(self._node.boot_id) if runner else None
+        # A report behind the deletion of its own document would stay in Consul for ever.
+        is_told = runner is not None and alloc_id not in self._collecting
+        return runner.observed(self._node.boot_id) if runner and is_told else None
 
     # Drivers.
 
@@ -478,8 +481,13 @@ class NodeAgent:
             return
         for runner in dead:
             await runner.dispose()
+        dead = [runner for runner in dead if self._is_garbage(runner)]  # still, and all of it told
         ids = [runner.desired.id for runner in dead]
-        await self._store.delete_observed(self._node.id, ids)
+        self._collecting = set(ids)
+        try:
+            await self._store.delete_observed(self._node.id, ids)
+        finally:
+            self._collecting = set()
         for alloc_id in ids:
             self._ended_s.pop(alloc_id, None)
             self._settled.discard(alloc_id)

@@ -46,6 +46,7 @@ class Reporter:
         self._tools = tools
         self._contact = contact
         self._changed: dict[AllocId, None] = {}
+        self._under_way: dict[AllocId, None] = {}  # in the write that has not yet returned
         self._node: Node | None = None
         self._any = asyncio.Event()
         self._urgent = asyncio.Event()
@@ -66,7 +67,7 @@ class Reporter:
 
     def is_reported(self, alloc_id: AllocId) -> bool:
         """Whether the newest state has been written."""
-        return alloc_id not in self._changed
+        return alloc_id not in self._changed and alloc_id not in self._under_way
 
     async def run(self) -> None:
         tries = 0
@@ -98,6 +99,7 @@ class Reporter:
     async def _report(self) -> None:
         """Writes all that is marked; what was not written is marked again."""
         ids, self._changed = self._changed, {}
+        self._under_way = ids
         node, self._node = self._node, None
         self._any.clear()
         self._urgent.clear()
@@ -108,6 +110,7 @@ class Reporter:
                 await self._write(documents, node)
             written = True
         finally:
+            self._under_way = {}
             if not written:
                 self._changed = ids | self._changed
                 self._node = self._node or node
