@@ -37,6 +37,8 @@ log = logging.getLogger("drover.leader")
 _GATHER_OPS = 48
 # Jobs without anything to do that are decided before the loop may do something else.
 _JOBS_PER_SLICE = 20
+# A write that got no answer may still arrive until Consul's own retries are over (rpc_hold_timeout, 7 s).
+_LATE_S = 15.0
 # Evaluations kept per job: what `job status` and `eval list` show.
 _EVALS_PER_JOB = 10
 # And in all: some 500 bytes each.
@@ -54,6 +56,7 @@ class Deciding:
     _blocked: dict[JobKey, Evaluation] = field(default_factory=dict)
     _wake_at: dict[JobKey, int] = field(default_factory=dict)
     _force_gc: bool = False
+    _doubted: list[Evaluation] = field(default_factory=list)
 
     def take_over(self) -> None:
         """After the view was filled: every job is looked at, open evaluations are answered."""
@@ -70,6 +73,15 @@ class Deciding:
         key = (evaluation.namespace, evaluation.job_id)
         self._asked.setdefault(key, []).append(evaluation)
         self.view.mark([key])
+
+    def doubt(self, evaluation: Evaluation) -> None:
+        """A command about this job may or may not have been written, now or a little later: read it, twice."""
+        self._read_again(evaluation)
+        asyncio.get_running_loop().call_later(_LATE_S, self._read_again, evaluation)
+
+    def _read_again(self, evaluation: Evaluation) -> None:
+        self._doubted.append(evaluation)
+        self.view.mark([(evaluation.namespace, evaluation.job_id)])
 
     def collect_garbage(self) -> None:
         """Ended allocs go now instead of after gc_after_s."""
@@ -91,12 +103,24 @@ class Deciding:
         keys = sorted(self.view.dirty)
         self.view.dirty.clear()
         try:
+            await self._read_doubted()
             await self._decide_all(keys)
         except BaseException:
             # Nothing is lost: the next cycle looks at all of them again.
             self.view.mark(keys)
             raise
         self._force_gc = False
+
+    async def _read_doubted(self) -> None:
+        """What Consul really holds of the jobs whose commands got no answer. Raises StoreUnavailable."""
+        while self._doubted:
+            evaluation = self._doubted[0]
+            await self.store.reread(self.view, [], [(evaluation.namespace, evaluation.job_id)])
+            entry = await self.fenced.kv.get(self.store.keys.evaluation(evaluation.id))
+            if entry is not None and evaluation.id not in self.view.evals:
+                self.view.put_eval(evaluation, entry.create_index, entry.modify_index)
+                self.asked(evaluation)
+            self._doubted.pop(0)
 
     async def _decide_all(self, keys: Sequence[JobKey]) -> None:
         gather: list[_Decided] = []
@@ -318,7 +342,8 @@ class Deciding:
                 await self.fenced.commit(ops)
             except (StoreUnavailable, WriteConflict):
                 return
-        self.view.drop_versions(key)
+        # Only these: the job may have been submitted again while they were deleted.
+        self.view.drop_versions(key, versions)
 
 
 def new_evaluation(

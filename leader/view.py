@@ -166,10 +166,10 @@ class View:
         self.touch(consul_index, ("jobs",), ("job", key))
         self.mark([key])
 
-    def drop_versions(self, key: JobKey) -> None:
-        for versioned in [v for v in self.versions if v[0] == key]:
-            del self.versions[versioned]
-            self.version_indexes.pop(versioned, None)
+    def drop_versions(self, key: JobKey, versions: Iterable[int]) -> None:
+        for version in versions:
+            self.versions.pop((key, version), None)
+            self.version_indexes.pop((key, version), None)
 
     def put_node(self, node: Node, modify_index: int) -> None:
         known = self.nodes.get(node.id)
