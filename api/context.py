@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
 from api.shapes import StubCache
 from leader.election import Election
@@ -117,7 +118,7 @@ class Context:
         if node_id:
             headers[NODE_HEADER] = node_id
         response: web.StreamResponse | None = None
-        url = f"http://{http_addr}{request.raw_path}"
+        url = URL(f"http://{http_addr}{request.raw_path}", encoded=True)  # as it came, a job named `..` included
         try:
             async with self.session().request(
                 request.method, url, data=await request.read(), headers=headers, allow_redirects=False

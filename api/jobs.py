@@ -4,6 +4,7 @@ Job ids may hold slashes: a path ends in one of the known suffixes, everything b
 """
 
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 from aiohttp import web
@@ -120,10 +121,12 @@ async def parse(request: web.Request, leading: object = None) -> web.Response:
 
 async def job(request: web.Request, leading: Leading, stubs: StubCache) -> web.Response:
     """Everything below /v1/job/: the suffix, if it is a known one, says what is asked."""
-    rest: str = request.match_info["rest"]
+    # As sent: a slash inside an id is %2F, so that a job named `a/summary` can be asked for too.
+    rest = request.rel_url.raw_path.removeprefix("/v1/job/")
     job_id, _, suffix = rest.rpartition("/")
     if suffix not in SUFFIXES or not job_id:
         job_id, suffix = rest, ""
+    job_id = unquote(job_id)
     query = read(request)
     key: JobKey = (query.namespace, JobId(job_id))
     if request.method == "GET":
@@ -209,6 +212,8 @@ def _body(raw: bytes) -> dict[str, Any]:
         body = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(str(error)) from error
+    except RecursionError:
+        raise BadRequest("Request body is nested too deeply") from None
     if not isinstance(body, dict):
         raise BadRequest("Request body must be a JSON object")
     return body
