@@ -4,6 +4,7 @@ Each command is one fenced transaction that is in Consul before the answer is se
 record and the evaluation go together. What follows from it is decided afterwards, level-triggered.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -81,7 +82,8 @@ async def deregister(leading: Leading, namespace: Namespace, job_id: JobId, *, p
     record = view.records[key]
     evaluation = new_evaluation(leading.fenced, current, "job-deregister")
     eval_key = leading.keys.evaluation(evaluation.id)
-    written = await leading.fenced.commit([delete(leading.keys.job(*key)), put(eval_key, encode(evaluation))])
+    ops = [delete(leading.keys.job(*key)), put(eval_key, encode(evaluation))]
+    written = await _commit(leading, evaluation, ops)
     index = written[eval_key].modify_index
     view.drop_job(key, index)
     view.put_eval(evaluation, *indexes(written[eval_key]))
@@ -156,7 +158,7 @@ async def _write_version(leading: Leading, key: JobKey, job: Job, triggered_by: 
         replace(record_key, encode(record), known.modify_index if known else 0),
         put(eval_key, encode(evaluation)),
     ]
-    written = await leading.fenced.commit(ops)
+    written = await _commit(leading, evaluation, ops)
     view.put_version(job, *indexes(written[version_key]))
     view.put_record(record, *indexes(written[record_key]))
     view.put_eval(evaluation, *indexes(written[eval_key]))
@@ -167,11 +169,21 @@ async def _write_version(leading: Leading, key: JobKey, job: Job, triggered_by: 
 async def _evaluate(leading: Leading, job: Job, triggered_by: str) -> Registered:
     evaluation = new_evaluation(leading.fenced, job, triggered_by, EvalStatus.PENDING)
     key = leading.keys.evaluation(evaluation.id)
-    entry = (await leading.fenced.commit([put(key, encode(evaluation))]))[key]
+    entry = (await _commit(leading, evaluation, [put(key, encode(evaluation))]))[key]
     leading.view.put_eval(evaluation, *indexes(entry))
     leading.deciding.asked(evaluation)
     modify = leading.view.version_indexes[(job.namespace, job.id), job.version].modify_index
     return Registered(evaluation, entry.modify_index, modify)
+
+
+async def _commit(leading: Leading, evaluation: Evaluation, ops: Sequence[Op]) -> Mapping[str, Entry]:
+    """One command's transaction. Without an answer it may have happened, and after a conflict our view is old:
+    either way the job is read anew before anything about it is decided."""
+    try:
+        return await leading.fenced.commit(ops)
+    except BaseException:
+        leading.deciding.doubt(evaluation)
+        raise
 
 
 def indexes(entry: Entry) -> tuple[int, int]:

@@ -90,7 +90,7 @@ class Deciding:
 
     def _mark_all(self) -> None:
         # Purged jobs whose allocs still run have no record, so both maps are needed.
-        self.view.mark([*self.view.jobs, *self.view.allocs_by_job])
+        self.view.mark([*self.view.jobs, *self.view.allocs_by_job, *(key for key, _ in self.view.versions)])
 
     async def run(self) -> None:
         await self.fenced.keep_on("decide", self._cycle)
@@ -249,9 +249,12 @@ class Deciding:
     # -- apply
 
     async def _apply(self, decided: Sequence["_Decided"]) -> None:
-        decided = [d for d in decided if d.size]
-        if not decided:
-            return
+        if any(one.size for one in decided):
+            await self._write([one for one in decided if one.size])
+        for one in decided:
+            await self._finish_purge(one.key)
+
+    async def _write(self, decided: Sequence["_Decided"]) -> None:
         steps: list[list[Op]] = []
         documents: dict[str, DesiredAlloc | Evaluation | None] = {}
         for one in decided:
@@ -275,7 +278,6 @@ class Deciding:
                     "job %s: %d placed, %d changed, %d blocked",
                     one.key[1], len(one.plan.place), len(one.plan.change), len(one.needed.place) - len(one.plan.place),
                 )
-            await self._finish_purge(one.key)
 
     def _old_evals(self, key: JobKey, newest: Evaluation) -> list[Op]:
         """Deletions that keep the job's evaluations bounded."""
@@ -332,16 +334,13 @@ class Deciding:
         self.view.mark([one.key for one in decided])
 
     async def _finish_purge(self, key: JobKey) -> None:
-        """A purged job's versions go once no alloc names them any more."""
+        """A purged job's versions go once no alloc names them any more. Raises StoreUnavailable: then again later."""
         if key in self.view.jobs or self.view.allocs_by_job.get(key):
             return
         versions = [v for k, v in self.view.versions if k == key]
         for start in range(0, len(versions), _GATHER_OPS):
             ops = [delete(self.store.keys.version(*key, v)) for v in versions[start : start + _GATHER_OPS]]
-            try:
-                await self.fenced.commit(ops)
-            except (StoreUnavailable, WriteConflict):
-                return
+            await self.fenced.commit(ops)
         # Only these: the job may have been submitted again while they were deleted.
         self.view.drop_versions(key, versions)
 

@@ -15,7 +15,7 @@ from datetime import datetime
 
 from catalog.kv import Entry, Kv, Op, pause
 from catalog.lease import Lease, Term
-from model.errors import InvariantBroken, SessionLost, StoreRefused, StoreUnavailable, WriteConflict
+from model.errors import InvariantBroken, SessionLost, StoreRefused, StoreUnavailable, StoreUnclear, WriteConflict
 
 log = logging.getLogger("drover.leader")
 
@@ -48,6 +48,9 @@ class Fenced:
             async with asyncio.timeout_at(self.lease.deadline_s):
                 written = await self.kv.commit(ops, fence=self.term.fence)
         except TimeoutError as error:
+            if asyncio.get_running_loop().time() < self.lease.deadline_s:
+                # Renewed meanwhile: the term goes on, and this write is as unclear as any without an answer.
+                raise StoreUnclear("no answer within the lease as it was when this was sent") from error
             raise SessionLost("the lease's deadline passed during a write") from error
         self.lease.extend(sent_s)
         return written
