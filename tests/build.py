@@ -131,6 +131,7 @@ def alloc(
     ports: tuple[AllocatedPort, ...] = (),
     created: int = 0,
     group: str = "g",
+    is_stale: bool = False,
     **more: Any,
 ) -> Alloc:
     """An alloc of `of` (a job of version 0); status None: its agent has not reported yet."""
@@ -157,4 +158,11 @@ def alloc(
         if status
         else None
     )
-    return Alloc(desired=wanted, observed=seen, create_index=created, desired_index=created)
+    # Reported after it was wanted, as a rule; `is_stale`: before what is wanted now was written.
+    return Alloc(
+        desired=wanted,
+        observed=seen,
+        create_index=created,
+        desired_index=created,
+        observed_index=created + (-1 if is_stale else 1) if seen else 0,
+    )

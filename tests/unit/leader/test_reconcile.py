@@ -114,6 +114,20 @@ class TestLostNodes:
         assert stopped(needed) == {stand_in.id}
         assert [(d.id, d.verdict) for d in needed.change if d.id == original.id] == [(original.id, Verdict.NONE)]
 
+    def test_a_report_older_than_the_verdict_brings_nothing_back(self) -> None:
+        original = alloc(0, verdict=Verdict.LOST, is_stale=True)
+        stand_in = alloc(0, on="n2", previous_allocation=original.id)
+        assert decide(job(1), [original, stand_in], nodes(view(), view("n2"))) == Reconciled()
+
+    def test_the_result_of_a_batch_place_stays_when_its_stand_in_had_to_go(self) -> None:
+        work = job(1, type=JobType.BATCH)
+        done = alloc(0, of=work, status=ClientStatus.COMPLETE)
+        stand_in = alloc(
+            0, of=work, on="n2", previous_allocation=done.id, desired=DesiredStatus.STOP, status=ClientStatus.COMPLETE
+        )
+        needed = decide(work, [done, stand_in], nodes(view(), view("n2")), now_ns=2 * HOUR)
+        assert ([a.id for a in needed.forget], needed.place) == ([stand_in.id], ())
+
     def test_after_a_reboot_the_stand_in_stays(self) -> None:
         original = alloc(0, verdict=Verdict.LOST, boot_id="boot-0")
         stand_in = alloc(0, on="n2", previous_allocation=original.id)
