@@ -6,6 +6,7 @@ leader writes on until it happens to look at the lock. Composed by machine.py fo
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from catalog.kv import Entry, Fence, Kv, Op
 from catalog.lease import Lease, Term
@@ -30,11 +31,11 @@ class UnfencedLease(Lease):
     """Its deadline never comes."""
 
     def extend(self, sent_s: float) -> None:
-        self.deadline_s = sent_s + _NEVER_S
+        self.deadline_s = _NEVER_S
 
-    def _begin(self, epoch: int, session: str, sent_s: float) -> Term:
-        term = Lease._begin(self, epoch, session, sent_s)
-        self.deadline_s = sent_s + _NEVER_S
+    def _begin(self, *args: Any, **kwargs: Any) -> Term:
+        term = Lease._begin(self, *args, **kwargs)
+        self.deadline_s = _NEVER_S
         return term
 
 
