@@ -22,8 +22,8 @@ from model.cluster import Leader
 from model.errors import StoreRefused, StoreUnavailable
 from model.node import NodeId
 
-# Names the process that passed a call on, so that two agents that each take the other for the leader do not
-# pass it to and fro.
+# Names the agents that passed a call on. Each does so once: two that take one another for the leader do not pass
+# it to and fro, and a call that waits under a leader that is deposed still gets to the next one.
 FORWARDED_HEADER = "X-Drover-Forwarded"
 # The node that the leader passes a call on to: from there it goes no further.
 NODE_HEADER = "X-Drover-Node"
@@ -104,8 +104,8 @@ class Context:
             await self._session.close()
 
     async def forward(self, request: web.Request, http_addr: str) -> web.StreamResponse:
-        """Passes the call to the leader and its answer back. Raises NoLeader for a call that was passed on already."""
-        if request.headers.get(FORWARDED_HEADER):
+        """Passes the call to the leader and its answer back. Raises NoLeader for a call that was passed on here already."""
+        if self.node_id in request.headers.get(FORWARDED_HEADER, "").split(","):
             raise NoLeader
         return await self.forward_to_node(request, http_addr)
 
@@ -114,7 +114,7 @@ class Context:
     ) -> web.StreamResponse:
         """Passes the call to another agent and its answer back, streaming."""
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP_HEADERS}
-        headers[FORWARDED_HEADER] = self.node_id
+        headers[FORWARDED_HEADER] = ",".join(filter(None, (request.headers.get(FORWARDED_HEADER), self.node_id)))
         if node_id:
             headers[NODE_HEADER] = node_id
         response: web.StreamResponse | None = None
@@ -146,7 +146,9 @@ class Context:
         except (aiohttp.ClientError, OSError) as error:
             if response is not None:
                 # The answer has begun: all that is left is to break it off, so that nobody takes it for whole.
-                raise ConnectionResetError(f"agent {http_addr} broke off") from error
+                if request.transport is not None:
+                    request.transport.abort()
+                return response
             raise StoreUnavailable(f"agent {http_addr} broke off: {error}") from error
 
 

@@ -8,6 +8,7 @@ import asyncio
 import base64
 import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,14 +122,12 @@ async def logs(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse()
     response.content_type = "text/plain" if plain else "application/json"
     await response.prepare(request)
-    async for piece in read_logs(folder, task, kind, offset=offset, from_end=origin == "end", follow=follow):
-        if is_gone(request):
-            break
-        if plain:
-            await response.write(piece.data)
-        else:
-            await response.write(_frame(piece))
-    await response.write_eof()
+    with suppress(ConnectionError):  # the reader left: nothing to tell anybody
+        async for piece in read_logs(folder, task, kind, offset=offset, from_end=origin == "end", follow=follow):
+            if is_gone(request):
+                break
+            await response.write(piece.data if plain else _frame(piece))
+        await response.write_eof()
     return response
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from api.server import routes
-from tests.api.http import Reply, ask
+from tests.api.http import Asked, Reply, ask
 from tests.components.consul import ConsulServer
 from tests.e2e.drover import Drover, job, marking_job, wait
 
@@ -577,3 +577,17 @@ def test_an_allocation_that_fits_nowhere_is_told_in_its_evaluation(address: str,
     )
     assert (blocked["Status"], blocked["QueuedAllocations"], blocked["PreviousEval"]) == ("blocked", {"g": 1}, evaluation_id)
     assert one.get("/v1/job/nowhere/summary")["Summary"]["g"]["Queued"] == 1
+
+
+def test_who_submit_the_same_job_at_once_are_all_served_one_after_the_other(
+    one: Drover, two: Drover, new: str
+) -> None:
+    calls = [
+        Asked((one if number % 2 else two).address, "PUT", "/v1/jobs", body={"Job": marking_job(new, count=0, Env={"N": str(number)})})
+        for number in range(10)
+    ]
+    replies = [call.reply() for call in calls]
+    assert [reply.status for reply in replies] == [200] * 10
+    versions = one.get(f"/v1/job/{new}/versions")["Versions"]
+    assert [version["Version"] for version in versions] == list(range(9, -1, -1))
+    assert sorted(v["JobModifyIndex"] for v in versions) == sorted(reply.json["JobModifyIndex"] for reply in replies)
