@@ -44,8 +44,40 @@ async def register(leading: Leading, job: Job, *, enforce_index: int | None = No
     enforce_index: the JobModifyIndex (of the API) the caller saw, 0 for "must not exist", None for any.
     Raises EnforceIndexError, SessionLost, WriteConflict, StoreRefused (too large), StoreUnavailable.
     """
-    view = leading.view
     key: JobKey = (job.namespace, job.id)
+    async with leading.turn(key):
+        return await _register(leading, key, job, enforce_index)
+
+
+async def deregister(leading: Leading, namespace: Namespace, job_id: JobId, *, purge: bool) -> Registered | None:
+    """Stops the job; with purge forgets it, its allocs as they end. None if there is no such job."""
+    async with leading.turn((namespace, job_id)):
+        return await _deregister(leading, (namespace, job_id), purge=purge)
+
+
+async def evaluate(leading: Leading, namespace: Namespace, job_id: JobId) -> Registered | None:
+    """Decides about the job again. None if there is no such job."""
+    async with leading.turn((namespace, job_id)):
+        current = leading.view.jobs.get((namespace, job_id))
+        return await _evaluate(leading, current, "job-eval") if current else None
+
+
+async def set_eligibility(leading: Leading, node_id: NodeId, eligibility: Eligibility) -> int:
+    """Whether the node takes new work. Returns Consul's index. Raises UnknownNode."""
+    node = leading.view.nodes.get(node_id)
+    if node is None:
+        raise UnknownNode("node not found")
+    control: NodeControl = msgspec.structs.replace(
+        node.control, scheduling_eligibility=eligibility, epoch=leading.fenced.epoch
+    )
+    key = leading.keys.control(node_id)
+    index = (await leading.fenced.commit([put(key, encode(control))]))[key].modify_index
+    leading.view.put_control(control, index)
+    return index
+
+
+async def _register(leading: Leading, key: JobKey, job: Job, enforce_index: int | None) -> Registered:
+    view = leading.view
     current = view.jobs.get(key)
     if enforce_index is not None:
         _enforce(leading, key, current, enforce_index)
@@ -66,10 +98,8 @@ async def register(leading: Leading, job: Job, *, enforce_index: int | None = No
     return await _write_version(leading, key, job, "job-register")
 
 
-async def deregister(leading: Leading, namespace: Namespace, job_id: JobId, *, purge: bool) -> Registered | None:
-    """Stops the job; with purge forgets it, its allocs as they end. None if there is no such job."""
+async def _deregister(leading: Leading, key: JobKey, *, purge: bool) -> Registered | None:
     view = leading.view
-    key: JobKey = (namespace, job_id)
     current = view.jobs.get(key)
     if current is None:
         return None
@@ -89,26 +119,6 @@ async def deregister(leading: Leading, namespace: Namespace, job_id: JobId, *, p
     view.put_eval(evaluation, *indexes(written[eval_key]))
     leading.deciding.asked(evaluation)
     return Registered(evaluation, index, record.modify_index)
-
-
-async def evaluate(leading: Leading, namespace: Namespace, job_id: JobId) -> Registered | None:
-    """Decides about the job again. None if there is no such job."""
-    current = leading.view.jobs.get((namespace, job_id))
-    return await _evaluate(leading, current, "job-eval") if current else None
-
-
-async def set_eligibility(leading: Leading, node_id: NodeId, eligibility: Eligibility) -> int:
-    """Whether the node takes new work. Returns Consul's index. Raises UnknownNode."""
-    node = leading.view.nodes.get(node_id)
-    if node is None:
-        raise UnknownNode("node not found")
-    control: NodeControl = msgspec.structs.replace(
-        node.control, scheduling_eligibility=eligibility, epoch=leading.fenced.epoch
-    )
-    key = leading.keys.control(node_id)
-    index = (await leading.fenced.commit([put(key, encode(control))]))[key].modify_index
-    leading.view.put_control(control, index)
-    return index
 
 
 def spec_of(job: Job) -> Job:

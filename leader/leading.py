@@ -16,6 +16,7 @@ Everything is level-triggered; whatever is interrupted is found again by the nex
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 from catalog.client import Client
 from catalog.keys import Keys
@@ -30,7 +31,7 @@ from leader.store import LeaderStore
 from leader.view import View
 from model.cluster import IndexBase
 from model.errors import SessionLost, StoreRefused, StoreUnavailable
-from model.snapshot import Settings
+from model.snapshot import JobKey, Settings
 from model.wire import encode
 
 log = logging.getLogger("drover.leader")
@@ -51,6 +52,8 @@ class Leading:
     store: LeaderStore = field(init=False)
     deciding: Deciding = field(init=False)
     is_ready: bool = False
+    # One command at a time for a job: the next one must see what the one before wrote. Gone when nobody waits.
+    _turns: WeakValueDictionary[JobKey, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     def __post_init__(self) -> None:
         self.store = LeaderStore(self.fenced.kv, self.keys, self.fenced.term.fence)
@@ -58,6 +61,10 @@ class Leading:
 
     def _deciding(self) -> Deciding:
         return Deciding(fenced=self.fenced, store=self.store, view=self.view, settings=self.settings)
+
+    def turn(self, key: JobKey) -> asyncio.Lock:
+        """A command's turn at its job; use as `async with`."""
+        return self._turns.setdefault(key, asyncio.Lock())
 
     async def lead(self) -> None:
         """Leads until the lease is lost. Raises SessionLost then; never returns."""

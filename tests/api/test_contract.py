@@ -582,10 +582,11 @@ def test_an_allocation_that_fits_nowhere_is_told_in_its_evaluation(address: str,
 def test_who_submit_the_same_job_at_once_are_all_served_one_after_the_other(
     one: Drover, two: Drover, new: str
 ) -> None:
-    calls = [
-        Asked((one if number % 2 else two).address, "PUT", "/v1/jobs", body={"Job": marking_job(new, count=0, Env={"N": str(number)})})
-        for number in range(10)
-    ]
+    def numbered(number: int) -> dict[str, Any]:
+        return {"Job": marking_job(new, count=0, Env={"N": str(number)})}
+
+    agents = (one.address, two.address)
+    calls = [Asked(agents[number % 2], "PUT", "/v1/jobs", body=numbered(number)) for number in range(10)]
     replies = [call.reply() for call in calls]
     assert [reply.status for reply in replies] == [200] * 10
     versions = one.get(f"/v1/job/{new}/versions")["Versions"]
