@@ -35,6 +35,7 @@ class Verb(StrEnum):
     DELETE = "delete"
     DELETE_CAS = "delete-cas"
     CHECK_SESSION = "check-session"
+    CHECK_INDEX = "check-index"
     GET_TREE = "get-tree"
 
 
@@ -76,16 +77,22 @@ def delete_at(key: str, index: int) -> Op:
     return Op(Verb.DELETE_CAS, key, index=index)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fence:
-    """First operation of every leader write: refused unless this session still holds the leader key."""
+    """First operations of every leader write: refused unless this session still holds the leader key and the turn
+    key is still at `turn`. Whoever got no answer raises the turn: what is still on its way comes too late then."""
 
     key: str
     session: str
+    turn_key: str
+    turn: int
 
     @property
-    def op(self) -> Op:
-        return Op(Verb.CHECK_SESSION, self.key, session=self.session)
+    def ops(self) -> tuple[Op, Op]:
+        return (
+            Op(Verb.CHECK_SESSION, self.key, session=self.session),
+            Op(Verb.CHECK_INDEX, self.turn_key, index=self.turn),
+        )
 
 
 class Entry(msgspec.Struct, frozen=True, rename="pascal"):
@@ -237,10 +244,11 @@ class Kv:
     ) -> dict[str, Entry]:
         """Writes all or nothing; returns {key: entry with its new indexes, without value} of what was written.
 
-        Raises SessionLost when the fence refused, WriteConflict when a compare-and-set or lock lost,
+        Raises SessionLost when the fence refused, StoreUnavailable when its turn was over (nothing was written),
+        WriteConflict when a compare-and-set or lock lost,
         StoreRefused when Consul will never take it, StoreUnclear when nobody knows.
         """
-        wire = [_TxnOp(fence.op)] if fence else []
+        wire = [_TxnOp(op) for op in fence.ops] if fence else []
         wire.extend(_TxnOp(op) for op in ops)
         response = await self._transport.request(
             "PUT", "/v1/txn", params=self._dc, body=_encode_ops(wire), timeout_s=timeout_s
@@ -255,7 +263,9 @@ class Kv:
         first = errors[0]
         if fence and first.op_index == 0:
             return SessionLost(f"the leader's session no longer holds the lock: {first.what}")
-        at = first.op_index - (1 if fence else 0)
+        if fence and first.op_index == 1:
+            return StoreUnavailable(f"sent in a turn that is over, and not written: {first.what}")
+        at = first.op_index - (len(fence.ops) if fence else 0)
         key = ops[at].key if 0 <= at < len(ops) else "?"
         return WriteConflict(f"{key}: {first.what}")
 

@@ -119,7 +119,7 @@ class Lease:
                     continue
                 if held is not None and held.session == session:
                     # A take-over whose answer was lost: the transaction tells us its epoch.
-                    return self._begin(decode(held.value, Leader).epoch, session, sent_s, held.modify_index)
+                    return await self._begin_taken(held, session, sent_s)
                 index = 0
                 return await self._take(session)
             except WriteConflict:
@@ -202,10 +202,20 @@ class Lease:
             [Op(Verb.LOCK, self.keys.leader, pack(encode(leader), self.keys.leader), session=session), raise_epoch],
             timeout_s=self.candidate.ttl_s,
         )
-        return self._begin(epoch, session, sent_s, written[self.keys.leader].modify_index)
+        return self._begin(
+            epoch, session, sent_s, written[self.keys.leader].modify_index, written[self.keys.epoch].modify_index
+        )
 
-    def _begin(self, epoch: int, session: str, sent_s: float, index: int) -> Term:
-        self._term = Term(epoch=epoch, fence=Fence(self.keys.leader, session), index=index)
+    async def _begin_taken(self, held: Entry, session: str, sent_s: float) -> Term:
+        entry = await self.kv.get(self.keys.epoch)
+        epoch = decode(held.value, Leader).epoch
+        if entry is None or decode(entry.value, Epoch).epoch != epoch:
+            raise WriteConflict(f"{self.keys.epoch}: is not what was written with the lock")
+        return self._begin(epoch, session, sent_s, held.modify_index, entry.modify_index)
+
+    def _begin(self, epoch: int, session: str, sent_s: float, index: int, turn: int) -> Term:
+        fence = Fence(key=self.keys.leader, session=session, turn_key=self.keys.epoch, turn=turn)
+        self._term = Term(epoch=epoch, fence=fence, index=index)
         self.deadline_s = sent_s + self.candidate.ttl_s
         return self._term
 

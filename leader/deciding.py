@@ -37,8 +37,6 @@ log = logging.getLogger("drover.leader")
 _GATHER_OPS = 48
 # Jobs without anything to do that are decided before the loop may do something else.
 _JOBS_PER_SLICE = 20
-# A write that got no answer may still arrive until Consul's own retries are over (rpc_hold_timeout, 7 s).
-_LATE_S = 15.0
 # Evaluations kept per job: what `job status` and `eval list` show.
 _EVALS_PER_JOB = 10
 # And in all: some 500 bytes each.
@@ -75,11 +73,7 @@ class Deciding:
         self.view.mark([key])
 
     def doubt(self, evaluation: Evaluation) -> None:
-        """A command about this job may or may not have been written, now or a little later: read it, twice."""
-        self._read_again(evaluation)
-        asyncio.get_running_loop().call_later(_LATE_S, self._read_again, evaluation)
-
-    def _read_again(self, evaluation: Evaluation) -> None:
+        """A command about this job may or may not have been written: read it before deciding about it."""
         self._doubted.append(evaluation)
         self.view.mark([(evaluation.namespace, evaluation.job_id)])
 
@@ -114,6 +108,7 @@ class Deciding:
     async def _read_doubted(self) -> None:
         """What Consul really holds of the jobs whose commands got no answer. Raises StoreUnavailable."""
         while self._doubted:
+            await self.fenced.settle()
             evaluation = self._doubted[0]
             await self.store.reread(self.view, [], [(evaluation.namespace, evaluation.job_id)])
             entry = await self.fenced.kv.get(self.store.keys.evaluation(evaluation.id))
@@ -325,6 +320,7 @@ class Deciding:
             nodes.update(self.view.allocs[a].desired.node_id for a in one.plan.forget if a in self.view.allocs)
         while True:
             try:
+                await self.fenced.settle()
                 await self.store.reread(self.view, sorted(nodes), [one.key for one in decided])
                 break
             except StoreUnavailable:

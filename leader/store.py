@@ -146,7 +146,7 @@ class LeaderStore:
         return steps
 
     def transactions(self, steps: Sequence[Sequence[Op]]) -> list[list[Op]]:
-        return cut(steps, reserve=[self.fence.op])
+        return cut(steps, reserve=self.fence.ops)
 
 
 def pages(nodes: int) -> list[str]:
