@@ -122,7 +122,7 @@ class Checkers:
 
     def _lock_taken(self, process: Process, ops: Sequence[Op]) -> None:
         for op in ops:
-            if op.key == self.keys.epoch:
+            if op.key == self.keys.epoch and any(other.verb is Verb.LOCK for other in ops):
                 epoch = _read(op, Epoch).epoch
                 if epoch <= self.epoch:
                     self.broke(f"epoch {epoch} after {self.epoch}")
@@ -356,6 +356,8 @@ class Checkers:
             return "its check failed"
         if self.ended_tasks.get(alloc_id, set()) - {thing.start.task_name}:
             return "a sibling ended"
+        if engine.refused.get(alloc_id, set()) - {thing.start.task_name}:
+            return "a sibling could not be started"
         wanted = self.ever.get(alloc_id)
         group = self._group(wanted.namespace, wanted.job_id, wanted.job_version, wanted.task_group) if wanted else None
         machine = self.world.machine_of(wanted.node_id) if wanted else None

@@ -62,6 +62,7 @@ class Engine:
     def __init__(self, name: str, rng: random.Random, observer: Observer) -> None:
         self.name = name
         self.things: dict[Key, Thing] = {}
+        self.refused: dict[str, set[str]] = {}  # alloc: tasks that could not be started at least once
         self.is_calm = False
         self.busy_p = 0.0
         self._rng = rng
@@ -148,6 +149,7 @@ class EngineDriver:
         await asyncio.sleep(self._engine.delay_s())
         key = (task.alloc_id, task.task_name, task.attempt)
         if key not in self._engine.things and self._engine.is_busy():
+            self._engine.refused.setdefault(task.alloc_id, set()).add(task.task_name)
             raise StartFailed("the image could not be pulled")
         self._check()
         self._engine.start(task)
