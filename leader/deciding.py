@@ -55,6 +55,7 @@ class Deciding:
     _wake_at: dict[JobKey, int] = field(default_factory=dict)
     _force_gc: bool = False
     _doubted: list[Evaluation] = field(default_factory=list)
+    _strangers: set[AllocId] = field(default_factory=set)  # orphans of no known job, told once
 
     def take_over(self) -> None:
         """After the view was filled: every job is looked at, open evaluations are answered."""
@@ -143,6 +144,11 @@ class Deciding:
 
     def _decide_job(self, key: JobKey) -> "_Decided":
         """Observe and decide for one job; no await, so the view stands still."""
+        adopted = self._adopted(key)
+        if adopted:
+            # With them back, what the job needs is another question.
+            self.view.mark([key])
+            return _Decided(key=key, plan=Plan(change=adopted), evals=[], needed=Reconciled())
         view = self.view
         job = view.jobs.get(key)
         now_ns = self.fenced.now_ns
@@ -191,6 +197,29 @@ class Deciding:
         )
         evals = self._evaluations(key, job, evaluation, asked, placed, now_ns)
         return _Decided(key=key, plan=plan, evals=evals, needed=needed)
+
+    def _adopted(self, key: JobKey) -> tuple[DesiredAlloc, ...]:
+        """The documents, to be written back, of what runs though nothing desired names it; reconcile then keeps or
+        stops it. What belongs to no known job runs on: perhaps it is our view that lacks something."""
+        view = self.view
+        adopted: list[DesiredAlloc] = []
+        for alloc_id in sorted(view.orphans):
+            orphan = view.orphans[alloc_id].orphan
+            if orphan is None or (orphan.namespace, orphan.job_id) != key:
+                continue
+            known = view.allocs.get(alloc_id)
+            desired = known.desired if known else orphan
+            if key in view.records and (key, desired.job_version) in view.versions:
+                adopted.append(
+                    msgspec.structs.replace(desired, epoch=self.fenced.epoch, modify_time=self.fenced.now_ns)
+                )
+            elif alloc_id not in self._strangers:
+                self._strangers.add(alloc_id)
+                log.warning(
+                    "alloc %s of job %s runs on node %s, and no such job (version %d) is known: it runs on",
+                    alloc_id, orphan.job_id, orphan.node_id, orphan.job_version,
+                )
+        return tuple(adopted)
 
     def _versions_of(self, key: JobKey) -> list[tuple[tuple[JobKey, int], Job]]:
         wanted = {alloc.desired.job_version for alloc in self.view.allocs_by_job.get(key, {}).values()}

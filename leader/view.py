@@ -216,14 +216,18 @@ class View:
         self._observed[observed.id] = (observed, modify_index)
         known = self.allocs.get(observed.id)
         if known is None:
-            if observed.orphan is not None and not observed.client_status.is_terminal:
-                self.orphans[observed.id] = observed
-                self.mark([(observed.orphan.namespace, observed.orphan.job_id)])
+            self._put_orphan(observed)
             return
         alloc = replace(known, observed=observed, observed_index=modify_index)
         self._set_alloc(alloc, modify_index)
+        self._put_orphan(observed)  # its desired document is gone, though we did not delete it
         if known.client_status is not alloc.client_status or alloc.desired.verdict is not Verdict.NONE:
             self.mark([job_key(alloc)])
+
+    def _put_orphan(self, observed: ObservedAlloc) -> None:
+        if observed.orphan is not None and not observed.client_status.is_terminal:
+            self.orphans[observed.id] = observed
+            self.mark([(observed.orphan.namespace, observed.orphan.job_id)])
 
     def drop_observed(self, alloc_id: AllocId) -> None:
         self._observed.pop(alloc_id, None)
