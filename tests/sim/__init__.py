@@ -1,7 +1,7 @@
 """Does drover keep its promises when everything around it breaks?
 
 A whole cluster in one thread, on a virtual clock, from one seed. Nothing of production is patched: what
-a process touches outside (Consul, driver, journal, clock, heartbeat) is handed in, as cli/agent.py does.
+a process touches outside (Consul, driver, journal, clock, heartbeat) is handed in, as cli/process.py does.
 
     world.py      the cluster: Consul, machines, users' commands; heals, and waits for convergence
       machine.py  one machine: its Consul agent, its engine, its disk, its drover process

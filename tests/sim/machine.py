@@ -1,7 +1,7 @@
 """What is one machine, and what can be done to it?
 
     Machine   Consul agent, engine with its tasks, disk; boot id
-      └─ Process   one life of drover: what cli/agent.py puts together, on doubles of the outside
+      └─ Process   one life of drover: what cli/process.py puts together, on doubles of the outside
 
 Power, network, the Consul agent and the drover process each fail by themselves. kill() lets no effect out
 any more, then cancels: clean-up code runs in vain, as after a SIGKILL. freeze() parks every callback.
@@ -92,7 +92,7 @@ class Process(Freezable):
     # Its life.
 
     def _compose(self, rng: random.Random) -> None:
-        """As cli/agent.py does."""
+        """As cli/process.py does."""
         world, machine = self.world, self.machine
         transport = SimTransport(world.net, self)
         client, keys, kv = Client(transport), Keys(), Kv(transport)

@@ -1,0 +1,108 @@
+"""Which Consul does this process speak to, and who does it say that it is?
+
+The local agent at `consul.address`; with `-dev` on a machine without one, the embedded Consul inside this
+process. A Consul that is away is no reason not to start: tasks are to be watched all the same.
+"""
+
+import asyncio
+import json
+import os
+import random
+import socket
+import ssl
+from contextlib import AsyncExitStack, suppress
+
+from agent.data_dir import DataDir
+from agent.fingerprint import ConsulFacts
+from catalog.services import LocalAgent
+from catalog.transport import Endpoint, HttpTransport
+from configs import AgentConfig
+from model.errors import ConfigError, Fault, StoreRefused, StoreUnavailable
+
+# How long the start waits for the local Consul agent to say who it is; without an answer drover starts anyway.
+CONSUL_FACTS_S = 2.0
+# Consul's own ports, so that `dig` and everything else that looks for a Consul finds the embedded one.
+EMBEDDED_HTTP_PORT = 8500
+EMBEDDED_DNS_PORT = 8600
+
+
+async def reach(config: AgentConfig, stack: AsyncExitStack) -> tuple[Endpoint, str]:
+    """The local Consul agent, or, with -dev on a machine without one, the embedded Consul. Raises ConfigError."""
+    endpoint = Endpoint(address=config.consul.address, tls=_tls(config), token=config.consul.token)
+    if await _answers(endpoint):
+        return endpoint, "real"
+    if not config.is_dev:
+        # A Consul that is away at this moment must not keep drover from watching its tasks: only an
+        # address at which nothing of drover's ever ran is a mistake that must be told.
+        if (config.data_dir / "consul.json").exists():
+            return endpoint, "absent"
+        raise ConfigError(
+            (Fault(path="consul.address", message=f"no Consul agent answers at {endpoint.url} (is it running?)"),)
+        )
+    return Endpoint(address=await _embedded(stack)), "embedded"
+
+
+async def _embedded(stack: AsyncExitStack) -> str:
+    """Starts a Consul inside this process, on Consul's own ports; returns its address. Raises ConfigError."""
+    from catalog.embedded import ConsulAgent, ConsulState, DnsServer, HttpProber, HttpServer
+
+    prober = await stack.enter_async_context(HttpProber())
+    state = ConsulState(loop=asyncio.get_running_loop(), rng=random.SystemRandom())
+    consul = ConsulAgent(state, socket.gethostname(), "127.0.0.1", prober=prober, is_server=True)
+    await stack.enter_async_context(consul)
+    try:
+        await stack.enter_async_context(HttpServer(consul, "127.0.0.1", EMBEDDED_HTTP_PORT))
+        await stack.enter_async_context(DnsServer(consul, "127.0.0.1", EMBEDDED_DNS_PORT))
+    except OSError as error:
+        raise ConfigError(
+            (
+                Fault(
+                    path="consul.address",
+                    message=f"no Consul answers, and the embedded one cannot listen on 127.0.0.1:{EMBEDDED_HTTP_PORT} "
+                    f"(DNS {EMBEDDED_DNS_PORT}): {os.strerror(error.errno or 0)}",
+                ),
+            )
+        ) from error
+    return f"127.0.0.1:{EMBEDDED_HTTP_PORT}"
+
+
+async def _answers(endpoint: Endpoint) -> bool:
+    transport = HttpTransport(endpoint)
+    try:
+        response = await transport.request("GET", "/v1/agent/self", timeout_s=CONSUL_FACTS_S)
+    except StoreUnavailable:
+        return False
+    finally:
+        await transport.close()
+    # 403: a Consul that does not know our token, which is said by the first call that needs it.
+    return response.status in (200, 403)
+
+
+def _tls(config: AgentConfig) -> ssl.SSLContext | None:
+    if not config.consul.ssl:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=str(config.consul.ca_file) if config.consul.ca_file else None)
+        if not config.consul.verify_ssl:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if config.consul.cert_file:
+            context.load_cert_chain(config.consul.cert_file, config.consul.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError((Fault(path="consul", message=f"TLS files cannot be used: {error}"),)) from error
+    return context
+
+
+async def facts(local: LocalAgent, data_dir: DataDir) -> ConsulFacts:
+    """What the local Consul agent says of itself, or said last time: a node must not change when it blinks."""
+    kept = data_dir.path / "consul.json"
+    try:
+        async with asyncio.timeout(CONSUL_FACTS_S):
+            name, datacenter = await local.node_name()
+    except (StoreUnavailable, StoreRefused, TimeoutError):
+        with suppress(OSError, ValueError, TypeError):
+            return ConsulFacts(**json.loads(kept.read_text()))
+        return ConsulFacts()
+    with suppress(OSError):
+        kept.write_text(json.dumps({"node": name, "datacenter": datacenter}))
+    return ConsulFacts(node=name, datacenter=datacenter)

@@ -1,0 +1,263 @@
+"""What does one `drover agent` process consist of? Everything is put together here and nowhere else.
+
+    process()                          owns the data_dir's lock, the embedded Consul and the heartbeat thread
+      └─ TaskGroup
+          ├─ server
+          │   └─ election              acquire the lease, lead while it holds
+          └─ client
+              ├─ presence              the drover-agent service and its TTL check
+              ├─ services              tasks' services, script checks, check_restart
+              └─ task host             allocs and tasks, their drivers and logs
+    and the API server around them, first up and last down.
+"""
+
+import asyncio
+import os
+import random
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from agent.data_dir import DataDir
+from agent.fingerprint import ConsulFacts, NodeSettings, default_address, fingerprint
+from agent.local import TaskHost
+from agent.node_agent import NodeAgent
+from agent.presence import Presence
+from agent.services import NodeServices
+from api.context import Context
+from api.server import ApiServer
+from catalog.agent_store import AgentStore
+from catalog.client import Client
+from catalog.heartbeat import Heartbeat
+from catalog.keys import Keys
+from catalog.kv import Kv
+from catalog.lease import Candidate, Lease
+from catalog.services import Candidates, LocalAgent
+from catalog.transport import Endpoint, HttpTransport
+from cli import local_consul
+from cli.main import VERSION
+from configs import AgentConfig
+from leader.election import Election
+from model.cluster import Leader
+from model.errors import ConfigError, Fault, StoreUnavailable
+from model.node import Node, NodeId, ReservedResources
+from model.snapshot import Settings
+
+
+@dataclass(slots=True, kw_only=True)
+class Running:
+    """What one process consists of."""
+
+    http_addr: str
+    consul_kind: str
+    consul_address: str
+    presence: Presence | None
+    services: NodeServices | None
+    host: TaskHost | None
+    election: Election | None
+
+    async def lead(self) -> None:
+        if self.election:
+            await self.election.run()
+
+    async def tend(self) -> None:
+        if self.host and self.services and self.presence:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.presence.run(), name="presence")
+                tasks.create_task(self.services.run(), name="services")
+                tasks.create_task(self.host.run(), name="task host")
+
+
+@asynccontextmanager
+async def process(config: AgentConfig) -> AsyncIterator[Running]:
+    """Puts one process together. Raises ConfigError for a port, directory or Consul that cannot be used."""
+    address = _address(config)  # refused before anything is touched
+    async with AsyncExitStack() as stack:
+        data_dir = stack.enter_context(DataDir(config.data_dir, config.client.alloc_dir))
+        node_id = data_dir.node_id()
+        endpoint, kind = await local_consul.reach(config, stack)
+        transport = HttpTransport(endpoint)
+        stack.push_async_callback(transport.close)
+        rng = random.SystemRandom()
+        client, keys = Client(transport), Keys(config.consul.kv_path)
+        kv = Kv(transport, dc=config.consul.home_datacenter)
+        local = LocalAgent(client)
+        facts = await local_consul.facts(local, data_dir)
+        http_addr = _advertised(config, address)
+        node = _node(config, node_id, address, http_addr, facts)
+        store = AgentStore(kv, keys, rng)
+        presence: Presence | None = None
+
+        def forgotten(check_id: str) -> None:
+            if presence is not None:
+                presence.forgotten(check_id)
+
+        heartbeat = await stack.enter_async_context(Heartbeat(endpoint, on_unknown=forgotten))
+        services: NodeServices | None = None
+        host: TaskHost | None = None
+        node_agent: NodeAgent | None = None
+        if config.client.enabled:
+            presence = Presence(
+                consul=local,
+                pulse=heartbeat,
+                node_id=node_id,
+                name=node.name,
+                http_addr=http_addr,
+                read_control=store.read_control,
+            )
+            if config.is_dev:
+                stack.push_async_callback(presence.deregister)
+            services = NodeServices(local, node_id, address)
+            host = TaskHost(config, data_dir, node, store, services=services, checks=services)
+            node_agent = host.agent
+        election = (
+            Election(
+                client=client,
+                kv=kv,
+                keys=keys,
+                lease=Lease(
+                    client=client,
+                    kv=kv,
+                    keys=keys,
+                    pulse=heartbeat,
+                    candidate=Candidate(
+                        leader=Leader(
+                            node_id=node_id, name=node.name, http_addr=http_addr, epoch=0, since=0, nonce=""
+                        ),
+                        ttl_s=config.server.lease_ttl_s,
+                    ),
+                    now_ns=time.time_ns,
+                    rng=rng,
+                ),
+                settings=Settings(
+                    heartbeat_grace_s=config.server.heartbeat_grace_s,
+                    min_heartbeat_ttl_s=config.server.min_heartbeat_ttl_s,
+                    max_heartbeats_per_second=config.server.max_heartbeats_per_second,
+                    lost_after_s=config.server.lost_after_s,
+                    agent_down_after_s=config.server.agent_down_after_s,
+                ),
+                now=_now,
+                rng=rng,
+                probe=is_answering,
+            )
+            if config.server.enabled
+            else None
+        )
+        context = Context(
+            node_id=node_id,
+            name=node.name,
+            region=config.region,
+            datacenter=config.datacenter,
+            http_addr=http_addr,
+            version=VERSION,
+            config=_shown(config),
+            lookup=store,
+            election=election,
+            agent=node_agent,
+            members=Candidates(client).read,
+        )
+        try:
+            await stack.enter_async_context(ApiServer(context, config.http_host, config.ports.http))
+        except OSError as error:
+            where = f"{config.http_host}:{config.ports.http}"
+            # A name that does not resolve has numbers of its own, which strerror does not know.
+            reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+            raise ConfigError((Fault(path="ports.http", message=f"cannot listen on {where}: {reason}"),)) from error
+        yield Running(
+            http_addr=http_addr,
+            consul_kind=kind,
+            consul_address=endpoint.address,
+            presence=presence,
+            services=services,
+            host=host,
+            election=election,
+        )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def is_answering(node: Node) -> bool:
+    """Asks an agent's own address whether it is alive though gossip lost its machine."""
+    other = HttpTransport(Endpoint(address=node.http_addr))
+    try:
+        return (await other.request("GET", "/v1/agent/health", timeout_s=1.0)).status == 200
+    except StoreUnavailable:
+        return False
+    finally:
+        await other.close()
+
+
+def _address(config: AgentConfig) -> str:
+    """The IP that tasks' ports and services are published on."""
+    if config.client.network_interface:
+        import psutil
+
+        for found in psutil.net_if_addrs().get(config.client.network_interface, ()):
+            if found.family.name == "AF_INET":
+                return found.address
+        raise ConfigError(
+            (
+                Fault(
+                    path="client.network_interface",
+                    message=f"{config.client.network_interface!r} has no IPv4 address on this machine",
+                ),
+            )
+        )
+    return default_address() if config.bind_addr in ("0.0.0.0", "::", "") else config.bind_addr
+
+
+def _advertised(config: AgentConfig, address: str) -> str:
+    if config.advertise.http:
+        return config.advertise.http
+    host = address if config.http_host in ("0.0.0.0", "::", "") else config.http_host
+    return f"[{host}]:{config.ports.http}" if ":" in host else f"{host}:{config.ports.http}"
+
+
+def _node(config: AgentConfig, node_id: NodeId, address: str, http_addr: str, facts: ConsulFacts) -> Node:
+    client = config.client
+    settings = NodeSettings(
+        name=config.name,
+        datacenter=config.datacenter,
+        virtual_datacenter=client.virtual_datacenter,
+        node_class=client.node_class,
+        meta=client.meta,
+        address=address,
+        http_addr=http_addr,
+        cpu_mhz=client.cpu_total_compute,
+        memory_mb=client.memory_total_mb,
+        disk_mb=client.disk_total_mb,
+        min_dynamic_port=client.min_dynamic_port,
+        max_dynamic_port=client.max_dynamic_port,
+        reserved=ReservedResources(
+            cpu_mhz=client.reserved.cpu,
+            memory_mb=client.reserved.memory,
+            disk_mb=client.reserved.disk,
+            ports=client.reserved.ports,
+        ),
+    )
+    return fingerprint(settings, node_id, config.data_dir, VERSION, time.time_ns(), facts)
+
+
+def _shown(config: AgentConfig) -> dict[str, Any]:
+    """The part of the configuration that `agent/self` shows: no token, no path of a key."""
+    return {
+        "Version": {"Version": VERSION, "Revision": "", "VersionPrerelease": "", "VersionMetadata": ""},
+        "Region": config.region,
+        "Datacenter": config.datacenter,
+        "NodeName": config.name,
+        "BindAddr": config.bind_addr,
+        "DevMode": config.is_dev,
+        "LogLevel": config.log_level,
+        "Ports": {"HTTP": config.ports.http},
+        "Server": {"Enabled": config.server.enabled},
+        "Client": {"Enabled": config.client.enabled},
+        "Consul": {"Addr": config.consul.address},
+        "ACL": {"Enabled": False},
+        "Vault": {"Enabled": False},
+    }
