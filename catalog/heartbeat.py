@@ -33,8 +33,15 @@ class Heartbeat:
     is retried at the next beat, and `on_unknown` is told so that it can be registered again.
     """
 
-    def __init__(self, endpoint: Endpoint, *, on_unknown: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        on_unknown: Callable[[str], None] | None = None,
+        stalled_after_s: float = STALLED_AFTER_S,
+    ) -> None:
         self._endpoint = endpoint
+        self._stalled_after_s = stalled_after_s
         self._on_unknown = on_unknown
         self._ttls: dict[str, float] = {}
         self._next: dict[str, float] = {}
@@ -77,7 +84,7 @@ class Heartbeat:
         while not self._stopping:
             now = time.monotonic()
             due = [c for c in list(self._ttls) if self._next.get(c, 0.0) <= now]
-            if due and now - self._ticked < STALLED_AFTER_S:
+            if due and now - self._ticked < self._stalled_after_s:
                 for check_id in due:
                     connection = self._pass(connection, check_id)
             for check_id in due:
