@@ -232,6 +232,9 @@ def _consul(settings: _Settings) -> Consul:
         found["kv_path"] = found["kv_path"].strip("/")
         if not found["kv_path"]:
             settings.refuse((*prefix, "kv_path"), "must not be empty")
+        elif any(part in ("", ".", "..") for part in found["kv_path"].split("/")):
+            # Consul answers such a path with a redirect to another one.
+            settings.refuse((*prefix, "kv_path"), f'"{found["kv_path"][:80]}" is no path of names')
     if not found.get("token") and "token_file" in found:
         found["token"] = _token(settings, found["token_file"])
     for name in ("ca_file", "cert_file", "key_file"):

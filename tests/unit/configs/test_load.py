@@ -423,3 +423,34 @@ def test_any_json_is_a_configuration_or_refused(folder: Path, document: dict[str
 )
 def test_a_monstrous_file_is_answered_soon(folder: Path, text: bytes) -> None:
     survive(folder, text, "hcl")
+
+
+@pytest.mark.parametrize(
+    ("written", "advertised"),
+    [
+        ("10.0.0.1", "10.0.0.1:4646"),
+        ("10.0.0.1:4700", "10.0.0.1:4700"),
+        ("host.example", "host.example:4646"),
+        ("::1", "[::1]:4646"),
+        ("[::1]", "[::1]:4646"),
+        ("[::1]:4700", "[::1]:4700"),
+    ],
+)
+def test_an_advertised_address_gets_the_apis_port_unless_it_has_one(
+    written: str, advertised: str, folder: Path
+) -> None:
+    assert load(folder, f'advertise {{\n  http = "{written}"\n}}\n').advertise.http == advertised
+
+
+@pytest.mark.parametrize("written", ["host:port", "host:0", "host:70000", ":4646", "http://host", "a/b", "[::1]:x"])
+def test_an_advertised_address_that_is_none_is_refused(written: str, folder: Path) -> None:
+    assert refusal(folder, f'advertise {{\n  http = "{written}"\n}}\n') == [
+        f'a.hcl:2: advertise.http: "{written}" is no address (expected host or host:port)'
+    ]
+
+
+@pytest.mark.parametrize("path", ["a//b", "a/../b", "./a", "a/."])
+def test_a_kv_path_that_consul_would_fold_is_refused(path: str, folder: Path) -> None:
+    assert refusal(folder, f'consul {{\n  kv_path = "{path}"\n}}\n') == [
+        f'a.hcl:2: consul.kv_path: "{path}" is no path of names'
+    ]
