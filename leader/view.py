@@ -185,7 +185,7 @@ class View:
     def put_control(self, control: NodeControl, modify_index: int) -> None:
         known = self.nodes.get(control.node_id)
         if known is not None:
-            self._set_node(replace(known, control=control), modify_index)
+            self._set_node(replace(known, control=control, control_index=modify_index), modify_index)
 
     def put_reach(self, node_id: NodeId, reach: Reach, now_s: float) -> None:
         """What Consul's health says of the node; no document, so no index."""

@@ -44,6 +44,7 @@ class NodeView:
     control: NodeControl
     reach: Reach
     reach_since_s: float  # loop time at which `reach` was first seen as it is now
+    control_index: int = 0  # Consul's, of `control`
 
     @property
     def id(self) -> NodeId:

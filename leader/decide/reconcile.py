@@ -122,20 +122,21 @@ def _judge_node(alloc: Alloc, nodes: Mapping[NodeId, NodeView], draft: _Draft) -
         draft.change[alloc.id] = msgspec.structs.replace(
             alloc.desired, verdict=Verdict.LOST, desired_description=NODE_LOST
         )
-    elif (
-        life is Life.READY
-        and alloc.desired.verdict is not Verdict.NONE
-        and alloc.observed is not None
-        and node is not None
-        and alloc.observed.boot_id == node.node.boot_id
-        and alloc.observed.client_status is ClientStatus.RUNNING
-        and alloc.observed_index > alloc.desired_index
-    ):
-        # Reported after it was given up, so it did survive. An older report may be of a boot before: a machine can
-        # be heard again (Consul still shows what was registered) before its drover has said a word.
-        draft.change[alloc.id] = msgspec.structs.replace(
-            alloc.desired, verdict=Verdict.NONE, desired_description=""
-        )
+    elif life is Life.READY and node is not None and alloc.desired.verdict is not Verdict.NONE:
+        if alloc.desired_index < node.control_index:
+            # The node is back. What was reported before may be of an earlier boot, for a machine can be heard again
+            # (Consul still shows what was registered) before its drover has said a word. So its agent is asked: a
+            # document that changed under a verdict is answered by a report.
+            draft.change[alloc.id] = alloc.desired
+        elif (
+            alloc.observed is not None
+            and alloc.observed_index > alloc.desired_index
+            and alloc.observed.boot_id == node.node.boot_id
+            and alloc.observed.client_status is ClientStatus.RUNNING
+        ):
+            draft.change[alloc.id] = msgspec.structs.replace(
+                alloc.desired, verdict=Verdict.NONE, desired_description=""
+            )
 
 
 def _counted_group(

@@ -1,5 +1,6 @@
 """What one job needs, given what it has: each case is a small world and the named changes it asks for."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -118,6 +119,13 @@ class TestLostNodes:
         original = alloc(0, verdict=Verdict.LOST, is_stale=True)
         stand_in = alloc(0, on="n2", previous_allocation=original.id)
         assert decide(job(1), [original, stand_in], nodes(view(), view("n2"))) == Reconciled()
+
+    def test_the_agent_of_a_returned_node_is_asked_before_anything_is_taken_back(self) -> None:
+        original = alloc(0, verdict=Verdict.LOST)
+        stand_in = alloc(0, on="n2", previous_allocation=original.id)
+        back = dataclasses.replace(view(), control_index=original.observed_index + 1)
+        needed = decide(job(1), [original, stand_in], nodes(back, view("n2")))
+        assert needed == Reconciled(change=(original.desired,))
 
     def test_the_result_of_a_batch_place_stays_when_its_stand_in_had_to_go(self) -> None:
         work = job(1, type=JobType.BATCH)
