@@ -257,6 +257,7 @@ class NodeServices:
             await asyncio.sleep(POLL_S)
 
     async def _poll(self) -> None:
+        asked_s = asyncio.get_running_loop().time()
         failing = await self.consul.checks(failing_only=True)
         now_s = asyncio.get_running_loop().time()
         for check_id, watched in list(self._watched.items()):
@@ -264,8 +265,9 @@ class NodeServices:
             if rule is None or rule.is_counted or watched.tally is None:
                 continue
             watched.tally = _seen(rule, watched.tally, failing.get(check_id), now_s)
-            if is_due(watched.tally, now_s):
-                # The read just made is later than the reckoned result, so it is the second look as well.
+            if is_due(watched.tally, asked_s):
+                # The read just made was asked for after the reckoned result (its answer may have been slow), so it
+                # is the second look as well.
                 self._restart(watched, rule)
 
     def _restart(self, watched: _Watched, rule: Rule) -> None:
