@@ -62,6 +62,7 @@ class Checkers:
     controls: dict[str, NodeControl] = field(default_factory=dict)
     ever: dict[AllocId, DesiredAlloc] = field(default_factory=dict)
     ever_stopped: dict[AllocId, None] = field(default_factory=dict)
+    ever_lost: dict[AllocId, None] = field(default_factory=dict)
     # Who holds what.
     sessions: dict[str, Process] = field(default_factory=dict)
     epochs: dict[int, Process] = field(default_factory=dict)
@@ -201,6 +202,8 @@ class Checkers:
         where = f"{new.id[:8]} {new.name} v{new.job_version}@{machine.name if machine else '?'}"
         if known is not None and known.is_stopping and not new.is_stopping:
             self.broke(f"{where}: a stop was taken back")
+        if new.verdict is not Verdict.NONE:
+            self.ever_lost[new.id] = None
         if new.is_stopping:
             self.ever_stopped[new.id] = None
             if old is not None and not old.is_stopping:
@@ -356,9 +359,11 @@ class Checkers:
             return "its check failed"
         if self.ended_tasks.get(alloc_id, set()) - {thing.start.task_name}:
             return "a sibling ended"
+        wanted = self.ever.get(alloc_id)
+        if wanted is not None and alloc_id in self.ever_lost and self._is_of_several(wanted):
+            return "given up while its main task did not run"
         if engine.refused.get(alloc_id, set()) - {thing.start.task_name}:
             return "a sibling could not be started"
-        wanted = self.ever.get(alloc_id)
         group = self._group(wanted.namespace, wanted.job_id, wanted.job_version, wanted.task_group) if wanted else None
         machine = self.world.machine_of(wanted.node_id) if wanted else None
         if group is not None and machine is not None and group.stop_after_client_disconnect is not None:
@@ -366,6 +371,10 @@ class Checkers:
             if process is not None and process.note_away() >= seconds(group.stop_after_client_disconnect):
                 return "stop_after_client_disconnect"
         return None
+
+    def _is_of_several(self, alloc: DesiredAlloc) -> bool:
+        group = self._group(alloc.namespace, alloc.job_id, alloc.job_version, alloc.task_group)
+        return group is not None and len(group.tasks) > 1
 
     def ended(self, engine: Engine, thing: Thing) -> None:
         alloc_id, name = thing.start.alloc_id, thing.start.task_name
