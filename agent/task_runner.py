@@ -492,8 +492,13 @@ class TaskRunner:
             driver,
             started_s,
             partial(driver.execute, handle),
-            lambda reason: self.ask_restart(Cause.UNHEALTHY, reason),
+            partial(self._found_unhealthy, handle),
         )
+
+    def _found_unhealthy(self, handle: Handle, reason: str) -> None:
+        """A check of this very process start failed too often; a later one has its own count."""
+        if self._is_current(handle):
+            self.ask_restart(Cause.UNHEALTHY, reason)
 
     def _age_s(self) -> float:
         started_at = self.row.state.started_at
