@@ -17,7 +17,14 @@ from datetime import datetime
 from catalog.kv import Entry, Fence, Kv, Op, pause, replace
 from catalog.lease import Lease, Term
 from model.cluster import Epoch
-from model.errors import InvariantBroken, SessionLost, StoreRefused, StoreUnavailable, StoreUnclear, WriteConflict
+from model.errors import (
+    InvariantBroken,
+    SessionLost,
+    StoreRefused,
+    StoreUnavailable,
+    StoreUnclear,
+    WriteConflict,
+)
 from model.wire import decode, encode
 
 log = logging.getLogger("drover.leader")
