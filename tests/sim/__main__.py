@@ -23,9 +23,10 @@ def main() -> int:
     results = [run_seed(seeds[0], **options)] if len(seeds) == 1 else run_seeds(seeds, **options)
     failed: list[Result] = []
     counts: Counter[str] = Counter()
-    number = 0
+    done = 0
     virtual_s = 0.0
-    for number, result in enumerate(results, start=1):
+    for result in results:
+        done += 1
         counts.update(dict(result.counts))
         virtual_s += result.virtual_s
         if result.failure:
@@ -37,8 +38,8 @@ def main() -> int:
             break
     spent_s = time.monotonic() - began_s
     print(
-        f"{number} seeds, {len(failed)} failed {[r.seed for r in failed]}, {spent_s:.1f} s "
-        f"({spent_s / number:.2f} s a seed), {virtual_s / 3600:.1f} h simulated, {dict(sorted(counts.items()))}"
+        f"{done} seeds, {len(failed)} failed {[r.seed for r in failed]}, {spent_s:.1f} s "
+        f"({spent_s / max(done, 1):.2f} s a seed), {virtual_s / 3600:.1f} h simulated, {dict(sorted(counts.items()))}"
     )
     if args.broken:
         return 0 if failed else 1
