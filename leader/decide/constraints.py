@@ -6,8 +6,11 @@ satisfies only `is_not_set` and `!=`, as in Nomad.
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
 
+from jobspec.patterns import PatternFault, compile_pattern
 from model.job import Constraint
 from model.node import Node
 
@@ -63,49 +66,70 @@ def _ordered(compare: Callable[[int], bool]) -> Callable[[str, str], bool]:
     """Numbers compare as numbers, everything else as text (Nomad: lexical, numeric since 1.1)."""
 
     def check(left: str, right: str) -> bool:
-        try:
-            a, b = float(left), float(right)
-        except ValueError:
-            return compare((left > right) - (left < right))
-        return compare((a > b) - (a < b))
+        if _NUMBER.fullmatch(left) and _NUMBER.fullmatch(right):
+            a, b = Decimal(left), Decimal(right)
+            return compare((a > b) - (a < b))
+        return compare((left > right) - (left < right))
 
     return check
+
+
+_NUMBER = re.compile(r"[+-]?[0-9]{1,40}(?:\.[0-9]{1,40})?")
 
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(word.strip() for word in text.split(","))
 
 
-def _matches(left: str, pattern: str) -> bool:
-    try:
-        return _pattern(pattern).search(left) is not None
-    except re.error:
-        return False
+def _matches(left: str, text: str) -> bool:
+    pattern = _pattern(text)
+    return pattern is not None and pattern.search(left) is not None
 
 
 @lru_cache(maxsize=256)
-def _pattern(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)
+def _pattern(text: str) -> re.Pattern[str] | None:
+    """None: no pattern, or one that could take for ever. Such a job is refused when it is submitted."""
+    try:
+        return compile_pattern(text)
+    except PatternFault:
+        return None
 
 
-_VERSION = re.compile(r"^v?(\d+(?:\.\d+)*)(?:-([0-9A-Za-z.~-]+))?(?:\+[0-9A-Za-z.~-]+)?$")
+# go-version's: a pre-release needs no dash before a letter (`1.2beta`).
+_VERSION = re.compile(
+    r"v?([0-9]{1,18}(?:\.[0-9]{1,18})*)"
+    r"(?:-([0-9][0-9A-Za-z~-]*(?:\.[0-9A-Za-z~-]+)*)|-?([A-Za-z~-][0-9A-Za-z~-]*(?:\.[0-9A-Za-z~-]+)*))?"
+    r"(?:\+[0-9A-Za-z.~-]+)?"
+)
 
 
-def parse_version(text: str) -> tuple[tuple[int, ...], tuple[tuple[int, int, str], ...], bool] | None:
-    """A version in comparable form, a release after its pre-releases; None when it is none."""
-    match = _VERSION.match(text.strip())
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """numbers: at least three, without further zeros at the end. written: how many its author wrote."""
+
+    numbers: tuple[int, ...]
+    pre: tuple[tuple[int, int, str], ...]
+    written: int
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Sorts a release after its pre-releases, and in those numbers before words."""
+        return self.numbers, not self.pre, self.pre
+
+
+def parse_version(text: str) -> Version | None:
+    """None when it is none."""
+    match = _VERSION.fullmatch(text.strip())
     if match is None:
         return None
     numbers = [int(part) for part in match.group(1).split(".")]
-    numbers += [0] * (3 - len(numbers))
-    pre = match.group(2)
-    parts = tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in pre.split(".")) if pre else ()
-    return tuple(numbers), parts, pre is not None
-
-
-def _version_key(version: tuple[tuple[int, ...], tuple[tuple[int, int, str], ...], bool]) -> tuple[object, ...]:
-    numbers, pre, is_pre = version
-    return (numbers, not is_pre, pre)
+    written = len(numbers)
+    numbers += [0] * (3 - written)
+    while len(numbers) > 3 and not numbers[-1]:
+        numbers.pop()
+    pre = match.group(2) or match.group(3) or ""
+    parts = tuple((0, int(p), "") if p.isdigit() and len(p) <= 18 else (1, 0, p) for p in pre.split(".")) if pre else ()
+    return Version(numbers=tuple(numbers), pre=parts, written=written)
 
 
 def _version_check(is_semver: bool) -> Callable[[str, str], bool]:
@@ -118,21 +142,26 @@ def _version_check(is_semver: bool) -> Callable[[str, str], bool]:
     return check
 
 
-_CLAUSE = re.compile(r"^(>=|<=|!=|~>|>|<|=)?\s*(\S+)$")
+_CLAUSE = re.compile(r"(>=|<=|!=|~>|>|<|=)?\s*(\S+)")
 
 
-def _satisfies(
-    version: tuple[tuple[int, ...], tuple[tuple[int, int, str], ...], bool], clause: str, is_semver: bool
-) -> bool:
-    match = _CLAUSE.match(clause)
+def _satisfies(version: Version, clause: str, is_semver: bool) -> bool:
+    match = _CLAUSE.fullmatch(clause)
     wanted = parse_version(match.group(2)) if match else None
     if match is None or wanted is None:
         return False
-    # Outside semver mode a pre-release never satisfies a clause that names none (go-version's rule).
-    if not is_semver and version[2] and not wanted[2]:
+    operator = match.group(1) or "="
+    # go-version's rule, which semver mode does not have: a pre-release satisfies only an order that names a
+    # pre-release of the same version.
+    if (
+        not is_semver
+        and operator not in ("=", "!=")
+        and version.pre
+        and not (wanted.pre and wanted.numbers == version.numbers)
+    ):
         return False
-    a, b = _version_key(version), _version_key(wanted)
-    match match.group(1) or "=":
+    a, b = version.key, wanted.key
+    match operator:
         case ">=":
             return a >= b
         case "<=":
@@ -144,9 +173,11 @@ def _satisfies(
         case "!=":
             return a != b
         case "~>":
+            if wanted.pre and not version.pre:
+                return False
             # At least this, and the same but for the last number written.
-            fixed = match.group(2).count(".") or 1
-            return a >= b and version[0][:fixed] == wanted[0][:fixed]
+            fixed = wanted.written - 1
+            return a >= b and version.numbers[:fixed] == wanted.numbers[:fixed]
     return a == b
 
 
