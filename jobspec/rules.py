@@ -68,7 +68,7 @@ def _operator_faults(operand: str, ltarget: str, rtarget: str, path: str) -> Fau
         for part in rtarget.split(","):
             if "${" not in part and not _VERSION_RULE.fullmatch(part[:200]):
                 yield _fault(path, f'"{part.strip()[:60]}" is no version rule (as ">= 1.2, < 2.0")')
-    elif operand == "distinct_property" and rtarget and not rtarget.isdigit():
+    elif operand == "distinct_property" and rtarget and not (rtarget.isascii() and rtarget.isdigit() and len(rtarget) < 10):
         yield _fault(path, f'distinct_property needs a whole number as its value, found "{rtarget[:60]}"')
     elif operand == "distinct_hosts" and rtarget not in ("", "true", "false"):
         yield _fault(path, f'distinct_hosts is true or false, found "{rtarget[:60]}"')

@@ -22,7 +22,7 @@ from leader.decide.reconcile import reconcile
 from leader.fenced import Fenced
 from leader.store import LeaderStore
 from leader.view import View
-from model.alloc import AllocId, DesiredAlloc, EvalId
+from model.alloc import AllocId, DesiredAlloc, EvalId, Verdict
 from model.errors import StoreUnavailable, WriteConflict
 from model.evaluation import EvalStatus, Evaluation, PlacementMetric
 from model.job import Job
@@ -181,7 +181,7 @@ class Deciding:
             needed.place,
             table=view.table,
             cache=self._cache,
-            held=_held(view, key),
+            held=_held(view, key, needed),
             rng=self.fenced.rng,
             eval_id=eval_id,
             now_ns=now_ns,
@@ -399,10 +399,12 @@ class _Decided:
         return len(self.plan.change) + len(self.plan.place) + 2 * len(self.plan.forget) + 2 * len(self.evals)
 
 
-def _held(view: View, key: JobKey) -> dict[str, dict[NodeId, int]]:
+def _held(view: View, key: JobKey, needed: Reconciled) -> dict[str, dict[NodeId, int]]:
+    """Where the job's allocs are that stay: what is stopped or given up by this very plan leaves its node to others."""
+    going = {d.id for d in needed.change if d.is_stopping or d.verdict is not Verdict.NONE}
     held: dict[str, dict[NodeId, int]] = {}
     for alloc in view.allocs_by_job.get(key, {}).values():
-        if alloc.is_live:
+        if alloc.is_live and alloc.id not in going:
             nodes = held.setdefault(alloc.desired.task_group, {})
             nodes[alloc.desired.node_id] = nodes.get(alloc.desired.node_id, 0) + 1
     return held

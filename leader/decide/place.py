@@ -105,13 +105,13 @@ def place(
     for request in requests:
         group = request.group
         queued.setdefault(group.name, 0)
-        here = counts.setdefault(group.name, {})
+        counts.setdefault(group.name, {})
         if group.name in failed and not request.node_id:
             # All of a group ask for the same: what one did not find the next will not.
             failed[group.name] = _coalesced(failed[group.name])
             queued[group.name] += 1
             continue
-        choice = _choose(request, table, cache.get(table, request.job, group), here, rng)
+        choice = _choose(request, table, cache.get(table, request.job, group), counts, rng)
         if isinstance(choice, PlacementMetric):
             failed[group.name] = _coalesced(failed[group.name]) if group.name in failed else choice
             queued[group.name] += 1
@@ -120,6 +120,7 @@ def place(
         node_id = table.ids[row]
         alloc = _document(request, table, row, ports, rng, eval_id, now_ns, epoch)
         table.hold(alloc.id, node_id, ask_of(group), ports)
+        here = counts[group.name]
         here[node_id] = here.get(node_id, 0) + 1
         placed.append(alloc)
     return Placed(allocs=tuple(placed), failed=failed, queued=queued)
@@ -133,7 +134,7 @@ def _choose(
     request: PlaceRequest,
     table: NodeTable,
     feasible: Feasible,
-    here: Mapping[NodeId, int],
+    counts: Mapping[str, Mapping[NodeId, int]],
     rng: Rng,
 ) -> tuple[int, tuple[AllocatedPort, ...]] | PlacementMetric:
     size = len(table.ids)
@@ -146,8 +147,12 @@ def _choose(
         if request.node_id in table.rows:
             only[table.rows[NodeId(request.node_id)]] = True
         mask = mask & only
-    for constraint in constraints_of(request.job, request.group):
+    here = counts[request.group.name]
+    for constraint in request.group.constraints:
         mask = _distinct(constraint, mask, table, here, filtered)
+    for constraint in request.job.constraints:
+        # The job's own hold across all its groups.
+        mask = _distinct(constraint, mask, table, _together(counts), filtered)
     free = table.total[:size] - table.used[:size]
     short = free < need
     fits = mask & ~short.any(axis=1)
@@ -199,6 +204,14 @@ def _scores(
     return binpack
 
 
+def _together(counts: Mapping[str, Mapping[NodeId, int]]) -> dict[NodeId, int]:
+    total: dict[NodeId, int] = {}
+    for of_group in counts.values():
+        for node_id, count in of_group.items():
+            total[node_id] = total.get(node_id, 0) + count
+    return total
+
+
 def _distinct(
     constraint: Constraint,
     mask: Mask,
@@ -213,7 +226,7 @@ def _distinct(
         allowed = mask.copy()
         allowed[taken] = False
     elif constraint.operand == "distinct_property":
-        limit = int(constraint.rtarget) if constraint.rtarget.isdigit() else 1
+        limit = int(constraint.rtarget) if constraint.rtarget.isdecimal() else 1
         counts: dict[str | None, int] = {}
         for node_id, count in here.items():
             if node_id in table.rows:
