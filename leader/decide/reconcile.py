@@ -287,7 +287,8 @@ def _system_group(
         node_id = alloc.desired.node_id
         if alloc.is_live or (alloc.desired.verdict is not Verdict.NONE and not alloc.is_terminal):
             if node_id in filled:
-                draft.stop(alloc, NOT_NEEDED)
+                if not alloc.desired.is_stopping:
+                    draft.stop(alloc, NOT_NEEDED)
             elif alloc.is_live and node_id not in wanted and nodes[node_id].life is Life.READY:
                 draft.stop(alloc, NODE_UNFIT)
             else:
