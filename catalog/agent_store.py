@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from catalog.keys import Keys, is_sentinel, last_segment
-from catalog.kv import Kv, Op, cut, delete, put, replace
+from catalog.kv import Kv, Op, Verb, check_at, cut, delete, put, replace
 from model.alloc import AllocId, DesiredAlloc, ObservedAlloc
 from model.cluster import INBOX_NAMES_MAX, NODE_FACT, Inbox, Leader
 from model.errors import WriteConflict
@@ -46,6 +46,10 @@ class AgentStore:
     # What we believe of our inbox: its value and index; index 0 when consumed.
     _inbox: Inbox | None = None
     _inbox_index: int = 0
+    # Our node document and its index: no write passes once a later process of this node has written its own, so a
+    # report of a killed agent that arrives after its successor's is refused.
+    _node: Node | None = None
+    _node_index: int = 0
     _decoded: dict[str, tuple[int, DesiredAlloc]] = field(default_factory=dict)
 
     async def watch_desired(self, node_id: NodeId, index: int, wait_s: float) -> DesiredView:
@@ -84,6 +88,7 @@ class AgentStore:
         """Writes the documents and names them in the inbox. Idempotent. Raises StoreUnavailable, WriteConflict."""
         steps: list[tuple[str, Op]] = []
         if node is not None:
+            self._node = node
             steps.append((NODE_FACT, put(self.keys.node(node_id), encode(node))))
         for alloc in allocs:
             steps.append((alloc.id, put(self.keys.observed_alloc(node_id, alloc.id), encode(alloc))))
@@ -101,21 +106,36 @@ class AgentStore:
         # read, and never drops a name.
         self._inbox, self._inbox_index = None, 0
         fullest = put(self.keys.inbox(node_id), b" " * (INBOX_NAMES_MAX * 40))
-        for transaction in cut([(op,) for _, op in steps], reserve=[fullest]):
-            await self._write_one(self.keys.inbox(node_id), transaction, [names[op.key] for op in transaction])
+        own = Op(Verb.SET, self.keys.node(node_id), encode(self._node) if self._node else b"")
+        for transaction in cut([(op,) for _, op in steps], reserve=[fullest, own, check_at(own.key, 1)]):
+            await self._write_one(node_id, transaction, [names[op.key] for op in transaction])
 
-    async def _write_one(self, key: str, ops: list[Op], names: list[str]) -> None:
+    async def _write_one(self, node_id: NodeId, ops: list[Op], names: list[str]) -> None:
+        node_key, key = self.keys.node(node_id), self.keys.inbox(node_id)
         for attempt in range(_INBOX_TRIES):
             nonce = uuid.UUID(int=self.rng.getrandbits(128), version=4).hex
             inbox = merge_inbox(self._inbox, names, nonce)
+            fence = [check_at(node_key, self._node_index)] if self._node_index else []
             try:
-                written = await self.kv.commit([*ops, replace(key, encode(inbox), self._inbox_index)])
+                written = await self.kv.commit([*fence, *ops, replace(key, encode(inbox), self._inbox_index)])
             except WriteConflict:
                 if attempt == _INBOX_TRIES - 1:
                     raise
                 entry = await self.kv.get(key)
                 self._inbox = decode(entry.value, Inbox) if entry else None
                 self._inbox_index = entry.modify_index if entry else 0
+                if not await self._is_node_ours(node_key) and self._node is not None and NODE_FACT not in names:
+                    ops, names = [put(node_key, encode(self._node)), *ops], [NODE_FACT, *names]
             else:
                 self._inbox, self._inbox_index = inbox, written[key].modify_index
+                if node_key in written:
+                    self._node_index = written[node_key].modify_index
                 return
+
+    async def _is_node_ours(self, node_key: str) -> bool:
+        """Looks which process of this node wrote its document last; a life before ours may have written late."""
+        entry = await self.kv.get(node_key)
+        self._node_index = entry.modify_index if entry else 0
+        if entry is None or self._node is None:
+            return False
+        return decode(entry.value, Node).started_time == self._node.started_time

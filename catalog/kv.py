@@ -77,6 +77,11 @@ def delete_at(key: str, index: int) -> Op:
     return Op(Verb.DELETE_CAS, key, index=index)
 
 
+def check_at(key: str, index: int) -> Op:
+    """Writes nothing; refuses its transaction unless the key is still at `index`."""
+    return Op(Verb.CHECK_INDEX, key, index=index)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fence:
     """First operations of every leader write: refused unless this session still holds the leader key and the turn
@@ -91,7 +96,7 @@ class Fence:
     def ops(self) -> tuple[Op, Op]:
         return (
             Op(Verb.CHECK_SESSION, self.key, session=self.session),
-            Op(Verb.CHECK_INDEX, self.turn_key, index=self.turn),
+            check_at(self.turn_key, self.turn),
         )
 
 
