@@ -23,7 +23,7 @@ from leader.fenced import Fenced
 from leader.store import LeaderStore
 from leader.view import View
 from model.alloc import AllocId, DesiredAlloc, EvalId, Verdict
-from model.errors import StoreUnavailable, WriteConflict
+from model.errors import InvariantBroken, StoreUnavailable, WriteConflict
 from model.evaluation import EvalStatus, Evaluation, PlacementMetric
 from model.job import Job
 from model.node import NodeId
@@ -37,6 +37,8 @@ log = logging.getLogger("drover.leader")
 _GATHER_OPS = 48
 # Jobs without anything to do that are decided before the loop may do something else.
 _JOBS_PER_SLICE = 20
+# How long a job waits whose decision failed: long enough not to fill the log, short enough to be seen healing.
+_UNDECIDED_NS = 10_000_000_000
 # Evaluations kept per job: what `job status` and `eval list` show.
 _EVALS_PER_JOB = 10
 # And in all: some 500 bytes each.
@@ -121,7 +123,14 @@ class Deciding:
     async def _decide_all(self, keys: Sequence[JobKey]) -> None:
         gather: list[_Decided] = []
         for number, key in enumerate(keys):
-            gather.append(self._decide_job(key))
+            try:
+                gather.append(self._decide_job(key))
+            except InvariantBroken:
+                raise
+            except Exception:
+                # One job that cannot be decided must not keep the others from it; it is tried again later.
+                log.exception("job %s cannot be decided", key[1])
+                self._wake_at[key] = self.fenced.now_ns + _UNDECIDED_NS
             if sum(decided.size for decided in gather) >= _GATHER_OPS:
                 await self._apply(gather)
                 gather = []
