@@ -55,6 +55,10 @@ _STOP_SIGNAL = "SIGINT"  # Nomad's
 _OPTIONS = ("command", "args", "work_dir", "no_cgroups", "oom_score_adj")
 
 
+# A supervisor ends within milliseconds of its task; one that was frozen by hand is not waited for.
+_SUPERVISOR_END_S = 2.0
+
+
 class RawExec:
     """run_dir: a folder of data_dir. environ: the agent's own, which tasks inherit without its secrets."""
 
@@ -135,6 +139,10 @@ class RawExec:
 
     async def destroy(self, handle: Handle) -> None:
         await self._kill_all(handle)
+        # The supervisor writes the exit code a moment after its task's end: removed before, it would come back.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SUPERVISOR_END_S):
+                await self._supervisor_ended(handle)
         if self._cgroups is not None:
             self._cgroup(self._cgroups, handle).remove()
         for suffix in ("pid", "task", "exit", "exit.partial"):
