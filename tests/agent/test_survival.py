@@ -32,7 +32,7 @@ def life(tmp_path: Path) -> Iterator[AgentProcess]:
                 with suppress(ProcessLookupError):
                     os.killpg(int(line), signal.SIGKILL)
         for path in tmp_path.glob("data/alloc/*"):
-            for cgroup in Path("/sys/fs/cgroup").glob(f"**/drover/{path.name}*"):
+            for cgroup in Path("/sys/fs/cgroup").glob(f"*/drover/{path.name}*"):
                 wait_for(lambda cgroup=cgroup: removed(cgroup) or None, f"{cgroup} to be empty")
 
 
