@@ -154,6 +154,11 @@ class RawExec:
         if task is None:
             raise TaskRefused("the task is not running")
         env, cwd, owner = _context(task.pid)
+        give_up_at = asyncio.get_running_loop().time() + _FILES_WAIT_S_MAX
+        while not env and asyncio.get_running_loop().time() < give_up_at:
+            # Just between the shell and the task's own program: the kernel shows neither's environment.
+            await asyncio.sleep(_FILES_POLL_S)
+            env, cwd, owner = _context(task.pid)
         prefix: list[str] = []
         if os.geteuid() == 0 and owner[0] != 0:
             prefix = [self._setpriv, f"--reuid={owner[0]}", f"--regid={owner[1]}", "--clear-groups"]
