@@ -81,6 +81,7 @@ class TaskRunner:
         self._is_lost_trace = False
         self._may_reuse_attempt = False
         self._due_s = 0.0  # loop time at which a backoff is over
+        self._seen_due = True  # whether it was over when the next step was decided
         self._is_updated = False
         self.is_lost = False
 
@@ -159,10 +160,11 @@ class TaskRunner:
                 assert_never(step)
 
     def _sight(self) -> Sight:
+        self._seen_due = asyncio.get_running_loop().time() >= self._due_s
         return Sight(
             phase=self.row.phase,
             is_lost_trace=self._is_lost_trace,
-            is_due=asyncio.get_running_loop().time() >= self._due_s,
+            is_due=self._seen_due,
             may_start=self._has_begun or self._alloc.may_start(self.task),
         )
 
@@ -187,9 +189,10 @@ class TaskRunner:
         """Returns when woken, or when a backoff is over."""
         if self._is_updated and self.row.phase is Phase.RUNNING:
             await self._tell_updated()
-        left_s = self._due_s - asyncio.get_running_loop().time()
+        # A timer may fire a moment early, or the backoff end between the look and this wait: what was not over when
+        # it was looked at is waited for by its moment, also when that has just passed.
         try:
-            async with asyncio.timeout(left_s if left_s > 0 else None):
+            async with asyncio.timeout_at(None if self._seen_due else self._due_s):
                 await self._wake.wait()
         except TimeoutError:
             pass

@@ -22,6 +22,8 @@ log = logging.getLogger("drover.leader")
 
 # How often they are judged while one of them is running out of time.
 _LIVES_S = 0.5
+# And while none is silent: a node whose drover alone is down has minutes.
+_LIVES_QUIET_S = 5.0
 # Agents asked at once whether they still answer.
 _PROBES = 50
 # Control documents in one transaction, each perhaps with a sentinel.
@@ -47,7 +49,7 @@ class NodeLives:
         self.view.nodes_changed.clear()
         is_waiting = await self._judge_nodes()
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LIVES_S if is_waiting else None):
+            async with asyncio.timeout(_LIVES_S if is_waiting else _LIVES_QUIET_S):
                 await self.view.nodes_changed.wait()
 
     async def _judge_nodes(self) -> bool:
