@@ -32,7 +32,7 @@ from agent.store import AgentStore
 from agent.sweep import sweep
 from agent.task_run import TaskServices
 from configs.settings import AgentConfig
-from model.node import Node
+from model.node import Node, NodeId
 
 
 def docker_rules(config: Mapping[str, Any]) -> DockerRules:
@@ -45,6 +45,21 @@ def docker_rules(config: Mapping[str, Any]) -> DockerRules:
         allow_caps=tuple(str(cap).lower() for cap in config.get("allow_caps", default.allow_caps)),
         pull_s_max=default.pull_s_max,
     )
+
+
+def _docker(config: AgentConfig, node_id: NodeId, data: DataDir) -> Docker:
+    options = config.plugins.docker.config
+    return Docker(node_id, data.run, endpoint=str(options.get("endpoint", "")), rules=docker_rules(options))
+
+
+async def clear(config: AgentConfig, data: DataDir) -> None:
+    """Ends every task of a data_dir whose agent is gone: for what a killed -dev agent left."""
+    journal, docker = SqliteJournal(data.journal), _docker(config, data.node_id(), data)
+    try:
+        await sweep(journal, [docker, RawExec(data.run, os.environ)], DiskDirs(data.allocs))
+    finally:
+        await docker.close()
+        await journal.close()
 
 
 class TaskHost:
@@ -63,14 +78,11 @@ class TaskHost:
     ) -> None:
         self._is_dev = config.is_dev
         self._journal = SqliteJournal(data.journal)
-        self._dirs = DiskDirs(config.client.alloc_dir or data.allocs)
+        self._dirs = DiskDirs(data.allocs)
         self._rotation = LogRotation()
-        options = config.plugins.docker.config
-        self._docker = Docker(
-            node.id, data.run, endpoint=str(options.get("endpoint", "")), rules=docker_rules(options)
-        )
+        self._docker = _docker(config, node.id, data)
         self._drivers: list[Driver] = [self._docker]
-        if config.plugins.raw_exec.enabled or config.is_dev:
+        if config.plugins.raw_exec.enabled:
             self._drivers.append(RawExec(data.run, os.environ))
         self.agent = NodeAgent(
             node=node,

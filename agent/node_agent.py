@@ -171,13 +171,19 @@ class NodeAgent:
         self._runner(alloc_id).set_health(healthy)
 
     async def stop_all(self) -> None:
-        """Stops every task and waits until all are dead: for `-dev`, never on a plain stop of drover."""
+        """Stops every task, waits until all are dead and leaves nothing of them: for `-dev`, never on a plain
+        stop of drover."""
         self._is_stopping = True
         for runner in self._runners.values():
             runner.stop_reason = "drover -dev is stopping"
             runner.wake()
         if self._hosts:
             await asyncio.wait(self._hosts.values())
+        for runner in self._runners.values():
+            try:
+                await runner.dispose()
+            except (DriverBusy, TaskRefused, OSError) as error:
+                log.warning("alloc %s: something of it is left behind: %s", runner.desired.id, error)
 
     def _runner(self, alloc_id: AllocId) -> AllocRunner:
         runner = self._runners.get(alloc_id)

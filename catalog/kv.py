@@ -263,6 +263,13 @@ class Kv:
         answer = _decode_txn(checked(response, f"a write of {len(ops)} keys").body)
         return {r.kv.key: r.kv for r in answer.results or () if r.kv is not None}
 
+    async def remove_tree(self, prefix: str, *, timeout_s: float = 10.0) -> None:
+        """Removes every key that begins so, unfenced: only for a root that nobody else writes below."""
+        response = await self._transport.request(
+            "DELETE", f"/v1/kv/{prefix}", params={"recurse": "", **self._dc}, timeout_s=timeout_s
+        )
+        checked(response, f"the removal of {prefix}")
+
     def _conflict(self, response: Response, fence: Fence | None, ops: Sequence[Op]) -> Exception:
         errors = _decode_txn(response.body).errors or [_TxnError(what=response.text[:200])]
         first = errors[0]

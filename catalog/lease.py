@@ -94,7 +94,11 @@ class Lease:
                 "ID": self.candidate.service_id,
                 "Address": host,
                 "Port": int(port),
-                "Meta": {"drover_node": who.node_id, "drover_name": who.name},
+                "Meta": {
+                    "drover_node": who.node_id,
+                    "drover_name": who.name,
+                    "drover_root": self.keys.root,
+                },
                 "Check": {
                     "Name": "drover leader candidate",
                     "CheckID": self.candidate.check_id,

@@ -29,6 +29,15 @@ class LocalService(msgspec.Struct, frozen=True, rename={"id": "ID", "service": "
     meta: dict[str, str] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsulSelf:
+    """What the local Consul agent says of itself. node: its name of this machine."""
+
+    node: str
+    datacenter: str
+    version: str
+
+
 _decode_checks = msgspec.json.Decoder(dict[str, LocalCheck]).decode
 _decode_services = msgspec.json.Decoder(dict[str, LocalService]).decode
 
@@ -82,13 +91,16 @@ class LocalAgent:
         if response.status >= 400:
             raise StoreRefused(f"Consul: check {check_id}: {response.status} {response.text[:200]}")
 
-    async def node_name(self) -> tuple[str, str]:
-        """(Consul's name of this machine, its Consul datacenter)."""
+    async def itself(self) -> ConsulSelf:
         answer = await self.client.agent.self()
         config = answer.get("Config")
         if not isinstance(config, dict):
             raise StoreUnavailable("Consul: /v1/agent/self without Config")
-        return str(config.get("NodeName", "")), str(config.get("Datacenter", ""))
+        return ConsulSelf(
+            node=str(config.get("NodeName", "")),
+            datacenter=str(config.get("Datacenter", "")),
+            version=str(config.get("Version", "")),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +115,10 @@ class Member:
 
 @dataclass(slots=True)
 class Candidates:
-    """All leader candidates, kept for a second: status pages ask often."""
+    """All leader candidates below one root of keys, kept for a second: status pages ask often."""
 
     client: Client
+    root: str
     _members: tuple[Member, ...] = ()
     _read_s: float = -10.0
 
@@ -119,6 +132,8 @@ class Candidates:
         for one in msgspec.json.decode(response.body):
             service = one["Service"]
             meta = service.get("Meta") or {}
+            if meta.get("drover_root") != self.root:
+                continue  # another drover's, that shares this Consul
             found.append(
                 Member(
                     node_id=meta.get("drover_node", ""),

@@ -16,6 +16,7 @@ from typing import Any
 import uvloop
 
 import configs
+from cli import dev
 from cli.main import VERSION
 from cli.process import process
 from configs import AgentConfig
@@ -33,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
     for warning in config.warnings:
         log.warning("config: %s", warning)
     try:
-        return uvloop.run(_until_signalled(config))
+        with dev.ephemeral(config):
+            return uvloop.run(_until_signalled(config))
     except ConfigError as error:
         return _refused(error)
 

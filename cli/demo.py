@@ -6,6 +6,7 @@ instance's check fail and kills another, and shows drover healing both. On a ter
 running; otherwise it ends by itself and leaves nothing behind.
 """
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -16,10 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
+
+import configs
+from cli import local_consul
+from model.errors import ConfigError
 
 JOB = Path(__file__).parent.parent / "configs" / "jobs" / "demo.hcl"
 SERVICE = "demo-web"
@@ -66,7 +71,7 @@ def get(address: str, path: str) -> Any:
 class Agent:
     """The `drover agent -dev` process. Its output goes to a file, shown when it fails."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, environ: Mapping[str, str]) -> None:
         self.data_dir = data_dir
         self._log = data_dir / "agent.log"
         with self._log.open("wb") as log:
@@ -75,6 +80,7 @@ class Agent:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                env=dict(environ),
             )
 
     def output(self) -> str:
@@ -209,13 +215,30 @@ def play(agent: Agent) -> None:
     say(f"    API and `drover` commands: http://{API}   (try: drover job status demo)")
 
 
+def environ() -> dict[str, str]:
+    """This process' own, without a CONSUL_HTTP_ADDR at which nobody answers: to an agent that would be a mistake."""
+    named = os.environ.get("CONSUL_HTTP_ADDR", "")
+    if not named or asyncio.run(is_consul_there()):
+        return dict(os.environ)
+    say(f"    no Consul answers at CONSUL_HTTP_ADDR ({named})")
+    return {name: value for name, value in os.environ.items() if name != "CONSUL_HTTP_ADDR"}
+
+
+async def is_consul_there() -> bool:
+    try:
+        config = configs.load([], dev=True, overrides={"data_dir": tempfile.gettempdir()})
+        return bool(await local_consul.found_at(local_consul.endpoint(config)))
+    except ConfigError:
+        return True  # for the agent to say what is wrong with it
+
+
 def main() -> int:
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", 4646)) == 0:
             sys.stderr.write("something already listens on 127.0.0.1:4646: stop it and try again\n")
             return 1
     with tempfile.TemporaryDirectory(prefix="drover-demo-") as folder:
-        agent = Agent(Path(folder))
+        agent = Agent(Path(folder), environ())
         code = 0
         try:
             play(agent)

@@ -11,6 +11,7 @@ import random
 import socket
 import ssl
 from contextlib import AsyncExitStack, suppress
+from dataclasses import asdict
 
 from agent.data_dir import DataDir
 from agent.fingerprint import ConsulFacts
@@ -27,19 +28,26 @@ EMBEDDED_DNS_PORT = 8600
 
 
 async def reach(config: AgentConfig, stack: AsyncExitStack) -> tuple[Endpoint, str]:
-    """The local Consul agent, or, with -dev on a machine without one, the embedded Consul. Raises ConfigError."""
-    endpoint = Endpoint(address=config.consul.address, tls=_tls(config), token=config.consul.token)
-    if await _answers(endpoint):
-        return endpoint, "real"
-    if not config.is_dev:
-        # A Consul that is away at this moment must not keep drover from watching its tasks: only an
-        # address at which nothing of drover's ever ran is a mistake that must be told.
-        if (config.data_dir / "consul.json").exists():
-            return endpoint, "absent"
+    """The local Consul agent, or, with -dev on a machine without one, the embedded Consul; and what it is to be
+    called. Raises ConfigError when nobody answers at an address that was named."""
+    named = endpoint(config)
+    kind = await found_at(named)
+    if kind:
+        return named, kind
+    # A Consul that is away at this moment must not keep drover from watching its tasks: only an
+    # address at which nothing of drover's ever ran is a mistake that must be told.
+    if not config.is_dev and (config.data_dir / "consul.json").exists():
+        return named, "absent"
+    if not config.is_dev or config.consul.is_address_named:
         raise ConfigError(
-            (Fault(path="consul.address", message=f"no Consul agent answers at {endpoint.url} (is it running?)"),)
+            (Fault(path="consul.address", message=f"no Consul agent answers at {named.url} (is it running?)"),)
         )
     return Endpoint(address=await _embedded(stack)), "embedded"
+
+
+def endpoint(config: AgentConfig) -> Endpoint:
+    """The Consul agent that the configuration names. Raises ConfigError."""
+    return Endpoint(address=config.consul.address, tls=_tls(config), token=config.consul.token)
 
 
 async def _embedded(stack: AsyncExitStack) -> str:
@@ -66,16 +74,20 @@ async def _embedded(stack: AsyncExitStack) -> str:
     return f"127.0.0.1:{EMBEDDED_HTTP_PORT}"
 
 
-async def _answers(endpoint: Endpoint) -> bool:
-    transport = HttpTransport(endpoint)
+async def found_at(place: Endpoint) -> str:
+    """Which kind of Consul answers there; empty when none does."""
+    transport = HttpTransport(place)
     try:
         response = await transport.request("GET", "/v1/agent/self", timeout_s=CONSUL_FACTS_S)
-    except StoreUnavailable:
-        return False
+        if response.status == 403:
+            return "real"  # which does not know our token: said by the first call that needs it
+        if response.status != 200 or not isinstance(itself := json.loads(response.body), dict):
+            return ""
+    except (StoreUnavailable, ValueError):
+        return ""
     finally:
         await transport.close()
-    # 403: a Consul that does not know our token, which is said by the first call that needs it.
-    return response.status in (200, 403)
+    return "another drover's embedded" if itself.get("DroverEmbedded") else "real"
 
 
 def _tls(config: AgentConfig) -> ssl.SSLContext | None:
@@ -98,11 +110,12 @@ async def facts(local: LocalAgent, data_dir: DataDir) -> ConsulFacts:
     kept = data_dir.path / "consul.json"
     try:
         async with asyncio.timeout(CONSUL_FACTS_S):
-            name, datacenter = await local.node_name()
+            itself = await local.itself()
     except (StoreUnavailable, StoreRefused, TimeoutError):
         with suppress(OSError, ValueError, TypeError):
             return ConsulFacts(**json.loads(kept.read_text()))
         return ConsulFacts()
+    found = ConsulFacts(node=itself.node, datacenter=itself.datacenter, version=itself.version)
     with suppress(OSError):
-        kept.write_text(json.dumps({"node": name, "datacenter": datacenter}))
-    return ConsulFacts(node=name, datacenter=datacenter)
+        kept.write_text(json.dumps(asdict(found)))
+    return found

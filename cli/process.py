@@ -38,7 +38,7 @@ from catalog.kv import Kv
 from catalog.lease import Candidate, Lease
 from catalog.services import Candidates, LocalAgent
 from catalog.transport import Endpoint, HttpTransport
-from cli import local_consul
+from cli import dev, local_consul
 from cli.main import VERSION
 from configs import AgentConfig
 from leader.election import Election
@@ -83,9 +83,14 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
         transport = HttpTransport(endpoint)
         stack.push_async_callback(transport.close)
         rng = random.SystemRandom()
-        client, keys = Client(transport), Keys(config.consul.kv_path)
+        client, keys = Client(transport), Keys(dev.kv_root(config, node_id))
         kv = Kv(transport, dc=config.consul.home_datacenter)
         local = LocalAgent(client)
+        if config.is_dev:
+            await dev.clear_killed(config, kv, local)
+            if not config.consul.is_kv_path_named:
+                await dev.forget(kv, local, node_id)
+                stack.push_async_callback(dev.forget, kv, local, node_id)
         facts = await local_consul.facts(local, data_dir)
         http_addr = _advertised(config, address)
         node = _node(config, node_id, address, http_addr, facts)
@@ -158,7 +163,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             lookup=store,
             election=election,
             agent=node_agent,
-            members=Candidates(client).read,
+            members=Candidates(client, keys.root).read,
         )
         try:
             await stack.enter_async_context(ApiServer(context, config.http_host, config.ports.http))

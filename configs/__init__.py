@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.settings import (
+    DEV_DIR_PREFIX,
     Addresses,
     Advertise,
     AgentConfig,
@@ -24,6 +25,7 @@ from configs.settings import (
 from model.errors import ConfigError
 
 __all__ = [
+    "DEV_DIR_PREFIX",
     "Addresses",
     "Advertise",
     "AgentConfig",

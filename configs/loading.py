@@ -14,6 +14,7 @@ from typing import Any
 
 from configs.reading import Given, Key, Reader, config_files
 from configs.settings import (
+    DEV_DIR_PREFIX,
     Addresses,
     Advertise,
     AgentConfig,
@@ -134,6 +135,7 @@ def _build(reader: Reader, *, dev: bool) -> AgentConfig | None:
         client=client,
         consul=consul,
         is_dev=dev,
+        is_data_dir_temporary=settings.get("data_dir") is None,
         warnings=tuple(reader.warnings),
         **settings.section(
             (),
@@ -226,9 +228,11 @@ def _consul(settings: _Settings) -> Consul:
     if "address" in found:
         address, is_tls = _consul_address(settings, found["address"])
         found["address"] = address
+        found["is_address_named"] = True
         if is_tls is not None:
             found.setdefault("ssl", is_tls)
     if "kv_path" in found:
+        found["is_kv_path_named"] = True
         found["kv_path"] = found["kv_path"].strip("/")
         if not found["kv_path"]:
             settings.refuse((*prefix, "kv_path"), "must not be empty")
@@ -276,7 +280,7 @@ def _data_dir(settings: _Settings, *, dev: bool, is_sound: bool) -> Path | None:
         if not dev and not settings.has_fault("data_dir"):
             settings.refuse((), "data_dir is needed (an absolute path that drover may write to)")
             return None
-        return Path(tempfile.mkdtemp(prefix="drover-dev-")) if dev and is_sound else None
+        return Path(tempfile.mkdtemp(prefix=DEV_DIR_PREFIX)) if dev and is_sound else None
     path = Path(given)
     reason = _why_not_writable(path)
     if reason:

@@ -11,6 +11,9 @@ from typing import Any
 
 from model.secret import Secret
 
+# What the temporary data_dir of a -dev agent is called, before its random part.
+DEV_DIR_PREFIX = "drover-dev-"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
@@ -93,6 +96,7 @@ class Client:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consul:
     address: str = "127.0.0.1:8500"  # host:port, without a scheme
+    is_address_named: bool = False  # by a file, the environment or a flag: then no other Consul will do
     token: Secret = field(default_factory=lambda: Secret(""))
     token_file: Path | None = None
     ssl: bool = False
@@ -102,6 +106,7 @@ class Consul:
     verify_ssl: bool = True
     home_datacenter: str = ""  # Consul datacenter that holds drover's state; empty: the local agent's
     kv_path: str = "drover"  # drover's: the root of all its keys
+    is_kv_path_named: bool = False  # else -dev uses keys of its own, and removes them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +134,7 @@ class AgentConfig:
     consul: Consul = Consul()
     telemetry: Mapping[str, Any] = field(default_factory=dict)
     is_dev: bool = False
+    is_data_dir_temporary: bool = False  # made for this one run
     warnings: tuple[str, ...] = ()
 
     @property

@@ -56,6 +56,14 @@ def find_hierarchy(mount: Path = MOUNT, name: str = NAME) -> Hierarchy | None:
     return None
 
 
+def remove_hierarchy(mount: Path = MOUNT, name: str = NAME) -> None:
+    """Removes drover's own cgroup, if no task's is in it."""
+    found = find_hierarchy(mount, name)
+    if found is not None:
+        with suppress(OSError):
+            os.rmdir(found.root)
+
+
 class TaskCgroup:
     """The cgroup of one task. All calls are idempotent."""
 
@@ -70,8 +78,7 @@ class TaskCgroup:
         return f"{self.path}/cgroup.procs"
 
     def make(self) -> None:
-        with suppress(FileExistsError):
-            os.mkdir(self.path)
+        os.makedirs(self.path, exist_ok=True)  # the one above goes with the last -dev agent
 
     def pids(self) -> tuple[int, ...]:
         try:

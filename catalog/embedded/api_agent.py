@@ -57,6 +57,8 @@ async def agent_self(agent: LocalAgent, request: Request) -> Response:
             "Member": _member(agent, agent.node_name, agent.address, is_alive=True),
             "Stats": {},
             "Meta": node.meta,
+            # No real Consul says so: by it a drover knows whose Consul it found.
+            "DroverEmbedded": True,
         }
     )
 

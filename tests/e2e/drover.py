@@ -185,6 +185,8 @@ plugin "raw_exec" {{
         for pid in self.task_pids():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        allocs = self.data_dir / "alloc"
+        remove_cgroups({path.name for path in allocs.iterdir()} if allocs.is_dir() else set())
         shutil.rmtree(self.home, ignore_errors=True)
 
     def task_pids(self) -> list[int]:
@@ -266,6 +268,28 @@ def drover(*argv: str, address: str = "", cwd: Path | None = None) -> subprocess
         cwd=cwd,
         check=False,
     )
+
+
+def cgroups(allocs: set[str]) -> list[Path]:
+    """The cgroups of these allocs' tasks, in whichever hierarchy."""
+    mount = Path("/sys/fs/cgroup")
+    found = [*mount.glob("drover/*.*.*"), *mount.glob("*/drover/*.*.*")]
+    return [path for path in found if path.is_dir() and path.name.partition(".")[0] in allocs]
+
+
+def remove_cgroups(allocs: set[str]) -> None:
+    """Ends what still runs in them and removes them; a process in the kernel's hands is waited for."""
+    for path in cgroups(allocs):
+
+        def is_removed(path: Path = path) -> bool:
+            for pid in (path / "cgroup.procs").read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            path.rmdir()
+            return True
+
+        with contextlib.suppress(FileNotFoundError, AssertionError):
+            wait(f"the end of {path.name}", is_removed, 10.0)
 
 
 def is_alive(pid: int) -> bool:

@@ -1,0 +1,175 @@
+"""`drover agent -dev` keeps to itself beside a production drover, and leaves nothing, however it ended."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.components.consul import ConsulServer, free_port
+from tests.conftest import or_skip
+from tests.e2e.drover import Drover, call, cgroups, is_alive, marking_job, remove_cgroups, wait
+
+pytestmark = [pytest.mark.e2e, pytest.mark.consul]
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def consul() -> Iterator[ConsulServer]:
+    with or_skip(lambda: ConsulServer().__enter__()) as server:
+        try:
+            yield server
+        finally:
+            server.close()
+
+
+class Dev:
+    """One `drover agent -dev` with a temporary directory of its own as /tmp."""
+
+    def __init__(self, consul: ConsulServer, folder: Path) -> None:
+        self.address = f"127.0.0.1:{free_port()}"
+        self.temporary = folder
+        config = folder / "agent.hcl"
+        config.write_text(f"ports {{ http = {self.address.rpartition(':')[2]} }}")
+        self.log = folder / "log"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "cli.main", "agent", "-dev", "-config", str(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env={**os.environ, "CONSUL_HTTP_ADDR": consul.http_addr, "TMPDIR": str(folder)},
+            )
+
+    def __enter__(self) -> "Dev":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end(signal.SIGKILL)
+        remove_cgroups(self.allocs)
+
+    def end(self, number: signal.Signals) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(30)
+
+    def run_a_job(self) -> int:
+        """The pid of its one task."""
+        wait("the node", lambda: [n for n in call(self.address, "GET", "/v1/nodes") if n["Status"] == "ready"])
+        call(self.address, "PUT", "/v1/jobs", {"Job": marking_job("dev")})
+
+        def pid() -> int | None:
+            starts = list(self.temporary.glob("drover-dev-*/alloc/*/t/starts"))
+            return int(starts[0].read_text() or 0) if starts else None
+
+        found = wait("the task", pid)
+        assert len(self.allocs) == 1
+        return found
+
+    @property
+    def allocs(self) -> set[str]:
+        return {path.name for path in self.temporary.glob("drover-dev-*/alloc/*")}
+
+
+def keys(consul: ConsulServer) -> dict[str, int]:
+    return {entry["Key"]: entry["CreateIndex"] for entry in ask(consul, "/v1/kv/?recurse&consistent")}
+
+
+def ask(consul: ConsulServer, path: str) -> Any:
+    connection = http.client.HTTPConnection(consul.http_addr, timeout=10)
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        return json.loads(connection.getresponse().read())
+
+
+def services(consul: ConsulServer) -> set[str]:
+    return set(ask(consul, "/v1/agent/services"))
+
+
+def test_beside_a_production_drover_dev_moves_nothing_and_leaves_nothing(
+    consul: ConsulServer, tmp_path: Path
+) -> None:
+    with Drover(consul, name="prod") as prod:
+        prod.wait_ready()
+        prod.submit(marking_job("prod"))
+        prod.wait_running("prod", 1)
+        leader = prod.get("/v1/status/leader")
+        before, known = keys(consul), services(consul)
+        with Dev(consul, tmp_path) as dev:
+            pid = dev.run_a_job()
+            allocs = dev.allocs
+            assert cgroups(allocs) or os.geteuid()
+            assert [job["ID"] for job in call(dev.address, "GET", "/v1/jobs")] == ["dev"]
+            assert len(call(dev.address, "GET", "/v1/agent/members")["Members"]) == 1
+            assert len(prod.get("/v1/nodes")) == len(prod.get("/v1/agent/members")["Members"]) == 1
+            assert prod.get("/v1/status/leader") == leader
+            assert dev.end(signal.SIGTERM) == 0
+        assert "real Consul" in dev.log.read_text()
+        assert not is_alive(pid)
+        assert list(tmp_path.glob("drover-dev-*")) == cgroups(allocs) == []
+        assert set(keys(consul)) <= set(before)
+        assert services(consul) == known
+        assert [job["ID"] for job in prod.get("/v1/jobs")] == ["prod"]
+
+
+def test_what_a_killed_dev_agent_left_is_removed_by_the_next(consul: ConsulServer, tmp_path: Path) -> None:
+    with Dev(consul, tmp_path) as killed:
+        pid = killed.run_a_job()
+        left = killed.allocs
+        killed.end(signal.SIGKILL)
+        assert is_alive(pid)
+        assert keys(consul)
+        abandoned = tmp_path / "drover-dev-just-made"  # by an agent that has not come to lock it
+        abandoned.mkdir()
+        with Dev(consul, tmp_path) as dev:
+            wait("its start", lambda: "agent started" in dev.log.read_text().split("stopping")[-1] or None)
+            wait("the API", lambda: call(dev.address, "GET", "/v1/agent/health"))
+            assert not is_alive(pid)
+            assert cgroups(left) == []
+            assert dev.end(signal.SIGTERM) == 0
+    assert list(tmp_path.glob("drover-dev-*")) == [abandoned]
+    assert keys_or_none(consul) == {}
+    assert services(consul) == set()
+
+
+def keys_or_none(consul: ConsulServer) -> dict[str, int]:
+    try:
+        return keys(consul)
+    except ValueError:  # 404, with nothing in it
+        return {}
+
+
+@pytest.mark.parametrize("how", ["flag", "environment", "file"])
+def test_a_consul_that_was_named_and_does_not_answer_is_an_error_also_in_dev(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        (tmp_path / "a.hcl").write_text(f'consul {{ address = "{address}" }}')
+        argv = {"flag": ["-consul-address", address], "environment": [], "file": ["-config", str(tmp_path / "a.hcl")]}
+        environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environ.pop("CONSUL_HTTP_ADDR", None)
+        if how == "environment":
+            environ["CONSUL_HTTP_ADDR"] = address
+        ended = subprocess.run(
+            [sys.executable, "-m", "cli.main", "agent", "-dev", *argv[how]],
+            capture_output=True, text=True, timeout=30, env=environ, check=False,
+        )  # fmt: skip
+    assert ended.returncode == 1
+    line = f"consul.address: no Consul agent answers at http://{address} (is it running?)\n"
+    assert (ended.stdout, ended.stderr) == ("", line)
+    assert list(tmp_path.glob("drover-dev-*")) == []
+
+
