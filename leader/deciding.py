@@ -17,12 +17,12 @@ import msgspec
 
 from catalog.keys import last_segment
 from catalog.kv import Entry, Op, delete, pause, put
-from leader.decide.place import FeasibleCache, fitting_nodes, place
+from leader.decide.place import FeasibleCache, as_changed, fitting_nodes, held_by, leaving, place
 from leader.decide.reconcile import reconcile
 from leader.fenced import Fenced
 from leader.store import LeaderStore
 from leader.view import View
-from model.alloc import AllocId, DesiredAlloc, EvalId, Verdict
+from model.alloc import AllocId, DesiredAlloc, EvalId
 from model.errors import InvariantBroken, StoreUnavailable, WriteConflict
 from model.evaluation import EvalStatus, Evaluation, PlacementMetric
 from model.job import Job
@@ -172,8 +172,11 @@ class Deciding:
             versions={v: j for (k, v), j in self._versions_of(key)},
             nodes=view.nodes,
             now_ns=now_ns,
+            now_s=asyncio.get_running_loop().time(),
+            unheard_after_s=self.settings.heartbeat_grace_s,
             gc_after_ns=0 if self._force_gc else round(self.settings.gc_after_s * 1e9),
             fits=fits,
+            misplaced=self._misplaced(key, job) if job and not job.stop else (),
         )
         if needed.wake_at_ns is None:
             self._wake_at.pop(key, None)
@@ -186,26 +189,42 @@ class Deciding:
         # A job that is only blocked is tried again under its blocked evaluation.
         under = evaluation or self._blocked.get(key)
         eval_id = under.id if under else EvalId("")
+        after = as_changed(view.allocs_by_job.get(key, {}).values(), needed)
         placed = place(
             needed.place,
             table=view.table,
             cache=self._cache,
-            held=_held(view, key, needed),
+            held=held_by(after),
+            leaving=leaving(after),
             rng=self.fenced.rng,
             eval_id=eval_id,
             now_ns=now_ns,
             epoch=self.fenced.epoch,
         )
+        changed = {alloc.id: alloc for alloc in (*needed.change, *placed.stopped)}
         plan = Plan(
             change=tuple(
                 msgspec.structs.replace(alloc, epoch=self.fenced.epoch, modify_time=now_ns)
-                for alloc in needed.change
+                for alloc in changed.values()
             ),
             place=placed.allocs,
             forget=tuple(alloc.id for alloc in needed.forget),
         )
         evals = self._evaluations(key, job, evaluation, asked, placed, now_ns)
         return _Decided(key=key, plan=plan, evals=evals, needed=needed)
+
+    def _misplaced(self, key: JobKey, job: Job) -> set[AllocId]:
+        """Allocs of older versions on nodes that the current one's constraints rule out: not to be kept in place."""
+        table = self.view.table
+        found: set[AllocId] = set()
+        for alloc in self.view.allocs_by_job.get(key, {}).values():
+            group = job.group(alloc.desired.task_group)
+            row = table.rows.get(alloc.desired.node_id)
+            if not alloc.is_live or alloc.desired.job_version == job.version or group is None or row is None:
+                continue
+            if not self._cache.get(table, job, group).mask[row]:
+                found.add(alloc.id)
+        return found
 
     def _adopted(self, key: JobKey) -> tuple[DesiredAlloc, ...]:
         """The documents, to be written back, of what runs though nothing desired names it; reconcile then keeps or
@@ -406,17 +425,6 @@ class _Decided:
     @property
     def size(self) -> int:
         return len(self.plan.change) + len(self.plan.place) + 2 * len(self.plan.forget) + 2 * len(self.evals)
-
-
-def _held(view: View, key: JobKey, needed: Reconciled) -> dict[str, dict[NodeId, int]]:
-    """Where the job's allocs are that stay: what is stopped or given up by this very plan leaves its node to others."""
-    going = {d.id for d in needed.change if d.is_stopping or d.verdict is not Verdict.NONE}
-    held: dict[str, dict[NodeId, int]] = {}
-    for alloc in view.allocs_by_job.get(key, {}).values():
-        if alloc.is_live and alloc.id not in going:
-            nodes = held.setdefault(alloc.desired.task_group, {})
-            nodes[alloc.desired.node_id] = nodes.get(alloc.desired.node_id, 0) + 1
-    return held
 
 
 def _reasons(failed: Mapping[str, PlacementMetric]) -> dict[str, tuple[object, ...]]:

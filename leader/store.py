@@ -130,11 +130,15 @@ class LeaderStore:
         return [*ops, self.sentinel(self.keys.inboxes, nonce)]
 
     def steps(self, plan: Plan, view: View) -> list[list[Op]]:
-        """The plan's writes in their order: changed (stopped) allocs, new ones, deletions with their sentinel."""
-        steps = [
-            [put(self.keys.desired_alloc(alloc.node_id, alloc.id), encode(alloc))]
-            for alloc in (*plan.change, *plan.place)
-        ]
+        """The plan's writes in their order: changed (stopped) allocs, new ones, each with the stop of what it
+        replaces, deletions with their sentinel."""
+        stops = {alloc.id: alloc for alloc in plan.change if alloc.is_stopping}
+        replacing = {a.id: stops[a.previous_allocation] for a in plan.place if a.previous_allocation in stops}
+        paired = {alloc.id for alloc in replacing.values()}
+        steps = [[self._put(alloc)] for alloc in plan.change if alloc.id not in paired]
+        for alloc in plan.place:
+            stop = replacing.get(alloc.id)
+            steps.append([*([self._put(stop)] if stop else []), self._put(alloc)])
         for alloc_id in plan.forget:
             node_id = view.allocs[alloc_id].desired.node_id
             steps.append(
@@ -144,6 +148,9 @@ class LeaderStore:
                 ]
             )
         return steps
+
+    def _put(self, alloc: DesiredAlloc) -> Op:
+        return put(self.keys.desired_alloc(alloc.node_id, alloc.id), encode(alloc))
 
     def transactions(self, steps: Sequence[Sequence[Op]]) -> list[list[Op]]:
         return cut(steps, reserve=self.fence.ops)

@@ -17,6 +17,8 @@ class PlaceRequest:
     """One alloc that is missing.
 
     previous: what it replaces, whose node is avoided when it failed there. node_id: only there (system jobs).
+    stops: the document that stops `previous`, still running; written only together with the replacement's,
+    so that what finds no place takes nothing away.
     """
 
     job: Job
@@ -25,6 +27,7 @@ class PlaceRequest:
     previous: Alloc | None = None
     tracker: RescheduleTracker | None = None
     node_id: str = ""
+    stops: DesiredAlloc | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,16 +47,20 @@ class Reconciled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
-    """Where the missing allocs go, and for each group that found no room, why and how many."""
+    """Where the missing allocs go, what stops for them, and for each group that found no room, why and how many."""
 
     allocs: tuple[DesiredAlloc, ...] = ()
+    stopped: tuple[DesiredAlloc, ...] = ()
     failed: Mapping[str, PlacementMetric] = field(default_factory=dict)
     queued: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One job's writes, in the order they must happen: changes (stops), then placements, then deletions."""
+    """One job's writes, in the order they must happen: changes (stops), then placements, then deletions.
+
+    What is placed for an alloc that is stopped by the same plan is written in one step with that stop.
+    """
 
     change: tuple[DesiredAlloc, ...] = ()
     place: tuple[DesiredAlloc, ...] = ()

@@ -8,8 +8,8 @@ less for each alloc of the same group already there, less for a node where it fa
 
 import fnmatch
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import msgspec
@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from leader.decide.constraints import reason, resolve, violated
-from leader.decide.table import NodeTable, ask_of
-from model.alloc import AllocatedPort, AllocId, ClientStatus, DesiredAlloc, EvalId
+from leader.decide.table import Held, NodeTable, ask_of
+from model.alloc import Alloc, AllocatedPort, AllocId, ClientStatus, DesiredAlloc, EvalId
 from model.evaluation import PlacementMetric
 from model.job import Constraint, Job, TaskGroup
 from model.node import DriverInfo, NodeId
-from model.plan import Placed, PlaceRequest
+from model.plan import Placed, PlaceRequest, Reconciled
 
 Mask = npt.NDArray[np.bool_]
 
@@ -86,44 +86,108 @@ def fitting_nodes(table: NodeTable, cache: FeasibleCache, job: Job, group: TaskG
     return frozenset(table.ids[row] for row in np.flatnonzero(mask))
 
 
+def as_changed(allocs: Iterable[Alloc], needed: Reconciled) -> list[Alloc]:
+    """A job's allocs as they will be once what reconcile asked for is written."""
+    changed = {desired.id: desired for desired in needed.change}
+    return [replace(alloc, desired=changed.get(alloc.id, alloc.desired)) for alloc in allocs]
+
+
+def held_by(allocs: Iterable[Alloc]) -> dict[str, dict[NodeId, int]]:
+    """{group: {node: live allocs there}}: what stops or is given up leaves its node to others."""
+    held: dict[str, dict[NodeId, int]] = {}
+    for alloc in allocs:
+        if alloc.is_live:
+            nodes = held.setdefault(alloc.desired.task_group, {})
+            nodes[alloc.desired.node_id] = nodes.get(alloc.desired.node_id, 0) + 1
+    return held
+
+
+def leaving(allocs: Iterable[Alloc]) -> list[AllocId]:
+    """Those told to stop that have not ended."""
+    return [alloc.id for alloc in allocs if alloc.desired.is_stopping and not alloc.is_terminal]
+
+
 def place(
     requests: Sequence[PlaceRequest],
     *,
     table: NodeTable,
     cache: FeasibleCache,
     held: Mapping[str, Mapping[NodeId, int]],
+    leaving: Iterable[AllocId] = (),
     rng: Rng,
     eval_id: EvalId,
     now_ns: int,
     epoch: int,
 ) -> Placed:
-    """Places what fits; takes the room in `table` as it goes. held: {group: {node: live allocs of it there}}."""
+    """Places what fits; takes the room in `table` as it goes. held, leaving: of the job's allocs.
+
+    What leaves is told to stop but has not ended. Its room and ports, as those of the alloc
+    that a request replaces, are free for the job's own new ones (on the node these wait until the place is clear),
+    and for nobody else.
+    """
+    lent: dict[AllocId, Held] = {}
+    for alloc_id in leaving:
+        _lend(alloc_id, table, lent)
+    try:
+        return _place(requests, table, cache, held, lent, rng, eval_id, now_ns, epoch)
+    finally:
+        for alloc_id, room in lent.items():
+            table.take_back(alloc_id, room)
+
+
+def _lend(alloc_id: AllocId, table: NodeTable, lent: dict[AllocId, Held]) -> None:
+    room = table.free(alloc_id)
+    if room is not None:
+        lent[alloc_id] = room
+
+
+def _place(
+    requests: Sequence[PlaceRequest],
+    table: NodeTable,
+    cache: FeasibleCache,
+    held: Mapping[str, Mapping[NodeId, int]],
+    lent: dict[AllocId, Held],
+    rng: Rng,
+    eval_id: EvalId,
+    now_ns: int,
+    epoch: int,
+) -> Placed:
     placed: list[DesiredAlloc] = []
+    stopped: list[DesiredAlloc] = []
     failed: dict[str, PlacementMetric] = {}
     queued: dict[str, int] = {}
     counts = {group: dict(nodes) for group, nodes in held.items()}
     for request in requests:
         group = request.group
         queued.setdefault(group.name, 0)
-        counts.setdefault(group.name, {})
-        if group.name in failed and not request.node_id:
+        here = counts.setdefault(group.name, {})
+        old = request.stops
+        if group.name in failed and not request.node_id and old is None:
             # All of a group ask for the same: what one did not find the next will not.
             failed[group.name] = _coalesced(failed[group.name])
             queued[group.name] += 1
             continue
+        if old is not None:
+            _lend(old.id, table, lent)
+            here[old.node_id] -= 1
         choice = _choose(request, table, cache.get(table, request.job, group), counts, rng)
         if isinstance(choice, PlacementMetric):
             failed[group.name] = _coalesced(failed[group.name]) if group.name in failed else choice
             queued[group.name] += 1
+            if old is not None:
+                here[old.node_id] += 1
+                if old.id in lent:
+                    table.take_back(old.id, lent.pop(old.id))
             continue
         row, ports = choice
         node_id = table.ids[row]
         alloc = _document(request, table, row, ports, rng, eval_id, now_ns, epoch)
         table.hold(alloc.id, node_id, ask_of(group), ports)
-        here = counts[group.name]
         here[node_id] = here.get(node_id, 0) + 1
         placed.append(alloc)
-    return Placed(allocs=tuple(placed), failed=failed, queued=queued)
+        if old is not None:
+            stopped.append(old)
+    return Placed(allocs=tuple(placed), stopped=tuple(stopped), failed=failed, queued=queued)
 
 
 def _coalesced(metric: PlacementMetric) -> PlacementMetric:

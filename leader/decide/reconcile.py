@@ -7,8 +7,9 @@ Level-triggered: called again after anything happened, it asks only for what is 
 counts until its own agent says that it ended or its node is lost; "lost" never means stopped.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -17,7 +18,7 @@ from model.alloc import Alloc, AllocId, ClientStatus, DesiredAlloc, DesiredStatu
 from model.job import Job, Task, TaskGroup
 from model.node import NodeId
 from model.plan import PlaceRequest, Reconciled
-from model.snapshot import Life, NodeView
+from model.snapshot import Life, NodeView, Reach
 
 # Nomad's words, shown by `alloc status`.
 NOT_NEEDED = "alloc not needed due to job update"
@@ -25,6 +26,7 @@ JOB_STOPPED = "alloc not needed as job is stopped"
 UPDATED = "alloc is being updated due to job update"
 NODE_LOST = "alloc is lost since its node is down"
 ORIGINAL_BACK = "alloc not needed as the original's node returned"
+AGENT_DOWN = "alloc is lost since its node's agent is down and never spoke of it"
 NODE_UNFIT = "alloc not needed as its node no longer fits the job"
 
 
@@ -36,16 +38,20 @@ class _Draft:
     wake_at_ns: int | None = None
 
     def stop(self, alloc: Alloc, why: str) -> None:
-        self.change[alloc.id] = msgspec.structs.replace(
-            alloc.desired,
-            desired_status=DesiredStatus.STOP,
-            desired_description=why,
-            # A returned node must read a plain stop: under a verdict it would keep what runs.
-            verdict=Verdict.NONE,
-        )
+        self.change[alloc.id] = _stopped(alloc, why)
 
     def wake(self, at_ns: int) -> None:
         self.wake_at_ns = at_ns if self.wake_at_ns is None else min(self.wake_at_ns, at_ns)
+
+
+def _stopped(alloc: Alloc, why: str) -> DesiredAlloc:
+    return msgspec.structs.replace(
+        alloc.desired,
+        desired_status=DesiredStatus.STOP,
+        desired_description=why,
+        # A returned node must read a plain stop: under a verdict it would keep what runs.
+        verdict=Verdict.NONE,
+    )
 
 
 def reconcile(
@@ -55,18 +61,24 @@ def reconcile(
     versions: Mapping[int, Job],
     nodes: Mapping[NodeId, NodeView],
     now_ns: int,
+    now_s: float = 0.0,
+    unheard_after_s: float = math.inf,
     gc_after_ns: int,
     fits: Mapping[str, frozenset[NodeId]] | None = None,
+    misplaced: Container[AllocId] = (),
 ) -> Reconciled:
     """The changes that bring the job's allocs to what it asks for.
 
     job: its current version, None when it was purged. allocs: all of it, ended ones included.
-    versions: {version: job} of what the allocs name. fits: for system jobs {group: nodes it may run on}.
+    versions: {version: job} of what the allocs name. now_s: loop time, as in the nodes' views. unheard_after_s: how
+    long an alloc waits that no agent ever spoke of, on a node whose agent is down. fits: for system jobs
+    {group: nodes it may run on}. misplaced: allocs whose nodes the current version's constraints rule out.
     """
     draft = _Draft()
     everything = sorted(allocs, key=lambda a: (a.create_index, a.id))
     for alloc in everything:
         _judge_node(alloc, nodes, draft)
+        _judge_unheard(alloc, nodes, now_s, now_ns, unheard_after_s, draft)
     everything = [_with(alloc, draft) for alloc in everything]
     if job is None or job.stop:
         for alloc in everything:
@@ -85,7 +97,7 @@ def reconcile(
             wanted = (fits or {}).get(group.name, frozenset())
             _system_group(job, group, by_group[group.name], versions, nodes, wanted, draft)
         else:
-            _counted_group(job, group, by_group[group.name], versions, nodes, now_ns, draft)
+            _counted_group(job, group, by_group[group.name], versions, misplaced, now_ns, draft)
     _forget(everything, job, now_ns, gc_after_ns, draft)
     return _done(draft)
 
@@ -139,12 +151,42 @@ def _judge_node(alloc: Alloc, nodes: Mapping[NodeId, NodeView], draft: _Draft) -
             )
 
 
+def _judge_unheard(
+    alloc: Alloc,
+    nodes: Mapping[NodeId, NodeView],
+    now_s: float,
+    now_ns: int,
+    unheard_after_s: float,
+    draft: _Draft,
+) -> None:
+    """Gives up early what was placed just as its node's agent went down: an alloc of which that agent never spoke
+    has no task that would run on. Should it have started one after all, it stays the original when the agent is back.
+    """
+    node = nodes.get(alloc.desired.node_id)
+    if (
+        node is None
+        or node.reach is not Reach.AGENT_DOWN
+        or node.life is not Life.SUSPECT
+        or alloc.observed is not None
+        or alloc.desired.is_stopping
+        or alloc.desired.verdict is not Verdict.NONE
+    ):
+        return
+    left_s = node.reach_since_s + unheard_after_s - now_s
+    if left_s <= 0:
+        draft.change[alloc.id] = msgspec.structs.replace(
+            alloc.desired, verdict=Verdict.LOST, desired_description=AGENT_DOWN
+        )
+    elif left_s < math.inf:
+        draft.wake(now_ns + round(left_s * 1e9) + 1)
+
+
 def _counted_group(
     job: Job,
     group: TaskGroup,
     allocs: Sequence[Alloc],
     versions: Mapping[int, Job],
-    nodes: Mapping[NodeId, NodeView],
+    misplaced: Container[AllocId],
     now_ns: int,
     draft: _Draft,
 ) -> None:
@@ -160,20 +202,26 @@ def _counted_group(
             draft.stop(alloc, ORIGINAL_BACK if alloc.desired.previous_allocation == best[index].id else NOT_NEEDED)
         else:
             best[index] = alloc
-    _update(job, group, best, versions, draft)
+    _update(job, group, best, versions, misplaced, draft)
     for index in range(group.count):
         if index in best:
             continue
         name = alloc_name(job.id, group.name, index)
         ended = [a for a in allocs if a.desired.index == index and not a.is_live]
-        if job.is_batch and any(_is_success(a) for a in ended):
+        if job.is_batch and any(_is_result(a, job) for a in ended):
             continue  # done: a batch place is filled once by success
         last = max(
             (a for a in ended if a.id not in replaced and not a.desired.is_stopping),
             key=lambda a: (a.create_index, a.id),
             default=None,
         )
-        if last is None or last.desired.verdict is not Verdict.NONE or last.client_status is not ClientStatus.FAILED:
+        if (
+            last is None
+            or last.desired.verdict is not Verdict.NONE
+            or last.client_status is not ClientStatus.FAILED
+            # What failed was another version: the new one has its own attempts.
+            or not _same(last, job, group, versions)
+        ):
             tracker = last.desired.reschedule_tracker if last else None
             draft.place.append(PlaceRequest(job=job, group=group, name=name, previous=last, tracker=tracker))
             continue
@@ -217,7 +265,12 @@ def _reschedule(job: Job, group: TaskGroup, name: str, failed: Alloc, now_ns: in
 
 
 def _update(
-    job: Job, group: TaskGroup, best: dict[int, Alloc], versions: Mapping[int, Job], draft: _Draft
+    job: Job,
+    group: TaskGroup,
+    best: dict[int, Alloc],
+    versions: Mapping[int, Job],
+    misplaced: Container[AllocId],
+    draft: _Draft,
 ) -> None:
     """Moves the kept allocs to the current version: in place where nothing that runs changed, else by
     replacing at most `max_parallel` at a time, counting those not yet running."""
@@ -225,7 +278,7 @@ def _update(
     for alloc in best.values():
         if alloc.desired.job_version == job.version:
             continue
-        if _same(alloc, job, group, versions):
+        if _same(alloc, job, group, versions) and alloc.id not in misplaced:
             current = draft.change.get(alloc.id, alloc.desired)
             draft.change[alloc.id] = msgspec.structs.replace(current, job_version=job.version)
         else:
@@ -241,9 +294,10 @@ def _update(
         )
         budget = max(0, group.update.max_parallel - starting - (group.count - len(best)))
     for alloc in sorted(old, key=lambda a: a.desired.index)[:budget]:
-        draft.stop(alloc, UPDATED)
         draft.place.append(
-            PlaceRequest(job=job, group=group, name=alloc.desired.name, previous=alloc)
+            PlaceRequest(
+                job=job, group=group, name=alloc.desired.name, previous=alloc, stops=_stopped(alloc, UPDATED)
+            )
         )
 
 
@@ -293,7 +347,11 @@ def _system_group(
                 draft.stop(alloc, NODE_UNFIT)
             else:
                 filled[node_id] = alloc
-        elif job.is_batch and alloc.client_status is ClientStatus.COMPLETE:
+        elif (
+            job.is_batch
+            and alloc.client_status is ClientStatus.COMPLETE
+            and alloc.desired.job_version == job.version
+        ):
             finished.add(node_id)
         elif (
             alloc.client_status is ClientStatus.FAILED
@@ -304,17 +362,11 @@ def _system_group(
             finished.add(node_id)
     live = {index: alloc for index, alloc in enumerate(filled.values()) if alloc.is_live}
     budget_used = len(draft.place)
-    _update(job, group, live, versions, draft)
+    _update(job, group, live, versions, (), draft)
     for position in range(budget_used, len(draft.place)):
         request = draft.place[position]
         if request.previous is not None:
-            draft.place[position] = PlaceRequest(
-                job=job,
-                group=group,
-                name=request.name,
-                previous=request.previous,
-                node_id=request.previous.desired.node_id,
-            )
+            draft.place[position] = replace(request, node_id=request.previous.desired.node_id)
     for node_id in sorted(wanted - filled.keys() - finished):
         draft.place.append(
             PlaceRequest(job=job, group=group, name=alloc_name(job.id, group.name, 0), node_id=node_id)
@@ -331,7 +383,7 @@ def _forget(
             continue
         is_old = now_ns - alloc.observed.modify_time >= gc_after_ns
         # A place of a batch job is filled by its success: without that document it would run again.
-        is_result = job is not None and job.is_batch and _is_success(alloc)
+        is_result = job is not None and job.is_batch and _is_result(alloc, job)
         is_over = alloc.desired.is_stopping or (alloc.id in replaced and not is_result)
         if job is None or (is_old and (job.stop or is_over)):
             draft.forget.append(alloc)
@@ -344,5 +396,10 @@ def _replaced(allocs: Sequence[Alloc]) -> set[AllocId]:
     }
 
 
-def _is_success(alloc: Alloc) -> bool:
-    return alloc.client_status is ClientStatus.COMPLETE and not alloc.desired.is_stopping
+def _is_result(alloc: Alloc, job: Job) -> bool:
+    """Whether it did what this version of a batch job asks for: a changed job runs again, as in Nomad."""
+    return (
+        alloc.client_status is ClientStatus.COMPLETE
+        and not alloc.desired.is_stopping
+        and alloc.desired.job_version == job.version
+    )

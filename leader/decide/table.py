@@ -16,6 +16,8 @@ from model.node import NodeId
 from model.snapshot import NodeView
 
 Floats = npt.NDArray[np.float64]
+# Node, what was asked for, host ports.
+Held = tuple[NodeId, "Ask", tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class NodeTable:
         self.used: Floats = np.zeros((0, 3))
         self.takes_work: npt.NDArray[np.bool_] = np.zeros(0, dtype=bool)
         self._ports: list[dict[int, int]] = []
-        self._held: dict[AllocId, tuple[NodeId, Ask, tuple[int, ...]]] = {}
+        self._held: dict[AllocId, Held] = {}
         # Counts changes of nodes, so that masks computed from them can be kept while it stands still.
         self.generation = 0
 
@@ -82,20 +84,22 @@ class NodeTable:
 
     def hold(self, alloc_id: AllocId, node_id: NodeId, ask: Ask, ports: tuple[AllocatedPort, ...]) -> None:
         """Takes room. Idempotent per alloc."""
-        row = self.rows.get(node_id)
-        if alloc_id in self._held or row is None:
-            return
-        numbers = tuple(port.value for port in ports)
-        self._held[alloc_id] = (node_id, ask, numbers)
+        if alloc_id not in self._held and node_id in self.rows:
+            self.take_back(alloc_id, (node_id, ask, tuple(port.value for port in ports)))
+
+    def take_back(self, alloc_id: AllocId, held: Held) -> None:
+        """Takes again what `free` gave."""
+        node_id, ask, numbers = self._held[alloc_id] = held
+        row = self.rows[node_id]
         self.used[row] += (ask.cpu_mhz, ask.memory_mb, ask.disk_mb)
         for number in numbers:
             self._ports[row][number] = self._ports[row].get(number, 0) + 1
 
-    def free(self, alloc_id: AllocId) -> None:
-        """Gives room back. Idempotent per alloc."""
+    def free(self, alloc_id: AllocId) -> Held | None:
+        """Gives room back, and returns what it was. Idempotent per alloc."""
         held = self._held.pop(alloc_id, None)
         if held is None:
-            return
+            return None
         node_id, ask, numbers = held
         row = self.rows[node_id]
         self.used[row] -= (ask.cpu_mhz, ask.memory_mb, ask.disk_mb)
@@ -105,6 +109,7 @@ class NodeTable:
                 self._ports[row][number] = left
             else:
                 del self._ports[row][number]
+        return held
 
     def ports_used(self, row: int) -> dict[int, int]:
         """{host port: number of allocs that hold it} on the row's node."""

@@ -66,9 +66,10 @@ def decide(current: Job, allocs: Sequence[Alloc], views: dict[NodeId, NodeView],
 
 def written(needed: Reconciled, allocs: Sequence[Alloc], views: dict[NodeId, NodeView], cycle: int) -> list[Alloc]:
     """The allocs once the plan is in Consul; what is placed goes to a ready node if there is one."""
-    changes = {d.id: d for d in needed.change}
-    after = [changed(a, desired=changes.get(a.id, a.desired)) for a in allocs]
     ready = sorted(n for n, v in views.items() if v.life is Life.READY)
+    changes = {d.id: d for d in needed.change}
+    changes.update((r.stops.id, r.stops) for r in needed.place if r.stops and ready)
+    after = [changed(a, desired=changes.get(a.id, a.desired)) for a in allocs]
     for number, request in enumerate(needed.place if ready else ()):
         desired = DesiredAlloc(
             id=AllocId(f"p{cycle}-{number}"),

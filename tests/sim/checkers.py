@@ -6,6 +6,7 @@ engines did, and nothing of what drover thinks.
     reasons          a task is stopped only for a stop document, its restart policy, its siblings, or a
                      disconnect that its group asked to be stopped for
     once             one live process per (alloc, task); no port twice on a machine
+    updates          what is updated is stopped by the very transaction that places its replacement
     order            desired goes after a terminal report, a report after its desired; a stop is final
     return           a healthy original is kept over its stand-in, a rebooted one is not
 """
@@ -19,7 +20,7 @@ import msgspec
 from catalog.embedded import Response as Answer
 from catalog.keys import Keys, is_sentinel, last_segment
 from catalog.kv import Op, Verb, unpack
-from leader.decide.reconcile import ORIGINAL_BACK
+from leader.decide.reconcile import ORIGINAL_BACK, UPDATED
 from model.alloc import AllocId, ClientStatus, DesiredAlloc, ObservedAlloc, Verdict
 from model.cluster import Epoch, JobRecord
 from model.job import Job, TaskGroup
@@ -109,6 +110,7 @@ class Checkers:
         for op in ops:
             if not is_sentinel(op.key):
                 self._removed(op)
+        self._replaced(ops)
         if any(op.key.startswith((self.keys.desired, self.keys.jobs)) for op in ops):
             self._count_all()
         text = ", ".join(t for t in told if t)
@@ -253,12 +255,27 @@ class Checkers:
         job = self.versions.get((alloc.namespace, alloc.job_id, version))
         return job is None or job.stop
 
+    def _replaced(self, ops: Sequence[Op]) -> None:
+        """Nothing is stopped for an update whose replacement is not written with it."""
+        written = [
+            _read(op, DesiredAlloc)
+            for op in ops
+            if op.verb in _PUTS and op.key.startswith(self.keys.desired) and not is_sentinel(op.key)
+        ]
+        replaced = {new.previous_allocation for new in written}
+        for old in written:
+            if old.is_stopping and old.desired_description == UPDATED and old.id not in replaced:
+                self.broke(f"{old.id[:8]} stopped for an update without a replacement")
+
     def _ports(self, new: DesiredAlloc) -> None:
+        """A port is given again only to the job itself, whose own stopping alloc it then waits for on the node."""
         mine = {port.value for port in new.ports}
         for other in self.desired.values():
             seen = self.observed.get(other.id)
             is_over = seen is not None and seen.client_status.is_terminal
             if other.id == new.id or other.node_id != new.node_id or is_over:
+                continue
+            if other.is_stopping and (other.namespace, other.job_id) == (new.namespace, new.job_id):
                 continue
             both = mine & {port.value for port in other.ports}
             if both:

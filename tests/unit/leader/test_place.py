@@ -1,16 +1,18 @@
 """Where a missing alloc goes, and what is said when it goes nowhere: checked against brute force on small worlds."""
 
+import dataclasses
 import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pytest
+from msgspec.structs import replace
 
 from leader.decide.constraints import violated
 from leader.decide.place import FeasibleCache, in_datacenters, place
 from leader.decide.table import NodeTable, ask_of
-from model.alloc import AllocatedPort, AllocId, ClientStatus, DesiredAlloc, EvalId
+from model.alloc import Alloc, AllocatedPort, AllocId, ClientStatus, DesiredAlloc, DesiredStatus, EvalId
 from model.evaluation import PlacementMetric
 from model.job import Constraint, Job, Network, Port, Resources, TaskGroup
 from model.node import DriverInfo, Eligibility, NodeId, NodeResources, ReservedResources
@@ -47,12 +49,14 @@ def put(
     held: Mapping[str, Mapping[NodeId, int]] = {},
     seed: int = 1,
     cache: FeasibleCache | None = None,
+    leaving: Sequence[AllocId] = (),
 ) -> Placed:
     return place(
         wanted,
         table=table,
         cache=cache or FeasibleCache(),
         held=held,
+        leaving=leaving,
         rng=random.Random(seed),
         eval_id=EvalId("e"),
         now_ns=7,
@@ -361,3 +365,61 @@ def test_room_is_taken_once_and_given_back_once() -> None:
     for _ in range(2):
         table.free(AllocId("a"))
     assert (table.used[0].tolist(), table.ports_used(0)) == ([0.0, 0.0, 0.0], {})
+
+
+# -- replacing what still runs
+
+
+def replacement(of: Job, old: Alloc) -> PlaceRequest:
+    (wanted,) = requests(of, 1)
+    return dataclasses.replace(wanted, previous=old, stops=replace(old.desired, desired_status=DesiredStatus.STOP))
+
+
+def holding(of: Job, *views: NodeView, ports: tuple[AllocatedPort, ...] = ()) -> tuple[NodeTable, Alloc]:
+    """One alloc of the job on n1."""
+    table, old = table_of(*views), alloc(0, of=of, ports=ports)
+    table.hold(old.id, NodeId("n1"), ask_of(of.task_groups[0]), ports)
+    return table, old
+
+
+def test_a_replacement_may_take_the_room_of_what_it_replaces() -> None:
+    big = job(groups=(group(1, tasks=(task(resources=Resources(cpu=900, memory_mb=900)),)),))
+    table, old = holding(big, view("n1"))
+    placed = put([replacement(big, old)], table, {"g": {NodeId("n1"): 1}})
+    assert where(placed) == ["n1"]
+    assert [one.id for one in placed.stopped] == [old.id]
+    # Until the agent says that it ended, nobody else gets that room.
+    assert table.used[0][0] == 1800
+
+
+def test_a_replacement_may_take_the_static_port_of_what_it_replaces() -> None:
+    of = job(groups=(port_group(1, static=8080),))
+    table, old = holding(of, view("n1"), ports=(AllocatedPort(label="http", value=8080, host_ip="10.0.0.1"),))
+    placed = put([replacement(of, old)], table, {"g": {NodeId("n1"): 1}})
+    assert [port.value for port in placed.allocs[0].ports] == [8080]
+
+
+def test_a_replacement_may_take_the_host_of_what_it_replaces_though_hosts_are_distinct() -> None:
+    of = job(1, constraints=(DISTINCT,))
+    table, old = holding(of, view("n1"))
+    held = {"g": {NodeId("n1"): 1}}
+    assert where(put([replacement(of, old)], table, held)) == ["n1"]
+    assert put(requests(of), table, held).failed
+
+
+def test_without_a_place_for_the_replacement_nothing_stops_and_nothing_is_given_away() -> None:
+    table, old = holding(job(1), view("n1"))
+    huge = job(groups=(group(1, tasks=(task(resources=Resources(cpu=99_999)),)),), version=1)
+    held = {"g": {NodeId("n1"): 1}}
+    placed = put([replacement(huge, old)], table, held)
+    assert (placed.allocs, placed.stopped, placed.queued) == ((), (), {"g": 1})
+    assert table.used[0][0] == 100
+    assert held == {"g": {NodeId("n1"): 1}}
+
+
+def test_what_the_job_leaves_is_free_for_the_job_alone() -> None:
+    of = job(groups=(port_group(1, static=8080),))
+    table, old = holding(of, view("n1"), ports=(AllocatedPort(label="http", value=8080, host_ip="10.0.0.1"),))
+    assert put(requests(of), table).failed
+    assert where(put(requests(of), table, leaving=[old.id])) == ["n1"]
+    assert table.ports_used(0) == {8080: 2}

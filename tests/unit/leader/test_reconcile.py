@@ -7,11 +7,19 @@ import pytest
 from msgspec.structs import replace
 
 from leader.decide.reconcile import reconcile
-from model.alloc import Alloc, ClientStatus, DesiredStatus, RescheduleEvent, RescheduleTracker, Verdict
+from model.alloc import (
+    Alloc,
+    AllocId,
+    ClientStatus,
+    DesiredStatus,
+    RescheduleEvent,
+    RescheduleTracker,
+    Verdict,
+)
 from model.job import Job, JobType, ReschedulePolicy
 from model.node import NodeId
 from model.plan import Reconciled
-from model.snapshot import NodeView
+from model.snapshot import NodeView, Reach
 from model.wire import Nanoseconds
 from tests.build import SECOND, alloc, batch, group, job, lost, nodes, rolling, task, view
 
@@ -24,8 +32,10 @@ def decide(
     views: Mapping[NodeId, NodeView] | None = None,
     *,
     now_ns: int = 0,
+    now_s: float = 0.0,
     versions: Sequence[Job] = (),
     fits: Mapping[str, frozenset[NodeId]] | None = None,
+    misplaced: Sequence[AllocId] = (),
 ) -> Reconciled:
     known = [*versions, *([current] if current else [])]
     return reconcile(
@@ -34,8 +44,11 @@ def decide(
         versions={j.version: j for j in known},
         nodes=nodes(view()) if views is None else views,
         now_ns=now_ns,
+        now_s=now_s,
+        unheard_after_s=10.0,
         gc_after_ns=HOUR,
         fits=fits,
+        misplaced=misplaced,
     )
 
 
@@ -44,7 +57,9 @@ def names(needed: Reconciled) -> list[str]:
 
 
 def stopped(needed: Reconciled) -> set[str]:
-    return {d.id for d in needed.change if d.desired_status is DesiredStatus.STOP}
+    """What stops at once or with the placement of its replacement."""
+    with_others = [request.stops for request in needed.place if request.stops]
+    return {d.id for d in (*needed.change, *with_others) if d.desired_status is DesiredStatus.STOP}
 
 
 def test_a_new_job_needs_one_alloc_for_each_of_its_places() -> None:
@@ -104,8 +119,6 @@ class TestLostNodes:
         assert len(decide(job(1), [alloc(0)], {}).place) == 1
 
     def test_a_suspect_node_keeps_its_work(self) -> None:
-        from model.snapshot import Reach
-
         assert decide(job(1), [alloc(0)], nodes(view(reach=Reach.SILENT))) == Reconciled()
 
     def test_on_return_the_original_is_kept_and_its_stand_in_stopped(self) -> None:
@@ -150,6 +163,36 @@ class TestLostNodes:
         have = alloc(0, verdict=Verdict.LOST)
         needed = decide(job(1, stop=True), [have], nodes(lost()))
         assert [(d.desired_status, d.verdict) for d in needed.change] == [(DesiredStatus.STOP, Verdict.NONE)]
+
+
+class TestUnheard:
+    """Placed just as the node's agent went down, so that nobody ever spoke of it."""
+
+    def test_it_is_placed_elsewhere_once_the_grace_is_over(self) -> None:
+        have = alloc(0, status=None)
+        views = nodes(view(reach=Reach.AGENT_DOWN, since_s=100.0), view("n2"))
+        early = decide(job(1), [have], views, now_s=104.0, now_ns=50 * SECOND)
+        assert (early.change, early.place) == ((), ())
+        assert early.wake_at_ns == 56 * SECOND + 1
+        needed = decide(job(1), [have], views, now_s=110.0)
+        assert [(d.id, d.verdict, d.desired_status) for d in needed.change] == [
+            (have.id, Verdict.LOST, DesiredStatus.RUN)
+        ]
+        assert names(needed) == ["j.g[0]"]
+
+    @pytest.mark.parametrize("status", [ClientStatus.PENDING, ClientStatus.RUNNING])
+    def test_what_the_agent_spoke_of_waits_for_it(self, status: ClientStatus) -> None:
+        views = nodes(view(reach=Reach.AGENT_DOWN))
+        assert decide(job(1), [alloc(0, status=status)], views, now_s=200.0) == Reconciled()
+
+    def test_a_silent_machine_is_judged_as_a_whole(self) -> None:
+        views = nodes(view(reach=Reach.SILENT))
+        assert decide(job(1), [alloc(0, status=None)], views, now_s=200.0) == Reconciled()
+
+    def test_should_it_run_after_all_it_stays_and_the_stand_in_goes(self) -> None:
+        original = alloc(0, verdict=Verdict.LOST)
+        stand_in = alloc(0, on="n2", previous_allocation=original.id)
+        assert stopped(decide(job(1), [original, stand_in], nodes(view(), view("n2")))) == {stand_in.id}
 
 
 class TestReschedule:
@@ -211,6 +254,20 @@ class TestBatch:
         assert names(decide(batch(1), [have], nodes(lost()))) == ["j.g[0]"]
 
 
+    def test_a_changed_job_runs_again(self) -> None:
+        first, second = batch(2), batch(2, version=1)
+        done = [alloc(i, of=first, status=ClientStatus.COMPLETE) for i in range(2)]
+        assert decide(first, done) == Reconciled()
+        assert names(decide(second, done, versions=[first])) == ["j.g[0]", "j.g[1]"]
+
+    def test_the_result_of_an_older_version_is_forgotten_in_time(self) -> None:
+        first, second = batch(1), batch(1, version=1)
+        before = alloc(0, of=first, status=ClientStatus.COMPLETE)
+        after = alloc(0, of=second, status=ClientStatus.COMPLETE, previous_allocation=before.id)
+        needed = decide(second, [before, after], versions=[first], now_ns=2 * HOUR)
+        assert (needed.place, [a.id for a in needed.forget]) == ((), [before.id])
+
+
 class TestUpdates:
     def test_a_changed_command_replaces_at_most_max_parallel_at_a_time(self) -> None:
         old, new = rolling(4, 2), rolling(4, 2, version=1, command="b")
@@ -241,6 +298,31 @@ class TestUpdates:
         old = job(1)
         new = job(groups=(group(1, tasks=(replace(task(), **{field: value}),)),), version=1)
         assert len(stopped(decide(new, [alloc(0, of=old)], versions=[old]))) == 1
+
+
+    def test_the_old_one_stops_only_together_with_the_placement_of_the_new_one(self) -> None:
+        old, new = rolling(1, 1), rolling(1, 1, version=1, command="b")
+        have = alloc(0, of=old)
+        needed = decide(new, [have], versions=[old])
+        assert needed.change == ()
+        (request,) = needed.place
+        assert request.stops is not None
+        assert (request.stops.id, request.stops.desired_status) == (have.id, DesiredStatus.STOP)
+
+    def test_what_may_no_longer_run_on_its_node_is_not_kept_in_place(self) -> None:
+        old, new = rolling(1, 1), rolling(1, 1, version=1)
+        have = alloc(0, of=old)
+        assert [d.job_version for d in decide(new, [have], versions=[old]).change] == [1]
+        moved = decide(new, [have], versions=[old], misplaced=[have.id])
+        assert (moved.change, stopped(moved)) == ((), {have.id})
+
+    def test_a_changed_job_begins_its_attempts_anew(self) -> None:
+        never = ReschedulePolicy(attempts=0, unlimited=False)
+        old = job(groups=(group(1, reschedule_policy=never),))
+        new = job(groups=(group(1, reschedule_policy=never, tasks=(task(env={"A": "1"}),)),), version=1)
+        failed = alloc(0, of=old, status=ClientStatus.FAILED)
+        assert decide(old, [failed]).place == ()
+        assert names(decide(new, [failed], versions=[old])) == ["j.g[0]"]
 
 
 class TestSystem:
