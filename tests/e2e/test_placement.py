@@ -79,3 +79,49 @@ def test_an_update_replaces_what_changed_and_a_purge_leaves_nothing_in_consul(on
         return [k for k in found if "/web/" in k or "/observed/" in k or k.endswith("/web")]
 
     wait("nothing of it is left", lambda: not keys())
+
+
+def test_an_update_that_finds_no_place_leaves_the_old_one_running(one: Drover) -> None:
+    one.submit(marking_job("grows", Resources={"CPU": 100, "MemoryMB": 16}))
+    (old,) = one.wait_running("grows", 1)
+    pids = one.pids(old["ID"])
+    one.submit(marking_job("grows", Resources={"CPU": 99_999, "MemoryMB": 16}))
+    wait("the reason", lambda: any(e["Status"] == "blocked" for e in one.get("/v1/job/grows/evaluations")))
+    stays("the old one runs on", lambda: [a["ID"] for a in one.running("grows")] == [old["ID"]], 1.0)
+    assert one.pids(old["ID"]) == pids
+    # 900 fit only where the old one's 100 are given back for it.
+    one.submit(marking_job("grows", Resources={"CPU": 950, "MemoryMB": 16}))
+    wait("the new one runs", lambda: [a["JobVersion"] for a in one.running("grows")] == [2])
+    one.stop_job("grows", purge=True)
+
+
+def test_an_update_keeps_its_static_port_on_its_only_node(one: Drover) -> None:
+    network = {"Networks": [{"ReservedPorts": [{"Label": "db", "Value": 25_432}]}]}
+    one.submit(marking_job("static", group=dict(network)))
+    one.wait_running("static", 1)
+    submitted = one.submit(marking_job("static", Env={"A": "1"}, group=dict(network)))
+    wait("the new one runs", lambda: [a["JobVersion"] for a in one.running("static")] == [1])
+    assert one.get(f"/v1/evaluation/{submitted['EvalID']}")["BlockedEval"] == ""
+    one.stop_job("static", purge=True)
+
+
+def test_a_changed_batch_job_runs_again_and_an_unchanged_one_does_not(one: Drover) -> None:
+    for version, env in ((0, {}), (1, {"A": "1"})):
+        one.submit(job("again", "/bin/true", [], job={"Type": "batch"}, Env=env))
+        wait(
+            f"version {version} is done",
+            lambda v=version: {a["JobVersion"]: a["ClientStatus"] for a in one.allocs("again")}.get(v) == "complete",
+        )
+    one.submit(job("again", "/bin/true", [], job={"Type": "batch"}, Env={"A": "1"}))
+    stays("nothing is run a third time", lambda: len(one.allocs("again")) == 2, 1.0)
+    one.stop_job("again", purge=True)
+
+
+def test_a_constraint_added_to_a_running_job_is_obeyed(one: Drover) -> None:
+    one.submit(marking_job("moved"))
+    (old,) = one.wait_running("moved", 1)
+    plan9 = {"Constraints": [{"LTarget": "${attr.kernel.name}", "Operand": "=", "RTarget": "plan9"}]}
+    one.submit(marking_job("moved", job=plan9))
+    wait("the reason", lambda: any(e["Status"] == "blocked" for e in one.get("/v1/job/moved/evaluations")))
+    assert [(a["ID"], a["JobVersion"]) for a in one.running("moved")] == [(old["ID"], 0)]
+    one.stop_job("moved", purge=True)
