@@ -69,7 +69,7 @@ class RawExec:
         self._environ = inherited(environ)
         self._cgroups: Hierarchy | None = find_hierarchy() if use_cgroups else None
         self._turns = Turns(_SPAWNS_PER_ROUND)
-        self._children: dict[str, int] = {}  # supervisors that this process has to reap
+        self._children: dict[str, asyncio.Event] = {}  # own supervisors; set when one was reaped
         self._setsid = shutil.which("setsid") or ""
         self._setpriv = shutil.which("setpriv") or ""
         self._mv = shutil.which("mv") or "/bin/mv"
@@ -191,7 +191,7 @@ class RawExec:
             procs = cgroup.procs
         work_dir = options.work_dir or str(task.dirs.task)
         try:
-            self._children[self._file(handle, "")] = os.posix_spawn(
+            child = os.posix_spawn(
                 "/bin/sh",
                 [
                     *("sh", str(SUPERVISOR), self._file(handle, ""), procs, work_dir),
@@ -207,15 +207,30 @@ class RawExec:
             raise StartFailed(f"cannot start {argv[0]}: {error.strerror}") from error
         except ValueError as error:
             raise TaskRefused(f"config: {error}") from error
+        self._mind(self._file(handle, ""), child)
+
+    def _mind(self, key: str, child: int) -> None:
+        """Reaps an own supervisor whenever it ends, whoever waits or not: the exit code is there a moment before."""
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        descriptor = os.pidfd_open(child)
+
+        def reap() -> None:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+            process.reap(child)
+            if self._children.get(key) is ended:
+                del self._children[key]
+            ended.set()
+
+        self._children[key] = ended
+        loop.add_reader(descriptor, reap)
 
     async def _supervisor_ended(self, handle: Handle) -> None:
         """Returns when nobody is there any more to write the exit code."""
         key = self._file(handle, "")
         child = self._children.get(key)
         if child is not None:
-            await process.pidfd_ready(os.pidfd_open(child))
-            if self._children.pop(key, None) is not None:
-                process.reap(child)
+            await child.wait()
         # Not our child, or ours was not the first for this attempt: the file says who is.
         supervisor = await self._process(handle, "pid")
         if supervisor is not None:

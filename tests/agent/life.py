@@ -128,12 +128,14 @@ class AgentProcess:
         self.store = FolderStore(home / "store")
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *options: str) -> None:
+    def start(self, *options: str) -> int:
+        """The new agent's pid."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.agent.life", str(self.data_dir), str(self.store.folder), *options],
             cwd=REPO,
             start_new_session=True,
         )
+        return self._process.pid
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)

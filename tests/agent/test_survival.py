@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from msgspec.structs import replace
 
@@ -149,6 +150,19 @@ def test_an_agent_killed_at_any_moment_of_many_starts_starts_nothing_twice(life:
     for alloc in allocs:
         life.store.wait_observed(alloc.id, ClientStatus.RUNNING)
     assert [len(pids(life, alloc)) for alloc in allocs] == [1] * len(allocs)
+
+
+def test_a_batch_that_has_ended_leaves_no_zombie_to_its_agent_nor_to_the_one_after_a_kill(
+    life: AgentProcess,
+) -> None:
+    allocs = wanted(life, shell("true"), count=100, job_type=JobType.BATCH)
+    life.start()
+    wait_for(lambda: sum(bool(pids(life, alloc)) for alloc in allocs) >= 30 or None, "some starts")
+    life.kill()
+    agent = psutil.Process(life.start())
+    for alloc in allocs:
+        life.store.wait_observed(alloc.id, ClientStatus.COMPLETE)
+    wait_for(lambda: agent.children() == [] or None, "its children to be reaped, though no alloc is collected")
 
 
 def test_a_plain_stop_of_drover_leaves_the_tasks_running(life: AgentProcess) -> None:
