@@ -1,4 +1,4 @@
-"""How do log files stay small without a process for each task?
+"""How do log files stay small without a process for each task, and how are they read meanwhile?
 
 A task writes straight into logs/<task>.stdout.<n>, opened for append; the highest number is the current
 one. Once it is too large, its head is cut off under the living writer:
@@ -8,11 +8,16 @@ one. Once it is too large, its head is cut off under the living writer:
     collapse the head of main.stdout.4                 fallocate: the kernel moves blocks, no byte is lost
     rename  .main.stdout.head -> main.stdout.3
 
-A reader that is at (n, offset) beyond the size of n goes on at (n + 1, offset - size of n). Killed in
-between, the next agent finds the hidden file and finishes. Where the file system cannot collapse (only
-ext4, xfs and f2fs can) the copy is of everything and the file is truncated: what is written between the two calls is lost.
+Killed in between, the next agent finds the hidden file and finishes. Where the file system cannot collapse
+(only ext4, xfs and f2fs can) the copy is of everything and the file is truncated: what is written between
+the two calls is lost.
 
-One stat for each file every few seconds is all that it costs while nothing is written.
+File and offset name no byte for long: the same one is at (3, 5 MB), then at (8, 0), then gone. So a reader goes
+by a position in the whole stream, which no cut changes (LogStream); the agent that cuts is the one
+that is asked for the logs, and a lock keeps its readers out between the two renames.
+
+One stat for each file when it should be full, and every five seconds while nothing is written, is all
+that it costs.
 """
 
 import asyncio
@@ -21,16 +26,22 @@ import errno
 import logging
 import os
 import re
+import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 log = logging.getLogger(__name__)
 
-# A file is looked at this often while it grows, and less and less often while it does not: a task that
-# suddenly writes 100 MB/s fills 2 GB until it is looked at again.
-LOOK_S = 5.0
-_LOOK_S_MAX = 20.0
+# A growing file is looked at again when it should be full, but no sooner than this: so much more than its size may
+# a steadily growing file hold. Half of it would wake an idle agent's processor twice as often for one busy task.
+LOOK_S_MIN = 0.25
+# A quiet file is looked at half as often each time. A task that is quiet and then writes 100 MB/s fills 500 MB
+# until it is looked at; half of it would double what 600 quiet files cost: 0.5 ms of processor time a second.
+LOOK_S_MAX = 5.0
+# A growing one may grow faster from now on.
+_GROWING_S_MAX = 1.0
 _CHUNK = 1 << 20
 
 _FALLOC_FL_COLLAPSE_RANGE = 0x08
@@ -38,17 +49,98 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some bytes of a stream. offset: in `file`, after them. position: in the stream, after them."""
+
+    data: bytes
+    file: Path
+    offset: int
+    position: int
+
+
+@dataclass(slots=True, weakref_slot=True, eq=False)
+class LogStream:
+    """All files of one stream as one row of bytes. Get it from stream_of(): whoever cuts and whoever reads share it.
+
+    A position counts from the first byte that was there when the object was made. dropped: how many bytes
+    have been deleted since, so the position at which the lowest file begins.
+    """
+
+    stem: Path
+    dropped: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def exists(self) -> bool:
+        return bool(numbers(self.stem))
+
+    def bounds(self) -> tuple[int, int]:
+        """The positions of the first byte that is still there and after the last one."""
+        with self.lock:
+            return self.dropped, self.dropped + sum(size for _, size in self._sizes())
+
+    def read(self, position: int, bytes_max: int) -> Piece | None:
+        """What follows the position, of one file; None at the end. What is deleted is skipped."""
+        with self.lock:
+            begin = self.dropped
+            sizes = self._sizes()
+            end = begin + sum(size for _, size in sizes)
+            if position > end and sizes:
+                # The task, or a rotation that cannot collapse, emptied the current file.
+                position = end - sizes[-1][1]
+            position = max(position, begin)
+            for path, size in sizes:
+                if position < begin + size:
+                    return _read(path, position - begin, bytes_max, position)
+                begin += size
+        return None
+
+    def _sizes(self) -> list[tuple[Path, int]]:
+        """Every file, in the order they were written."""
+        found = []
+        for number in numbers(self.stem):
+            path = _numbered(self.stem, number)
+            with suppress(FileNotFoundError):
+                found.append((path, os.stat(path).st_size))
+        return found
+
+
+def _read(path: Path, offset: int, bytes_max: int, position: int) -> Piece | None:
+    try:
+        with path.open("rb") as file:
+            data = os.pread(file.fileno(), bytes_max, offset)
+    except FileNotFoundError:
+        return None  # the alloc was just forgotten
+    return Piece(data, path, offset + len(data), position + len(data)) if data else None
+
+
+_streams: WeakValueDictionary[Path, LogStream] = WeakValueDictionary()
+
+
+def stream_of(stem: Path) -> LogStream:
+    """The stream of logs/<task>.stdout: the same object for all who hold it at one time. Whole: see finish_cut.
+
+    To be called in the event loop's thread. Raises OSError when a half-done cut cannot be ended.
+    """
+    stream = _streams.get(stem)
+    if stream is None:
+        finish_cut(stem)
+        stream = _streams[stem] = LogStream(stem)
+    return stream
+
+
 @dataclass(slots=True)
 class _Watched:
     """One stream of one task. path: the current file; looked at next at `due_s`."""
 
-    stem: Path
+    stream: LogStream
     files_max: int
     bytes_max: int
     path: Path
     size: int = -1
+    seen_s: float = 0.0
     due_s: float = 0.0
-    pause_s: float = LOOK_S
+    pause_s: float = LOOK_S_MIN
 
 
 class LogRotation:
@@ -56,43 +148,64 @@ class LogRotation:
 
     def __init__(self) -> None:
         self._watched: dict[Path, _Watched] = {}
+        self._wake = asyncio.Event()
 
     def add(self, stem: Path, files_max: int, bytes_max: int) -> None:
         """stem: logs/<task>.stdout. Idempotent."""
-        self._watched[stem] = _Watched(stem, max(files_max, 1), max(bytes_max, 4096), current(stem))
+        self._watched[stem] = _Watched(stream_of(stem), max(files_max, 1), max(bytes_max, 4096), current(stem))
+        self._wake.set()
 
     def discard(self, stem: Path) -> None:
         self._watched.pop(stem, None)
 
     async def run(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(LOOK_S)
-            await self.look(asyncio.get_running_loop().time())
+            self._wake.clear()
+            await self.look(loop.time())
+            if not self._watched:
+                await self._wake.wait()
+            await asyncio.sleep(LOOK_S_MIN)  # one look for all that come due meanwhile
+            due_s = min((watched.due_s for watched in self._watched.values()), default=0.0)
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due_s):
+                    await self._wake.wait()
 
     async def look(self, now_s: float) -> None:
         """Looks at what is due, and rotates what is too large, in a thread: collapsing waits for the disk."""
         for watched in list(self._watched.values()):
-            if now_s < watched.due_s or not _has_grown(watched, now_s):
+            if now_s < watched.due_s or not _is_too_large(watched, now_s):
                 continue
             try:
                 watched.path = await asyncio.to_thread(
-                    rotate, watched.stem, watched.files_max, watched.bytes_max
+                    rotate, watched.stream, watched.files_max, watched.bytes_max
                 )
             except OSError as error:
-                log.warning("%s cannot be rotated: %s", watched.stem, error)
+                log.warning("%s cannot be rotated: %s", watched.stream.stem, error)
+            watched.size = _size(watched.path)
 
 
-def _has_grown(watched: _Watched, now_s: float) -> bool:
-    """Whether the file is too large now; sets when to look again."""
-    try:
-        size = os.stat(watched.path).st_size
-    except FileNotFoundError:
-        size = 0
-    is_quiet = size == watched.size
-    watched.pause_s = min(watched.pause_s * 2, _LOOK_S_MAX) if is_quiet else LOOK_S
-    watched.size = size
+def _is_too_large(watched: _Watched, now_s: float) -> bool:
+    """Sets when to look again, too."""
+    size = _size(watched.path)
+    growth, span_s = size - watched.size, now_s - watched.seen_s
+    if watched.size < 0 or growth < 0:
+        watched.pause_s = LOOK_S_MIN
+    elif growth == 0:
+        watched.pause_s = min(watched.pause_s * 2, LOOK_S_MAX)
+    else:
+        full_s = max(watched.bytes_max - size, 0) * span_s / growth
+        watched.pause_s = min(max(full_s, LOOK_S_MIN), _GROWING_S_MAX)
+    watched.size, watched.seen_s = size, now_s
     watched.due_s = now_s + watched.pause_s
     return size >= watched.bytes_max
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def numbers(stem: Path) -> list[int]:
@@ -111,27 +224,30 @@ def current(stem: Path) -> Path:
     return _numbered(stem, found[-1] if found else 0)
 
 
-def rotate(stem: Path, files_max: int, bytes_max: int) -> Path:
+def rotate(stream: LogStream, files_max: int, bytes_max: int) -> Path:
     """Cuts the current file down below bytes_max, keeps files_max files. Blocks. Returns the current file."""
-    finish_cut(stem)
+    stem = stream.stem
+    with stream.lock:
+        finish_cut(stem)
     found = numbers(stem)
     last = found[-1] if found else 0
     with suppress(FileNotFoundError):
         while os.stat(_numbered(stem, last)).st_size >= bytes_max:
-            if not _cut(stem, last, bytes_max):
+            if not _cut(stream, last, bytes_max):
                 break
             last += 1
     for number in numbers(stem)[:-files_max]:
-        with suppress(FileNotFoundError):
+        with stream.lock, suppress(FileNotFoundError):
+            size = os.stat(_numbered(stem, number)).st_size
             os.unlink(_numbered(stem, number))
+            stream.dropped += size
     return _numbered(stem, last)
 
 
 def finish_cut(stem: Path) -> None:
     """Ends a cut that a killed agent left half done."""
     head = _head(stem)
-    found = numbers(stem)
-    if not head.exists() or not found:
+    if not head.exists() or not (found := numbers(stem)):
         return
     last = found[-1]
     if last == 0 or last - 1 in found:
@@ -148,8 +264,9 @@ def finish_cut(stem: Path) -> None:
     head.rename(_numbered(stem, last - 1))
 
 
-def _cut(stem: Path, last: int, bytes_max: int) -> bool:
+def _cut(stream: LogStream, last: int, bytes_max: int) -> bool:
     """Moves the first blocks of file `last` into a file of their own; what is left becomes `last` + 1."""
+    stem = stream.stem
     head = _head(stem)
     with open(_numbered(stem, last), "r+b") as live, open(head, "wb") as copy:
         block = os.fstatvfs(live.fileno()).f_bsize
@@ -160,16 +277,19 @@ def _cut(stem: Path, last: int, bytes_max: int) -> bool:
             return False
         if _can_collapse(stem.parent):
             _copy(live.fileno(), copy.fileno(), length)
-            os.rename(_numbered(stem, last), _numbered(stem, last + 1))
-            _collapse(live.fileno(), length)
+            with stream.lock:
+                os.rename(_numbered(stem, last), _numbered(stem, last + 1))
+                _collapse(live.fileno(), length)
+                head.rename(_numbered(stem, last))
         else:
-            copied = 0
-            while (size := os.fstat(live.fileno()).st_size) > copied:
-                _copy(live.fileno(), copy.fileno(), size - copied, copied)
-                copied = size
-            os.rename(_numbered(stem, last), _numbered(stem, last + 1))
-            os.ftruncate(live.fileno(), 0)
-    head.rename(_numbered(stem, last))
+            with stream.lock:
+                copied = 0
+                while (size := os.fstat(live.fileno()).st_size) > copied:
+                    _copy(live.fileno(), copy.fileno(), size - copied, copied)
+                    copied = size
+                os.rename(_numbered(stem, last), _numbered(stem, last + 1))
+                os.ftruncate(live.fileno(), 0)
+                head.rename(_numbered(stem, last))
     return True
 
 

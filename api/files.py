@@ -1,22 +1,23 @@
-"""The API's /v1/client/…: what only the node that holds an alloc can answer. Logs, for now.
+"""The API's /v1/client/…: what only the node that holds an alloc can answer: logs, stats, restart, signal.
 
-Frames are concatenated JSON objects, flushed as they come: `{"Data": base64, "File": …, "Offset": position
-after Data}`, `{}` as a heartbeat. A follower crosses rotated files: the highest number is the current one.
+Logs come in frames, concatenated JSON objects that are flushed as they come: `{"Data": base64, "File": …,
+"Offset": position after Data}`; `{}` says that all there is was sent, and then each second that the
+connection lives. A follower crosses rotated files (agent/logs.py). Its stream ends once the task is dead
+for good and everything was sent, or the alloc is forgotten.
 """
 
 import asyncio
 import base64
-import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 
+from agent.logs import LogStream, Piece, stream_of
 from api.context import CONTEXT, is_gone
 from api.query import BadRequest, NotFound, answer
-from model.alloc import AllocId
+from model.alloc import AllocId, TaskStatus
 from model.errors import TaskRefused
 from model.wire import encode
 
@@ -26,69 +27,28 @@ FOLLOW_S = 0.2
 _HEARTBEAT_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Some bytes of one log file; offset: the position after them. Empty data: nothing new."""
-
-    data: bytes
-    file: str
-    offset: int
-
-
-def log_files(logs: Path, task: str, kind: str) -> list[tuple[int, Path]]:
-    """The task's log files in the order they were written."""
-    pattern = re.compile(rf"^{re.escape(task)}\.{kind}\.(\d+)$")
-    found = [(int(m.group(1)), path) for path in logs.iterdir() if (m := pattern.match(path.name))]
-    return sorted(found)
-
-
 async def read_logs(
-    logs: Path, task: str, kind: str, *, offset: int, from_end: bool, follow: bool
-) -> AsyncIterator[Piece]:
-    """All log files of a task as one stream, from `offset` bytes after the start or before the end."""
-    files = await asyncio.to_thread(log_files, logs, task, kind)
-    sizes = [path.stat().st_size for _, path in files]
-    skip = max(0, sum(sizes) - offset) if from_end else offset
-    number, position = (files[0][0] if files else 0), 0
-    for (at, _), size in zip(files, sizes, strict=True):
-        number, position = at, skip
-        if skip <= size:
-            break
-        skip -= size
-    quiet_s = 0.0
+    stream: LogStream, *, offset: int, from_end: bool, is_over: Callable[[], bool]
+) -> AsyncIterator[Piece | None]:
+    """The stream from `offset` bytes after its start or before its end; None: nothing new. is_over: nothing
+    more will be written, so that the end is the end."""
+    begin, end = await asyncio.to_thread(stream.bounds)
+    position = max(begin, end - offset) if from_end else min(begin + offset, end)
+    waited_s = _HEARTBEAT_S  # the first end is told at once
     while True:
-        path = logs / f"{task}.{kind}.{number}"
-        data, size = await asyncio.to_thread(_read, path, position)
-        if data:
-            quiet_s = 0.0
-            position += len(data)
-            yield Piece(data, f"alloc/logs/{path.name}", position)
+        was_over = is_over()  # before the read: what it finds then is all
+        piece = await asyncio.to_thread(stream.read, position, CHUNK_BYTES)
+        if piece is not None:
+            position = piece.position
+            yield piece
             continue
-        later = [at for at, _ in await asyncio.to_thread(log_files, logs, task, kind) if at > number]
-        if later:
-            # Rotation moved the current file's head into this number: what followed it goes on in the next.
-            number, position = later[0], max(0, position - size)
-            continue
-        if position > size:
-            position = 0  # cut off where nothing could be collapsed
-        if not follow:
+        if was_over:
             return
+        if waited_s >= _HEARTBEAT_S:
+            waited_s = 0.0
+            yield None
         await asyncio.sleep(FOLLOW_S)
-        quiet_s += FOLLOW_S
-        if quiet_s >= _HEARTBEAT_S:
-            quiet_s = 0.0
-            yield Piece(b"", "", 0)
-
-
-def _read(path: Path, position: int) -> tuple[bytes, int]:
-    """Up to a chunk from the position, and the file's size; a file that is gone is empty."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(position)
-            return file.read(CHUNK_BYTES), size
-    except FileNotFoundError:
-        return b"", 0
+        waited_s += FOLLOW_S
 
 
 async def logs(request: web.Request) -> web.StreamResponse:
@@ -114,27 +74,38 @@ async def logs(request: web.Request) -> web.StreamResponse:
         raise NotFound(str(error)) from error
     if task not in agent.allocs[alloc_id].tasks:
         raise BadRequest(f'unknown task name "{task}"')
-    folder = directory / "alloc" / "logs"
-    if not folder.is_dir() or not log_files(folder, task, kind):
+    stream = stream_of(directory / "alloc" / "logs" / f"{task}.{kind}")
+    if not stream.exists():
         raise NotFound(f'task "{task}" not started yet. No logs available')
     follow = query.get("follow", "false").lower() in ("1", "t", "true")
     plain = query.get("plain", "false").lower() in ("1", "t", "true")
+
+    def is_over() -> bool:
+        runner = agent.allocs.get(alloc_id)
+        return not follow or runner is None or runner.states()[task].state is TaskStatus.DEAD
+
     response = web.StreamResponse()
     response.content_type = "text/plain" if plain else "application/json"
     await response.prepare(request)
     with suppress(ConnectionError):  # the reader left: nothing to tell anybody
-        async for piece in read_logs(folder, task, kind, offset=offset, from_end=origin == "end", follow=follow):
+        async for piece in read_logs(stream, offset=offset, from_end=origin == "end", is_over=is_over):
             if is_gone(request):
                 break
-            await response.write(piece.data if plain else _frame(piece))
+            if data := _plain(piece) if plain else _frame(piece):
+                await response.write(data)
         await response.write_eof()
     return response
 
 
-def _frame(piece: Piece) -> bytes:
-    if not piece.data:
+def _plain(piece: Piece | None) -> bytes:
+    return piece.data if piece else b""
+
+
+def _frame(piece: Piece | None) -> bytes:
+    if piece is None:
         return b"{}"
-    return encode({"Data": base64.b64encode(piece.data).decode(), "File": piece.file, "Offset": piece.offset})
+    data, file = base64.b64encode(piece.data).decode(), f"alloc/logs/{piece.file.name}"
+    return encode({"Data": data, "File": file, "Offset": piece.offset})
 
 
 async def alloc_stats(request: web.Request) -> web.Response:

@@ -1,13 +1,19 @@
 """`drover alloc …`: status, logs, restart, signal."""
 
 import argparse
+import base64
+import codecs
+import io
+import json
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from cli.client import Api, CommandFailed, ago, clock, fail, fields, print_json, segment, short, table
 
 # `-tail -n 10` asks for this many bytes a line and cuts the lines itself, as Nomad's client does.
 _BYTES_PER_LINE = 120
+_TAIL_LINES = 10
 
 
 def _alloc(api: Api, prefix: str) -> dict[str, Any]:
@@ -114,31 +120,73 @@ def logs(args: argparse.Namespace) -> int:
             alloc = api.get(f"/v1/allocation/{stubs[0]['ID']}", namespace=stubs[0]["Namespace"])
         else:
             alloc = _alloc(api, args.alloc)
-        lines = (args.n or 10) if args.tail or args.n else 0
+        how = _how_much(args)
         params: dict[str, object] = {
             "task": _task(alloc, args.task),
             "type": "stderr" if args.stderr else "stdout",
             "follow": bool(args.f),
-            "plain": True,
+            **({"origin": "end", "offset": how[0]} if how else {}),
         }
-        if lines:
-            params |= {"origin": "end", "offset": lines * _BYTES_PER_LINE}
-        _print_logs(api, f"/v1/client/fs/logs/{alloc['ID']}", params, lines)
+        _print_logs(api, f"/v1/client/fs/logs/{alloc['ID']}", params, how[1] if how else 0)
         return 0
     except CommandFailed as error:
         return fail(error)
 
 
+def _how_much(args: argparse.Namespace) -> tuple[int, int] | None:
+    """How many bytes of the end to ask for, and how many lines of them to print (0: all); None for the whole log."""
+    if args.n is not None and args.c is not None:
+        raise CommandFailed("Both -n and -c set")
+    for flag, value in (("-n", args.n), ("-c", args.c)):
+        if value is not None and value < 0:
+            raise CommandFailed(f"{flag} must not be negative, found {value}")
+    if args.c is not None:
+        return args.c, 0
+    if not args.tail and args.n is None:
+        return None
+    lines = _TAIL_LINES if args.n is None else args.n
+    return (lines * _BYTES_PER_LINE, lines) if lines else (0, 0)
+
+
 def _print_logs(api: Api, path: str, params: dict[str, object], lines: int) -> None:
+    """lines: so many of what there is so far; what a follower gets after that is printed as it comes."""
     out = sys.stdout.buffer
-    if lines and not params["follow"]:
-        text = b"".join(api.stream(path, **params)).splitlines(keepends=True)
-        out.write(b"".join(text[-lines:]))
-    else:
-        for chunk in api.stream(path, **params):
+    if not lines:
+        for chunk in api.stream(path, plain=True, **params):
             out.write(chunk)
             out.flush()
+        return
+    so_far: list[bytes] | None = []
+    for data in frames(api.stream(path, **params)):
+        if so_far is None:
+            out.write(data)
+        elif data:
+            so_far.append(data)
+        else:  # a heartbeat: that was all for now
+            out.write(_last_lines(so_far, lines))
+            so_far = None
+        out.flush()
+    out.write(_last_lines(so_far or [], lines))
     out.flush()
+
+
+def frames(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The data of each frame of a log's stream; empty for a heartbeat."""
+    decoder, text = json.JSONDecoder(), ""
+    characters = codecs.getincrementaldecoder("utf-8")()
+    for chunk in chunks:
+        text += characters.decode(chunk)
+        while text:
+            try:
+                frame, end = decoder.raw_decode(text)
+            except ValueError:
+                break  # the rest of it is still to come
+            text = text[end:].lstrip()
+            yield base64.b64decode(frame.get("Data", ""))
+
+
+def _last_lines(pieces: list[bytes], lines: int) -> bytes:
+    return b"".join(io.BytesIO(b"".join(pieces)).readlines()[-lines:])
 
 
 def restart(args: argparse.Namespace) -> int:

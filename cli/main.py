@@ -125,7 +125,8 @@ def _build() -> argparse.ArgumentParser:
         _flag(logs, "stdout", action="store_true", help=argparse.SUPPRESS)
         _flag(logs, "f", action="store_true", help="follow")
         _flag(logs, "tail", action="store_true", help="only the end")
-        _flag(logs, "n", type=int, metavar="LINES", help="with -tail: how many lines (10)")
+        _flag(logs, "n", type=int, metavar="LINES", help="the last LINES lines (-tail alone: 10)")
+        _flag(logs, "c", type=int, metavar="BYTES", help="the last BYTES bytes")
         _flag(logs, "job", action="store_true", help="ALLOC is a job: one of its allocations")
         _flag(logs, "verbose", action="store_true", help=argparse.SUPPRESS)
     for name, text in (("restart", "restart an allocation's tasks"), ("signal", "send a signal to a task")):

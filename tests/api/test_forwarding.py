@@ -185,6 +185,17 @@ def test_a_plain_follower_sees_only_bytes(address: str, talks: str, printed: int
         stream.until(lambda body: body == lines(printed - 1, printed + 1))
 
 
+def test_a_follower_of_a_job_that_is_purged_gets_a_whole_answer(address: str, one: Drover) -> None:
+    there = {"Constraints": [{"LTarget": "${node.unique.name}", "RTarget": "two", "Operand": "="}]}
+    one.submit(job("ends", "/bin/sh", ["-c", COUNTING], group=there))
+    alloc = one.wait_running("ends", 1)[0]["ID"]
+    with Stream(address, f"/v1/client/fs/logs/{alloc}?task=t&type=stdout&follow=true") as stream:
+        stream.until(lambda body: data(frames(body)) == lines(0, 3))
+        one.stop_job("ends", purge=True)
+        stream.body += stream.answer.read()  # raises unless the last chunk was sent
+        assert data(frames(stream.body)) == lines(0, 3)
+
+
 def test_a_follower_whose_node_dies_is_told_by_the_end_of_its_connection(
     one: Drover, two: Drover, consul: ConsulServer
 ) -> None:
@@ -210,7 +221,7 @@ def test_readers_who_left_a_quiet_log_leave_nothing_behind(talks: str, one: Drov
     path = f"/v1/client/fs/logs/{talks}?task=t&type=stdout&follow=true&plain=true&origin=end"
     before = connections()
     streams = [Stream(three.address, path) for _ in range(10)]
-    assert connections() >= before + 20  # there and on to the next agent
+    assert connections() >= before + 15  # there and on to the next agent, over pooled connections if there are some
     for stream in streams:
         stream.__exit__()
     wait("all are gone", lambda: connections() <= before + 2)  # a pooled connection may be kept

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,10 @@ class Done:
     @property
     def shown(self) -> tuple[int, list[str], list[str]]:
         return self.code, self.out, self.err
+
+
+# One command in the test's directory against the package's agent.
+Run = Callable[..., Done]
 
 
 def environ(**more: str) -> dict[str, str]:
@@ -87,3 +92,47 @@ def mask(line: str) -> str:
     line = re.sub(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d{4})", "<moment>", line)
     line = re.sub(r"\b(?:\d+[dhms]){1,2} ago\b", "<ago>", line)
     return re.sub(r"(?<![0-9a-f-])[0-9a-f]{8}(?![0-9a-f-])", "<id>", line)
+
+
+JOB = """job "NAME" {
+  datacenters = ["dc1"]
+  CONSTRAINT
+  group "g" {
+    count = 2
+    task "t" {
+      driver = "raw_exec"
+      config {
+        command = "/bin/sh"
+        args    = ["-c", "echo one; echo two; echo three >&2; exec sleep 100000"]
+      }
+      resources {
+        cpu    = 10
+        memory = 16
+      }
+    }
+  }
+}
+"""
+NOWHERE = 'constraint {\n    attribute = "${attr.kernel.name}"\n    value     = "plan9"\n  }'
+
+
+def file(folder: Path, name: str, constraint: str = "") -> str:
+    path = folder / f"{name}.hcl"
+    path.write_text(JOB.replace("NAME", name).replace("CONSTRAINT", constraint))
+    return path.name
+
+
+def placed(count: int = 2) -> list[str]:
+    """What `job run` prints for `count` new allocs."""
+    return [
+        '==> Monitoring evaluation "<id>"',
+        '    Evaluation triggered by job "web"',
+        *['    Allocation "<id>" created: node "<id>", group "g"'] * count,
+        '    Evaluation status changed: "pending" -> "complete"',
+        '==> Evaluation "<id>" finished with status "complete"',
+    ]
+
+
+def without_progress(lines: list[str]) -> list[str]:
+    """How far an evaluation or alloc was when it was looked at differs from run to run."""
+    return [line for line in lines if " changed: " not in line]

@@ -1,0 +1,36 @@
+"""What is done to jobs and allocations: stop, restart, signal."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import Run, file, masked, placed, without_progress
+from tests.e2e.drover import Drover, marking_job, wait
+
+pytestmark = [pytest.mark.e2e, pytest.mark.consul]
+
+
+def test_job_stop_follows_its_evaluation_and_keeps_the_job_until_it_is_purged(
+    run: Run, one: Drover, tmp_path: Path
+) -> None:
+    run("job", "run", file(tmp_path, "web"))
+    one.wait_running("web", 2)
+    done = run("job", "stop", "web")
+    assert (done.code, without_progress(masked(done.out)), done.err) == (0, without_progress(placed(0)), [])
+    wait("the end", lambda: one.get("/v1/job/web")["Status"] == "dead")
+    assert masked(run("job", "status").out)[1] == "web  service  50        dead (stopped)  <moment>"
+    purged = run("job", "stop", "-purge", "-detach", "web")
+    assert (purged.code, masked(purged.out), purged.err) == (0, ["<uuid>"], [])
+    assert run("job", "status", "web").shown == (1, [], ["Error: No job(s) with prefix or ID 'web' found"])
+
+
+def test_restart_and_signal_reach_the_task(run: Run, one: Drover) -> None:
+    one.submit(marking_job("web"))
+    alloc = one.wait_running("web", 1)[0]["ID"]
+    first = wait("its process", lambda: one.pids(alloc))
+    assert run("alloc", "restart", alloc[:8]).shown == (0, [], [])
+    second = wait("the next process", lambda: len(one.pids(alloc)) == 2 and one.pids(alloc))
+    assert second[:1] == first
+    one.wait_running("web", 1)
+    assert run("alloc", "signal", "-s", "SIGKILL", alloc, "t").shown == (0, [], [])
+    wait("a third process", lambda: len(one.pids(alloc)) == 3)
