@@ -14,7 +14,8 @@ from leader.view import View, job_key
 from model.alloc import Alloc, ClientStatus, DeploymentHealth, RescheduleTracker, TaskState, Verdict
 from model.evaluation import Evaluation
 from model.job import Job, JobStatus, TaskGroup
-from model.snapshot import JobKey, NodeView
+from model.node import NodeStatus
+from model.snapshot import JobKey, Life, NodeView, Reach
 from model.wire import Document, encode
 
 
@@ -326,12 +327,19 @@ def node_stub(view: View, node: NodeView) -> dict[str, Any]:
         "Drain": False,
         "SchedulingEligibility": control.scheduling_eligibility.value,
         "Status": control.status.value,
-        "StatusDescription": control.status_description,
+        "StatusDescription": _status_description(node),
         "StatusUpdatedAt": control.status_updated_at,
         "Drivers": {name: _to_dict(info) for name, info in document.drivers.items()},
         "CreateIndex": index,
         "ModifyIndex": index,
     }
+
+
+def _status_description(node: NodeView) -> str:
+    """Why a node that is shown ready gets no work: within its grace it keeps Nomad's status."""
+    if node.life is not Life.SUSPECT or node.control.status is not NodeStatus.READY:
+        return node.control.status_description
+    return "Agent is down, its tasks run on" if node.reach is Reach.AGENT_DOWN else "Not heard, within its grace"
 
 
 def _to_dict(document: Any) -> dict[str, Any]:

@@ -83,3 +83,20 @@ def test_a_dead_drover_on_a_live_machine_keeps_its_work(
     stays("its tasks count while gossip hears the machine", lambda: {a["ID"] for a in leader.running("web")} == have, 16.0)
     two.start()
     stays("and afterwards", lambda: {a["ID"] for a in leader.running("web")} == have, 3.0)
+
+
+def test_what_was_placed_where_nobody_answers_any_more_soon_runs_elsewhere(
+    fleet: tuple[Drover, Drover, Drover, ConsulServer],
+) -> None:
+    leader, _, two, _ = fleet
+    two.kill()
+    leader.submit(marking_job("web", count=4))
+    assert {a["NodeName"] for a in wait("placements", lambda: leader.allocs("web"))} == {"near", "far"}
+    wait("all of it runs", lambda: len(on(leader, "near")) == 4, 60.0)
+    (far,) = (n for n in leader.get("/v1/nodes") if n["Name"] == "far")
+    assert (far["Status"], far["StatusDescription"]) == ("ready", "Agent is down, its tasks run on")
+    two.start()
+    wait("the others are seen to have never begun", lambda: {
+        a["ClientStatus"] for a in leader.allocs("web") if a["NodeName"] == "far"
+    } == {"lost"}, 60.0)
+    stays("and nothing of it begins", lambda: len(leader.running("web")) == 4, 2.0)
