@@ -24,6 +24,7 @@ from agent.decide import events
 from agent.decide.lifecycle import LeaderDead, MainTasksDead, SiblingFailed, StopCause
 from agent.decide.step import Phase, Sight, Step, Wish, next_step
 from agent.drivers.base import Driver, ExitResult, Handle, StartFailed, TaskStats
+from agent.drivers.process import signal_named
 from agent.hooks.base import TaskContext, prepare_all, tell_all, undo_all
 from agent.journal import TaskRow
 from agent.task_run import TaskRun
@@ -109,6 +110,7 @@ class TaskRunner:
         """Raises TaskRefused when it does not run or the signal is unknown."""
         if self.row.phase is not Phase.RUNNING or self.row.handle is None:
             raise TaskRefused(f"task {self.task.name!r} is not running")
+        signal_named(signal)  # refused before anybody reads that it was sent
         self._set(event=events.signaling(self._tools.now_ns(), signal))
         await self._driver().signal(self.row.handle, signal)
 

@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from api.query import BadRequest, NotFound, Refused, answer, block, read
+from api.query import BadRequest, NotFound, Refused, answer, block, decode, member, read
 from api.shapes import StubCache, alloc_full, evaluation_document, node_document, node_stub
 from leader import commands
 from leader.leading import Leading
@@ -108,9 +108,8 @@ async def node_allocations(request: web.Request, leading: Leading) -> web.Respon
 
 async def node_eligibility(request: web.Request, leading: Leading) -> web.Response:
     try:
-        body = await request.json()
-        wanted = Eligibility(body.get("Eligibility"))
-    except (ValueError, AttributeError):
+        wanted = Eligibility(member(decode(await request.read()), "Eligibility", str) or "")
+    except ValueError:
         raise BadRequest('invalid scheduling eligibility (expected "eligible" or "ineligible")') from None
     try:
         index = await commands.set_eligibility(leading, NodeId(request.match_info["id"]), wanted)

@@ -11,12 +11,14 @@ import base64
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
+from agent.drivers.process import signal_named
 from agent.logs import LogStream, Piece, stream_of
 from api.context import CONTEXT, is_gone
-from api.query import BadRequest, NotFound, answer
+from api.query import BadRequest, NotFound, answer, decode, member
 from model.alloc import AllocId, TaskStatus
 from model.errors import TaskRefused
 from model.wire import encode
@@ -87,6 +89,8 @@ async def logs(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse()
     response.content_type = "text/plain" if plain else "application/json"
     await response.prepare(request)
+    if request.method == "HEAD":
+        return response
     with suppress(ConnectionError):  # the reader left: nothing to tell anybody
         async for piece in read_logs(stream, offset=offset, from_end=origin == "end", is_over=is_over):
             if is_gone(request):
@@ -131,9 +135,9 @@ async def alloc_stats(request: web.Request) -> web.Response:
 
 async def alloc_restart(request: web.Request) -> web.Response:
     """Restarts one task or all of them; it does not count under the restart policy."""
-    body = await _body(request)
+    task = member(await _body(request), "TaskName", str) or None
     try:
-        request.app[CONTEXT].agent.restart(AllocId(request.match_info["id"]), body.get("TaskName") or None)
+        request.app[CONTEXT].agent.restart(AllocId(request.match_info["id"]), task)
     except TaskRefused as error:
         raise NotFound(str(error)) from error
     return answer(request, {})
@@ -141,18 +145,19 @@ async def alloc_restart(request: web.Request) -> web.Response:
 
 async def alloc_signal(request: web.Request) -> web.Response:
     body = await _body(request)
+    task, signal = member(body, "Task", str) or None, member(body, "Signal", str) or "SIGINT"
     try:
-        await request.app[CONTEXT].agent.signal(
-            AllocId(request.match_info["id"]), body.get("Task") or None, body.get("Signal") or "SIGINT"
-        )
+        signal_named(signal)
+    except TaskRefused as error:
+        raise BadRequest(f'Invalid signal "{signal}"') from error
+    try:
+        await request.app[CONTEXT].agent.signal(AllocId(request.match_info["id"]), task, signal)
     except TaskRefused as error:
         raise NotFound(str(error)) from error
     return answer(request, {})
 
 
-async def _body(request: web.Request) -> dict[str, str]:
-    try:
-        body = await request.json() if request.can_read_body else {}
-    except ValueError as error:
-        raise BadRequest(str(error)) from error
-    return body if isinstance(body, dict) else {}
+async def _body(request: web.Request) -> dict[str, Any]:
+    """No body at all asks for what is usual."""
+    raw = await request.read()
+    return decode(raw) if raw else {}

@@ -10,12 +10,13 @@ import msgspec
 from aiohttp import web
 
 import jobspec
-from api.query import BadRequest, NotFound, Query, answer, block, read
+from api.context import CONTEXT
+from api.query import BadRequest, NotFound, Query, Refused, answer, block, check_region, decode, member, read
 from api.shapes import StubCache, evaluation_document, job_document, job_stub, job_summary
 from leader import commands
 from leader.leading import Leading
 from model.errors import JobspecError
-from model.job import Job, JobId
+from model.job import DEFAULT_NAMESPACE, DEFAULT_REGION, Job, JobId
 from model.snapshot import JobKey
 
 SUFFIXES = ("allocations", "evaluations", "deployment", "deployments", "summary", "versions", "evaluate")
@@ -37,19 +38,16 @@ async def list_jobs(request: web.Request, leading: Leading) -> web.Response:
 
 
 async def register(request: web.Request, leading: Leading) -> web.Response:
-    body = _body(await request.read())
-    document = body.get("Job")
-    if not isinstance(document, dict):
+    body = decode(await request.read())
+    document = member(body, "Job", dict)
+    if document is None:
         raise BadRequest("Job must be specified")
-    if namespace := request.query.get("namespace"):
-        document = {**document, "Namespace": document.get("Namespace") or namespace}
-    job = canonical(document)
+    enforce = member(body, "JobModifyIndex", int) or 0
+    is_enforced = member(body, "EnforceIndex", bool)
+    job = _of_this_cluster(request, canonical(document))
     if (path_id := request.match_info.get("rest")) and job.id != path_id:
         raise BadRequest("Job ID does not match")
-    enforce = body.get("JobModifyIndex") or 0
-    if type(enforce) is not int:
-        raise BadRequest(f"JobModifyIndex must be a number, found {type(enforce).__name__}")
-    done = await commands.register(leading, job, enforce_index=enforce if body.get("EnforceIndex") else None)
+    done = await commands.register(leading, job, enforce_index=enforce if is_enforced else None)
     index = leading.view.api_index(done.eval_index)
     return answer(
         request,
@@ -67,9 +65,26 @@ async def register(request: web.Request, leading: Leading) -> web.Response:
     )
 
 
+def _of_this_cluster(request: web.Request, job: Job) -> Job:
+    """The job with its region and namespace, of which there is one each; the query goes before the job, and a
+    job's region "global" is that of whoever is asked. Raises Refused, with Nomad's words."""
+    if job.region != DEFAULT_REGION and not request.query.get("region"):
+        check_region(request, job.region)
+    namespace = request.query.get("namespace") or DEFAULT_NAMESPACE
+    if namespace == DEFAULT_NAMESPACE:
+        namespace = job.namespace
+    if namespace != DEFAULT_NAMESPACE:
+        raise Refused(f'job "{job.id}" is in nonexistent namespace "{namespace}"')
+    return msgspec.structs.replace(job, region=request.app[CONTEXT].region)
+
+
 def canonical(document: dict[str, Any]) -> Job:
-    """The submitted document as a valid canonical job. Raises JobspecError with every fault."""
-    job = jobspec.canonicalize(document)
+    """The submitted document as a valid canonical job. Raises JobspecError with every fault, BadRequest for a
+    document that is no job at all: something in it has the wrong type."""
+    try:
+        job = jobspec.canonicalize(document)
+    except JobspecError as error:
+        raise BadRequest("; ".join(str(fault) for fault in error.faults)) from error
     if faults := jobspec.validate(job):
         raise JobspecError(faults)
     return job
@@ -77,15 +92,17 @@ def canonical(document: dict[str, Any]) -> Job:
 
 async def validate(request: web.Request, leading: object = None) -> web.Response:
     """Never an error status for a wrong job: the faults are in the answer."""
-    document = _body(await request.read()).get("Job")
-    if not isinstance(document, dict):
+    document = member(decode(await request.read()), "Job", dict)
+    if document is None:
         raise BadRequest("Job must be specified")
-    faults: list[str] = []
     warnings: tuple[str, ...] = ()
     try:
-        warnings = jobspec.warnings(canonical(document))
+        job = jobspec.canonicalize(document)
+        if not (found := jobspec.validate(job)):
+            warnings = jobspec.warnings(job)
     except JobspecError as error:
-        faults = [str(fault) for fault in error.faults]
+        found = error.faults
+    faults = [str(fault) for fault in found]
     shown = {
         "DriverConfigValidated": True,
         "ValidationErrors": faults or None,
@@ -105,14 +122,14 @@ def errors_text(faults: list[str]) -> str:
 
 async def parse(request: web.Request, leading: object = None) -> web.Response:
     """HCL in, the job's JSON out, canonical when asked."""
-    body = _body(await request.read())
-    text = body.get("JobHCL")
-    if not isinstance(text, str) or not text:
+    body = decode(await request.read())
+    text, is_canonical = member(body, "JobHCL", str), member(body, "Canonicalize", bool)
+    if not text:
         raise BadRequest("Job spec is empty")
     try:
         # A text from the network must not read this machine's files.
         document = jobspec.parse(text.encode(), file="input.hcl", reads_files=False)
-        if body.get("Canonicalize"):
+        if is_canonical:
             return answer(request, jobspec.canonicalize(document))
     except JobspecError as error:
         raise BadRequest(str(error)) from error
@@ -129,7 +146,7 @@ async def job(request: web.Request, leading: Leading, stubs: StubCache) -> web.R
     job_id = unquote(job_id)
     query = read(request)
     key: JobKey = (query.namespace, JobId(job_id))
-    if request.method == "GET":
+    if request.method in ("GET", "HEAD"):
         return await _read_job(request, leading, stubs, key, suffix, query)
     if request.method == "DELETE" and not suffix:
         return await _deregister(request, leading, key)
@@ -202,20 +219,3 @@ def _eval_answer(request: web.Request, leading: Leading, done: commands.Register
         "KnownLeader": False,
     }
     return answer(request, shown, index=index, is_read=False)
-
-
-def _body(raw: bytes) -> dict[str, Any]:
-    """A JSON object. Raises BadRequest."""
-    if not raw:
-        raise BadRequest("Request body is empty")
-    try:
-        body = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(str(error)) from error
-    except RecursionError:
-        raise BadRequest("Request body is nested too deeply") from None
-    if not isinstance(body, dict):
-        raise BadRequest("Request body must be a JSON object")
-    return body
-
-

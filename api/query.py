@@ -1,12 +1,14 @@
 """How are the query parameters of Nomad's API read, and how does a blocking query wait?
 
 `?index=N&wait=5s` answers once the result's index is above N, or after `wait` (default and maximum five
-minutes) plus up to a sixteenth of jitter. Bad values are 400, with Nomad's words.
+minutes) plus up to a sixteenth of jitter. Bad values are 400, with Nomad's words. The same for bodies: a
+JSON object, its members of the right type.
 """
 
 import random
 import re
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -14,6 +16,8 @@ from aiohttp import web
 from api.context import CONTEXT
 from leader.view import Topic, View
 from model.job import Namespace
+
+T = TypeVar("T")
 
 WAIT_S_MAX = 300.0
 
@@ -63,10 +67,44 @@ def read(request: web.Request) -> Query:
     )
 
 
-def check_region(request: web.Request) -> None:
-    """There is one region. Raises Refused for another one, with Nomad's words."""
-    if request.query.get("region") not in (None, "", request.app[CONTEXT].region):
+def check_region(request: web.Request, region: str | None = None) -> None:
+    """There is one region. Raises Refused for another one, with Nomad's words. region: else that of the query."""
+    if (region or request.query.get("region")) not in (None, "", request.app[CONTEXT].region):
         raise Refused("No path to region")
+
+
+def decode(raw: bytes) -> dict[str, Any]:
+    """The JSON object of a request's body. Raises BadRequest."""
+    if not raw:
+        raise BadRequest("Request body is empty")
+    try:
+        body = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(str(error)) from error
+    except RecursionError:
+        raise BadRequest("Request body is nested too deeply") from None
+    if not isinstance(body, dict):
+        raise BadRequest("Request body must be a JSON object")
+    return body
+
+
+_WORDS = {
+    type(None): "null",
+    bool: "a boolean",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+}
+
+
+def member(body: dict[str, Any], name: str, kind: type[T]) -> T | None:
+    """One member of a body; None where it is null or not there. Raises BadRequest for another type."""
+    value = body.get(name)
+    if value is None or type(value) is kind:
+        return value
+    raise BadRequest(f"{name} must be {_WORDS[kind]}, found {_WORDS[type(value)]}")
 
 
 def duration_s(text: str) -> float:

@@ -32,7 +32,6 @@ def on_leader(handler: Callable[[web.Request, Leading], Awaitable[web.StreamResp
 
     async def answer(request: web.Request) -> web.StreamResponse:
         context = request.app[CONTEXT]
-        check_region(request)
         give_up_s = asyncio.get_running_loop().time() + LEADER_WAIT_S
         while True:
             leader = await context.leader_or_wait()
@@ -41,7 +40,7 @@ def on_leader(handler: Callable[[web.Request, Leading], Awaitable[web.StreamResp
                     return await handler(request, leader)
                 except SessionLost:
                     # A read that waited under a leader that is none any more is asked of the next one.
-                    if request.method != "GET":
+                    if request.method not in ("GET", "HEAD"):
                         raise
                     continue
             try:
@@ -90,45 +89,76 @@ def routes(context: Context) -> list[web.RouteDef]:
 
         return call
 
-    def read(path: str, handler: Handler) -> web.RouteDef:
-        """GET, and as with Nomad not HEAD."""
-        return web.get(path, handler, allow_head=False)
-
     def writes(path: str, handler: Handler) -> list[web.RouteDef]:
         """Go clients write with PUT, python-nomad with POST."""
         return [web.put(path, handler), web.post(path, handler)]
 
     job = on_leader(with_stubs(jobs.job))
     return [
-        read("/v1/jobs", on_leader(jobs.list_jobs)),
+        web.get("/v1/jobs", on_leader(jobs.list_jobs)),
         *writes("/v1/jobs", on_leader(jobs.register)),
         *writes("/v1/jobs/parse", jobs.parse),
         *writes("/v1/validate/job", jobs.validate),
-        read("/v1/job/{rest:.+}", job),
+        web.get("/v1/job/{rest:.+}", job),
         web.delete("/v1/job/{rest:.+}", job),
         *writes("/v1/job/{rest:.+}", job),
-        read("/v1/allocations", on_leader(with_stubs(cluster.list_allocations))),
-        read("/v1/allocation/{id}", on_leader(cluster.allocation)),
-        read("/v1/evaluations", on_leader(cluster.list_evaluations)),
-        read("/v1/evaluation/{id}", on_leader(cluster.evaluation)),
-        read("/v1/evaluation/{id}/allocations", on_leader(with_stubs(cluster.evaluation_allocations))),
-        read("/v1/nodes", on_leader(cluster.list_nodes)),
-        read("/v1/node/{id}", on_leader(cluster.node)),
-        read("/v1/node/{id}/allocations", on_leader(cluster.node_allocations)),
+        web.get("/v1/allocations", on_leader(with_stubs(cluster.list_allocations))),
+        web.get("/v1/allocation/{id}", on_leader(cluster.allocation)),
+        web.get("/v1/evaluations", on_leader(cluster.list_evaluations)),
+        web.get("/v1/evaluation/{id}", on_leader(cluster.evaluation)),
+        web.get("/v1/evaluation/{id}/allocations", on_leader(with_stubs(cluster.evaluation_allocations))),
+        web.get("/v1/nodes", on_leader(cluster.list_nodes)),
+        web.get("/v1/node/{id}", on_leader(cluster.node)),
+        web.get("/v1/node/{id}/allocations", on_leader(cluster.node_allocations)),
         *writes("/v1/node/{id}/eligibility", on_leader(cluster.node_eligibility)),
-        read("/v1/client/fs/logs/{id}", on_node_of_alloc(files.logs)),
-        read("/v1/client/allocation/{id}/stats", on_node_of_alloc(files.alloc_stats)),
+        web.get("/v1/client/fs/logs/{id}", on_node_of_alloc(files.logs)),
+        web.get("/v1/client/allocation/{id}/stats", on_node_of_alloc(files.alloc_stats)),
         *writes("/v1/client/allocation/{id}/restart", on_node_of_alloc(files.alloc_restart)),
         *writes("/v1/client/allocation/{id}/signal", on_node_of_alloc(files.alloc_signal)),
-        read("/v1/agent/self", agent.agent_self),
-        read("/v1/agent/members", agent.members),
-        read("/v1/agent/servers", agent.servers),
-        read("/v1/agent/health", agent.health),
-        read("/v1/status/leader", agent.leader),
-        read("/v1/status/peers", agent.peers),
-        read("/v1/regions", agent.regions),
+        web.options("/v1/client/{path:.*}", preflight),
+        web.get("/v1/agent/self", agent.agent_self),
+        web.get("/v1/agent/members", agent.members),
+        web.get("/v1/agent/servers", agent.servers),
+        web.get("/v1/agent/health", agent.health),
+        web.get("/v1/status/leader", agent.leader),
+        web.get("/v1/status/peers", agent.peers),
+        web.get("/v1/regions", agent.regions),
         web.put("/v1/system/gc", on_leader(cluster.system_gc)),
     ]
+
+
+# What an agent says of itself and of what it is given, whatever region is named.
+_OWN = ("/v1/agent/", "/v1/regions", "/v1/jobs/parse")
+# What Nomad lets web pages of other origins read: a UI asks a node itself for logs and stats.
+_OPEN = "/v1/client/"
+_OPEN_METHODS = ("GET", "HEAD")
+
+
+@web.middleware
+async def one_region(request: web.Request, handler: Handler) -> web.StreamResponse:
+    if not request.path.startswith(_OWN):
+        check_region(request)
+    return await handler(request)
+
+
+async def preflight(request: web.Request) -> web.Response:
+    """A browser asks whether a page of another origin may ask."""
+    wanted = request.headers.get("Access-Control-Request-Method")
+    if "Origin" not in request.headers or not wanted:
+        raise web.HTTPMethodNotAllowed(request.method, _OPEN_METHODS)
+    response = web.Response(status=204)
+    response.headers["Access-Control-Allow-Methods"] = ", ".join(_OPEN_METHODS)
+    if headers := request.headers.get("Access-Control-Request-Headers"):
+        response.headers["Access-Control-Allow-Headers"] = headers
+    return response
+
+
+async def allow_origin(request: web.Request, response: web.StreamResponse) -> None:
+    """Before the headers are sent, those of a stream and of an error included."""
+    if request.path.startswith(_OPEN) and request.method in (*_OPEN_METHODS, "OPTIONS"):
+        response.headers["Vary"] = "Origin"
+        if "Origin" in request.headers:
+            response.headers["Access-Control-Allow-Origin"] = "*"
 
 
 @web.middleware
@@ -167,7 +197,8 @@ def _text(status: int, message: str) -> web.Response:
 
 
 def application(context: Context) -> web.Application:
-    app = web.Application(middlewares=[errors], client_max_size=BODY_BYTES_MAX)
+    app = web.Application(middlewares=[errors, one_region], client_max_size=BODY_BYTES_MAX)
+    app.on_response_prepare.append(allow_origin)
     app[CONTEXT] = context
     app.add_routes(routes(context))
     return app

@@ -50,6 +50,7 @@ class Api:
             raise CommandFailed(f"address {address!r} has no usable port (expected http://HOST:PORT)") from error
         self.address = address
         self.namespace = args.namespace or os.environ.get("NOMAD_NAMESPACE") or ""
+        self.region = args.region or os.environ.get("NOMAD_REGION") or ""
         self._host, self._port, self._tls = parts.hostname, port, parts.scheme == "https"
         self._token = args.token or os.environ.get("NOMAD_TOKEN")
 
@@ -93,8 +94,9 @@ class Api:
         self, method: str, path: str, body: object, params: Mapping[str, object]
     ) -> http.client.HTTPResponse:
         query = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in params.items() if v is not None}
-        if self.namespace:
-            query.setdefault("namespace", self.namespace)
+        for name, value in (("namespace", self.namespace), ("region", self.region)):
+            if value:
+                query.setdefault(name, value)
         url = quote(path, safe="/%") + (f"?{urlencode(query)}" if query else "")
         connection = (
             http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT_S, context=ssl.create_default_context())

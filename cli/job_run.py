@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         body: dict[str, Any] = {"Job": document}
         if args.check_index is not None:
             body |= {"EnforceIndex": True, "JobModifyIndex": args.check_index}
-        answer = api.put("/v1/jobs", body, namespace=job.namespace)
+        answer = api.put("/v1/jobs", body, namespace=api.namespace or job.namespace)
         if answer.get("Warnings"):
             print(f"Job Warnings:\n{answer['Warnings']}\n")
         if not answer["EvalID"]:

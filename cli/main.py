@@ -37,7 +37,7 @@ def _flag(parser: argparse.ArgumentParser, name: str, **how: object) -> None:
 def _client_flags(parser: argparse.ArgumentParser) -> None:
     _flag(parser, "address", metavar="URL", help="the agent's API (NOMAD_ADDR, else http://127.0.0.1:4646)")
     _flag(parser, "namespace", metavar="NAME", help="NOMAD_NAMESPACE, else default")
-    _flag(parser, "region", metavar="NAME", help=argparse.SUPPRESS)
+    _flag(parser, "region", metavar="NAME", help="NOMAD_REGION, else the agent's own")
     _flag(parser, "token", metavar="TOKEN", help="NOMAD_TOKEN")
     _flag(parser, "no-color", action="store_true", help=argparse.SUPPRESS)
 

@@ -17,6 +17,7 @@ JobId = NewType("JobId", str)
 Namespace = NewType("Namespace", str)
 
 DEFAULT_NAMESPACE = Namespace("default")
+DEFAULT_REGION = "global"
 
 
 class JobType(StrEnum):
@@ -322,7 +323,7 @@ class Job(Document):
     id: JobId
     name: str
     namespace: Namespace = DEFAULT_NAMESPACE
-    region: str = "global"
+    region: str = DEFAULT_REGION
     type: JobType = JobType.SERVICE
     priority: int = 50
     all_at_once: bool = False

@@ -58,27 +58,34 @@ class Asked:
     _error: Exception | None = None
 
     def __init__(
-        self, address: str, method: str, path: str, *parts: str, body: object = None, raw: bytes | None = None
+        self,
+        address: str,
+        method: str,
+        path: str,
+        *parts: str,
+        body: object = None,
+        raw: bytes | None = None,
+        headers: Mapping[str, str] = {},
     ) -> None:
         self.address, self.method, self.parts = address, method, parts
         self.path = path.format(*(quote(part, safe="") for part in parts))
         self._reply, self._error, self.ended_s = None, None, 0.0
         self.begun_s = time.monotonic()
         data = raw if raw is not None else None if body is None else json.dumps(body).encode()
-        self._thread = threading.Thread(target=self._run, args=(data,), daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(data, headers), daemon=True)
         self._thread.start()
 
-    def _run(self, data: bytes | None) -> None:
+    def _run(self, data: bytes | None, headers: Mapping[str, str]) -> None:
         connection = http.client.HTTPConnection(self.address, timeout=60)
         try:
-            connection.request(self.method, self.path, data)
+            connection.request(self.method, self.path, data, dict(headers))
             answer = connection.getresponse()
             body = answer.read()
             self.ended_s = time.monotonic()
-            headers = {name.title().replace("Lastcontact", "LastContact").replace("Knownleader", "KnownLeader"): value
+            shown = {name.title().replace("Lastcontact", "LastContact").replace("Knownleader", "KnownLeader"): value
                        for name, value in answer.getheaders()}
             self._reply = Reply(
-                status=answer.status, headers=headers, body=body, took_s=self.ended_s - self.begun_s
+                status=answer.status, headers=shown, body=body, took_s=self.ended_s - self.begun_s
             )
         except (OSError, http.client.HTTPException) as error:
             self._error = error
@@ -100,6 +107,12 @@ class Asked:
 
 
 def ask(
-    address: str, method: str, path: str, *parts: str, body: object = None, raw: bytes | None = None
+    address: str,
+    method: str,
+    path: str,
+    *parts: str,
+    body: object = None,
+    raw: bytes | None = None,
+    headers: Mapping[str, str] = {},
 ) -> Reply:
-    return Asked(address, method, path, *parts, body=body, raw=raw).reply()
+    return Asked(address, method, path, *parts, body=body, raw=raw, headers=headers).reply()

@@ -147,6 +147,7 @@ def test_every_path_of_the_api_is_held_by_this_contract() -> None:
     held = {("GET", path.replace("/v1/client/fs/logs/{alloc}", "")) for path in (*STATE, *OWN)}
     held |= {(method, path) for path in WRITES for method in ("PUT", "POST")}
     held |= {("DELETE", "/v1/job/{job}"), ("PUT", "/v1/system/gc"), ("GET", "/v1/client/fs/logs/{id}")}
+    held |= {("OPTIONS", "/v1/client/{path:.*}")}
     of_job = {(m, p) for m, p in held if p.startswith("/v1/job/{job}/")}
     assert served == held - of_job
 
@@ -271,7 +272,7 @@ def test_what_is_no_job_is_a_bad_request(method: str, address: str) -> None:
         assert submit(path, b"") == (400, "Request body is empty")
         assert submit(path, b"{}") == (400, "Job must be specified")
         assert submit(path, b'{"Job": null}') == (400, "Job must be specified")
-        assert submit(path, b'{"Job": []}') == (400, "Job must be specified")
+        assert submit(path, b'{"Job": []}') == (400, "Job must be an object, found a list")
         assert submit(path, b"[]") == (400, "Request body must be a JSON object")
         assert submit(path, b'{"Job": ')[0] == 400
         assert submit(path, b'\xff{"Job": {}}')[0] == 400
@@ -280,7 +281,29 @@ def test_what_is_no_job_is_a_bad_request(method: str, address: str) -> None:
     body = json.dumps({"Job": marking_job("y")}).encode()
     assert submit("/v1/job/x", body) == (400, "Job ID does not match")
     odd = {"Job": marking_job("y"), "EnforceIndex": True, "JobModifyIndex": "7"}
-    assert submit("/v1/jobs", json.dumps(odd).encode()) == (400, "JobModifyIndex must be a number, found str")
+    assert submit("/v1/jobs", json.dumps(odd).encode()) == (400, "JobModifyIndex must be a whole number, found a string")
+    odd = {"Job": marking_job("y"), "EnforceIndex": "true", "JobModifyIndex": 7}
+    assert submit("/v1/jobs", json.dumps(odd).encode()) == (400, "EnforceIndex must be a boolean, found a string")
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "words"),
+    [
+        ((), {"ID": 5}, "job.id: expected a string, found a number"),
+        ((), {"TaskGroups": {}}, "job.new.group: expected a list, found an object"),
+        (("TaskGroups", 0), {"Count": "x"}, "job.new.group.g.count: expected a whole number, found a string"),
+        (("TaskGroups", 0, "Tasks", 0), {"Config": 5}, "job.new.group.g.task.t.config: expected an object, found a number"),
+    ],
+)
+def test_a_member_of_the_wrong_type_is_a_bad_request_that_names_it(
+    where: tuple[Any, ...], value: dict[str, Any], words: str, address: str
+) -> None:
+    wrong = marking_job("new")
+    found: Any = wrong
+    for part in where:
+        found = found[part]
+    found.update(value)
+    assert ask(address, "PUT", "/v1/jobs", body={"Job": wrong}).error == (400, words)
 
 
 def test_an_invalid_job_is_refused_with_all_its_faults(address: str) -> None:
@@ -310,7 +333,9 @@ def test_hcl_is_parsed_to_the_job_itself(method: str, address: str) -> None:
     full = ask(address, method, "/v1/jobs/parse", body={"JobHCL": text, "Canonicalize": True})
     assert (full.status, full.json["ID"], full.json["Priority"]) == (200, "web", 50)
     assert ask(address, method, "/v1/jobs/parse", body={"JobHCL": ""}).error == (400, "Job spec is empty")
-    assert ask(address, method, "/v1/jobs/parse", body={"JobHCL": 5}).error == (400, "Job spec is empty")
+    assert ask(address, method, "/v1/jobs/parse", body={"JobHCL": 5}).error == (
+        400, "JobHCL must be a string, found a whole number"
+    )
     assert ask(address, method, "/v1/jobs/parse", body={"JobHCL": "job {"}).status == 400
 
 
@@ -373,8 +398,13 @@ def test_a_node_is_made_ineligible_and_eligible(method: str, address: str, known
 
 def test_a_wrong_eligibility_or_node_is_refused(address: str, known: dict[str, str]) -> None:
     words = 'invalid scheduling eligibility (expected "eligible" or "ineligible")'
-    for raw in (b"", b"{}", b"[]", b"5", b'{"Eligibility": "perhaps"}', b'{"Eligibility": [1]}', b"{", b"\xff"):
-        assert ask(address, "PUT", f"/v1/node/{known['node']}/eligibility", raw=raw).error == (400, words)
+    path = f"/v1/node/{known['node']}/eligibility"
+    for raw in (b"{}", b'{"Eligibility": "perhaps"}', b'{"Eligibility": null}'):
+        assert ask(address, "PUT", path, raw=raw).error == (400, words)
+    for raw in (b"", b"[]", b"5", b"{", b"\xff"):
+        assert ask(address, "PUT", path, raw=raw).status == 400
+    wrong = ask(address, "PUT", path, raw=b'{"Eligibility": [1]}')
+    assert wrong.error == (400, "Eligibility must be a string, found a list")
     reply = ask(address, "PUT", f"/v1/node/{UNKNOWN}/eligibility", body={"Eligibility": "eligible"})
     assert reply.error == (404, "node not found")
 
@@ -401,11 +431,22 @@ def test_a_wrong_restart_or_signal_is_refused(address: str, known: dict[str, str
         assert reply.error == (404, f'Unknown allocation "{UNKNOWN}"')
         path = f"/v1/client/allocation/{known['alloc']}/{what}"
         assert ask(address, "PUT", path, raw=b"{").status == 400
-        for task in ("none", 5, [], {}):
-            reply = ask(address, "PUT", path, body={"Task": task or "none", "TaskName": task or "none", "Signal": "SIGUSR1"})
-            assert reply.status in (400, 404), (what, task, reply)
-    reply = ask(address, "PUT", f"/v1/client/allocation/{known['alloc']}/signal", body={"Signal": "SIGNONE"})
-    assert reply.status in (400, 404)
+        name = "TaskName" if what == "restart" else "Task"
+        assert ask(address, "PUT", path, body={name: "none", "Signal": "SIGUSR1"}).status == 404
+        for task, found in ((5, "a whole number"), ([], "a list"), ({}, "an object")):
+            reply = ask(address, "PUT", path, body={name: task, "Signal": "SIGUSR1"})
+            assert reply.error == (400, f"{name} must be a string, found {found}")
+
+
+def test_an_unknown_signal_is_refused_and_told_nobody(address: str, known: dict[str, str], one: Drover) -> None:
+    def events() -> list[str]:
+        return [event["Type"] for event in one.alloc(known["alloc"])["TaskStates"]["t"]["Events"]]
+
+    before = events()
+    reply = ask(address, "PUT", f"/v1/client/allocation/{known['alloc']}/signal", body={"Signal": "SIGFOO"})
+    assert reply.error == (400, 'Invalid signal "SIGFOO"')
+    assert ask(address, "PUT", f"/v1/client/allocation/{known['alloc']}/signal", body={"Signal": "SIGCONT"}).status == 200
+    wait("the one that was sent", lambda: events() == [*before, "Signaling"])
 
 
 # -- what is not there, and what is no way to ask
@@ -466,7 +507,7 @@ def test_stats_and_logs_of_an_unknown_alloc_say_so(address: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        *[(method, path) for path in ("/v1/jobs", "/v1/allocations", "/v1/nodes") for method in ("DELETE", "PATCH", "HEAD")],
+        *[(method, path) for path in ("/v1/jobs", "/v1/allocations", "/v1/nodes") for method in ("DELETE", "PATCH", "OPTIONS")],
         *[("PUT", path) for path in ("/v1/allocations", "/v1/evaluations", "/v1/nodes", "/v1/agent/self", "/v1/regions")],
         ("PATCH", "/v1/job/contract"),
         ("DELETE", "/v1/job/contract/evaluations"),
@@ -481,8 +522,52 @@ def test_stats_and_logs_of_an_unknown_alloc_say_so(address: str) -> None:
 )
 def test_another_method_is_405(method: str, path: str, address: str, known: dict[str, str]) -> None:
     reply = ask(address, method, path)
-    assert reply.status == 405
-    assert reply.body == (b"" if method == "HEAD" else b"Invalid method")
+    assert reply.error == (405, "Invalid method")
+
+
+@pytest.mark.parametrize("path", [*STATE, *OWN, "/v1/client/fs/logs/{alloc}?task=t&type=stdout"])
+def test_head_is_a_get_without_its_body(path: str, address: str, known: dict[str, str]) -> None:
+    head, whole = (ask(address, method, fill(path, known)) for method in ("HEAD", "GET"))
+    assert (head.status, head.kind, head.body, set(head.state)) == (200, whole.kind, b"", set(whole.state))
+    assert ask(address, "HEAD", "/v1/job/unknown").status == 404
+    assert ask(address, "HEAD", "/v1/system/gc").status == 405
+
+
+def headers_of_origin(reply: Reply) -> dict[str, str]:
+    return {name: text for name, text in reply.headers.items() if name == "Vary" or name.startswith("Access-")}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/client/fs/logs/{alloc}?task=t&type=stdout",
+        "/v1/client/allocation/{alloc}/stats",
+        f"/v1/client/fs/logs/{UNKNOWN}?task=t&type=stdout",
+    ],
+)
+def test_pages_of_other_origins_may_read_what_a_node_tells(path: str, address: str, known: dict[str, str]) -> None:
+    origin = {"Origin": "http://ui.example"}
+    assert headers_of_origin(ask(address, "GET", fill(path, known), headers=origin)) == {
+        "Vary": "Origin", "Access-Control-Allow-Origin": "*"
+    }
+    assert headers_of_origin(ask(address, "GET", fill(path, known))) == {"Vary": "Origin"}
+    may = {**origin, "Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "X-Nomad-Token"}
+    asked = ask(address, "OPTIONS", fill(path, known), headers=may)
+    assert (asked.status, headers_of_origin(asked)) == (
+        204,
+        {
+            "Vary": "Origin",
+            "Access-Control-Allow-Origin": "*",
+            "Access-Control-Allow-Methods": "GET, HEAD",
+            "Access-Control-Allow-Headers": "X-Nomad-Token",
+        },
+    )
+    assert ask(address, "OPTIONS", fill(path, known)).status == 405
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/job/contract", "/v1/agent/self"])
+def test_pages_of_other_origins_may_read_nothing_else(path: str, address: str, known: dict[str, str]) -> None:
+    assert headers_of_origin(ask(address, "GET", path, headers={"Origin": "http://ui.example"})) == {}
 
 
 @pytest.mark.parametrize("path", ["/v1/nonsense", "/v2/jobs", "/v1/job/", "/v1/allocation/a/b/c", "//", "/v1/node/a/b"])
@@ -498,10 +583,35 @@ def test_an_odd_prefix_of_an_alloc_is_refused_as_nomad_does(address: str, known:
     )
 
 
-@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/job/contract", "/v1/nodes", "/v1/status/leader", "/v1/status/peers"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/jobs", "/v1/job/contract", "/v1/nodes", "/v1/status/leader", "/v1/status/peers", "/v1/allocations",
+        "/v1/evaluations", "/v1/client/allocation/{alloc}/stats",
+    ],
+)
 def test_there_is_no_path_to_another_region(path: str, address: str, known: dict[str, str]) -> None:
+    path = fill(path, known)
     assert ask(address, "GET", f"{path}?region=mars").error == (500, "No path to region")
     assert ask(address, "GET", f"{path}?region=global").status == 200
+    assert ask(address, "GET", f"{path}?region=").status == 200
+
+
+def test_a_job_of_another_region_or_namespace_is_refused_and_one_of_this_one_is_not(
+    address: str, new: str, one: Drover
+) -> None:
+    def submit(query: str = "", **more: str) -> Reply:
+        return ask(address, "PUT", f"/v1/jobs{query}", body={"Job": {**marking_job(new, count=0), **more}})
+
+    no_path, no_namespace = (500, "No path to region"), (500, f'job "{new}" is in nonexistent namespace "other"')
+    assert submit("?region=mars").error == submit(Region="mars").error == no_path
+    assert submit("?namespace=other").error == submit(Namespace="other").error == no_namespace
+    assert submit("?namespace=other", Namespace="default").error == no_namespace
+    assert submit("?namespace=*").error == (500, f'job "{new}" is in nonexistent namespace "*"')
+    assert ask(address, "GET", f"/v1/job/{new}").status == 404
+    for query, more in (("", {"Region": "global"}), ("?region=global", {"Region": "mars"}), ("?namespace=default", {})):
+        assert is_write(submit(query, **more))
+        assert (one.get(f"/v1/job/{new}")["Region"], one.get(f"/v1/job/{new}")["Version"]) == ("global", 0)
 
 
 # -- query parameters
@@ -514,26 +624,15 @@ def test_a_prefix_chooses(address: str, known: dict[str, str], one: Drover) -> N
     assert [e["ID"] for e in ask(address, "GET", f"/v1/evaluations?prefix={known['eval']}").json] == [known["eval"]]
 
 
-@pytest.mark.usefixtures("clean")
-def test_a_namespace_is_a_world_of_its_own(address: str, one: Drover, known: dict[str, str]) -> None:
-    elsewhere = {**marking_job("elsewhere", count=0), "Namespace": "other"}
-    asked = ask(address, "PUT", "/v1/jobs", body={"Job": elsewhere})
-    evaluation = asked.json["EvalID"]
-    by_query = ask(address, "PUT", "/v1/jobs?namespace=other", body={"Job": marking_job("by-query", count=0)})
-    assert by_query.status == 200
-
-    def ids(path: str) -> list[str]:
-        return [one["ID"] for one in ask(address, "GET", path).json]
-
-    assert ids("/v1/jobs") == ids("/v1/jobs?namespace=default") == ["contract"]
-    assert ids("/v1/jobs?namespace=other") == ["by-query", "elsewhere"]
-    assert ids("/v1/jobs?namespace=*") == ["contract", "by-query", "elsewhere"]
-    assert evaluation in ids("/v1/evaluations?namespace=other")
-    assert evaluation not in ids("/v1/evaluations")
-    assert ask(address, "GET", "/v1/job/elsewhere").status == 404
-    assert ask(address, "GET", "/v1/job/elsewhere?namespace=other").json["Namespace"] == "other"
-    assert is_write(ask(address, "DELETE", "/v1/job/elsewhere?namespace=other&purge=true"))
-    assert ids("/v1/jobs?namespace=other") == ["by-query"]
+@pytest.mark.parametrize("kind", ["jobs", "allocations", "evaluations"])
+def test_a_list_is_of_one_namespace_or_of_all(kind: str, address: str, known: dict[str, str]) -> None:
+    default, every, other = (
+        ask(address, "GET", f"/v1/{kind}?namespace={name}").json for name in ("default", "*", "other")
+    )
+    assert default == every == ask(address, "GET", f"/v1/{kind}").json
+    assert default != []
+    assert other == []
+    assert ask(address, "GET", "/v1/job/contract?namespace=other").error == (404, "job not found")
 
 
 def test_pretty_is_indented_by_four_and_means_the_same(address: str, known: dict[str, str]) -> None:

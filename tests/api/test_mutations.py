@@ -103,7 +103,7 @@ def unwritten(consul: ConsulServer, one: Drover, two: Drover) -> Iterator[None]:
     before = {k: v for k, v in keys(consul).items() if "/jobs/" in k or "/versions/" in k or "/evals/" in k}
     yield
     after = {k: v for k, v in keys(consul).items() if "/jobs/" in k or "/versions/" in k or "/evals/" in k}
-    assert after == before
+    assert after.items() <= before.items()  # what tests before purged may go meanwhile
 
 
 def each(count: int, make: Callable[[random.Random], bytes]) -> Iterator[tuple[int, bytes]]:
@@ -121,7 +121,7 @@ def test_no_broken_document_is_written_or_breaks_anything(one: Drover, two: Drov
         assert "internal error" not in text, (number, raw)
         seen["request" if status == 400 else "index" if text.startswith("Enforcing") else "invalid"] += 1
     print(seen)
-    assert seen["invalid"] > COUNT // 3
+    assert min(seen.values()) > COUNT // 20
 
 
 @pytest.mark.usefixtures("unwritten")

@@ -34,3 +34,32 @@ def test_restart_and_signal_reach_the_task(run: Run, one: Drover) -> None:
     one.wait_running("web", 1)
     assert run("alloc", "signal", "-s", "SIGKILL", alloc, "t").shown == (0, [], [])
     wait("a third process", lambda: len(one.pids(alloc)) == 3)
+
+
+def test_an_unknown_signal_is_refused(run: Run, one: Drover) -> None:
+    one.submit(marking_job("web"))
+    alloc = one.wait_running("web", 1)[0]["ID"]
+    assert run("alloc", "signal", "-s", "SIGFOO", alloc).shown == (
+        1,
+        [],
+        ['Error: Unexpected response code: 400 (Invalid signal "SIGFOO")'],
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "words"),
+    [
+        (("job", "status", "-region=mars"), {}, "No path to region"),
+        (("job", "status"), {"NOMAD_REGION": "mars"}, "No path to region"),
+        (("alloc", "logs", "-region", "mars", "zz"), {}, "No path to region"),
+        (("job", "run", "-region=mars", "web.hcl"), {}, "No path to region"),
+        (("job", "run", "-namespace=other", "web.hcl"), {}, 'job "web" is in nonexistent namespace "other"'),
+        (("job", "run", "web.hcl"), {"NOMAD_NAMESPACE": "other"}, 'job "web" is in nonexistent namespace "other"'),
+    ],
+)
+def test_another_region_or_namespace_is_refused(
+    argv: tuple[str, ...], environ: dict[str, str], words: str, run: Run, tmp_path: Path
+) -> None:
+    file(tmp_path, "web")
+    assert run(*argv, **environ).shown == (1, [], [f"Error: Unexpected response code: 500 ({words})"])
+    assert run("job", "status", "-namespace=other").shown == (0, ["No running jobs"], [])
