@@ -2,12 +2,13 @@
 
 The rules are those of Nomad's server, and all of them are asked: a user gets every fault of a job at
 once. Each function looks at one part and yields what is wrong with it; paths are those of the job file.
-Policies and constraints are in `rules.py`, services in `services.py`, what drover cannot do yet in
-`unsupported.py`.
+Policies and constraints are in `rules.py`, services in `services.py`, drivers' options in
+`driver_config.py`, what drover cannot do yet in `unsupported.py`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from jobspec.driver_config import config_faults
 from jobspec.rules import (
     affinity_faults,
     constraint_faults,
@@ -18,6 +19,7 @@ from jobspec.rules import (
     update_faults,
 )
 from jobspec.services import service_faults
+from jobspec.signals import signal_fault
 from jobspec.syntax.source import one_line
 from jobspec.unsupported import unsupported_faults
 from model.errors import Fault
@@ -218,9 +220,11 @@ def _task(job: Job, group: TaskGroup, task: Task, path: str) -> Faults:
         yield _fault(f"{path}.kill_timeout", "must not be negative")
     if task.shutdown_delay < 0:
         yield _fault(f"{path}.shutdown_delay", "must not be negative")
+    if reason := signal_fault(task.kill_signal, task.driver):
+        yield _fault(f"{path}.kill_signal", reason)
     yield from _resources(task.resources, f"{path}.resources")
     yield from _logs(group, task, path)
-    yield from _config(task, path)
+    yield from config_faults(task.driver, task.config, f"{path}.config")
     yield from constraint_faults(task.constraints, path, is_task=True)
     yield from affinity_faults(task.affinities, path, is_system=job.type is JobType.SYSTEM)
     if task.restart_policy != group.restart_policy:  # else it is the group's, and said there
@@ -256,23 +260,6 @@ def _logs(group: TaskGroup, task: Task, path: str) -> Faults:
             f"{path}.logs",
             f"log files of {needed} MB must be smaller than the group's ephemeral_disk of {offered} MB",
         )
-
-
-def _config(task: Task, path: str) -> Faults:
-    """What the driver cannot start without."""
-    needed = {"raw_exec": "command", "docker": "image"}.get(task.driver)
-    if needed is None:
-        return
-    value = task.config.get(needed)
-    if value is None or value == "":
-        yield _fault(f"{path}.config", f'the {task.driver} driver needs "{needed}"')
-    elif not isinstance(value, str):
-        yield _fault(f"{path}.config.{needed}", "must be a string")
-    arguments = task.config.get("args", [])
-    if not isinstance(arguments, list | tuple) or not all(
-        isinstance(item, str | int | float) for item in arguments
-    ):
-        yield _fault(f"{path}.config.args", "must be a list of strings")
 
 
 def _files(task: Task, path: str) -> Faults:

@@ -37,8 +37,10 @@ from agent.drivers.docker_config import (
 from agent.drivers.docker_engine import Engine, NotThere, split_image
 from agent.drivers.docker_logs import ContainerLogs
 from agent.drivers.process import boot_id
+from jobspec.durations import parse_duration
 from model.errors import DriverBusy, TaskRefused
 from model.node import DriverInfo, NodeId
+from model.wire import seconds
 
 log = logging.getLogger(__name__)
 
@@ -195,9 +197,10 @@ class Docker:
             is_here = await self._engine.has_image(image)
             if is_here and not must_pull:
                 return
-            task.say(f"Downloading image {image}")
+            if not is_here or config.force_pull:
+                task.say(f"Downloading image {image}")
             try:
-                await self._engine.pull(image, _auth(config), self._rules.pull_s_max)
+                await self._engine.pull(image, _auth(config), _pull_s_max(config, self._rules))
             except StartFailed as error:
                 if not is_here:
                     raise
@@ -285,6 +288,15 @@ def _auth(config: DockerConfig) -> Mapping[str, str]:
         "server_address": "serveraddress",
     }
     return {names[key]: value for key, value in config.auth.items() if key in names}
+
+
+def _pull_s_max(config: DockerConfig, rules: DockerRules) -> float:
+    if not config.image_pull_timeout:
+        return rules.pull_s_max
+    try:
+        return seconds(parse_duration(config.image_pull_timeout))
+    except ValueError as error:
+        raise TaskRefused(f"config: image_pull_timeout: {error}") from error
 
 
 def _result(found: Mapping[str, Any]) -> ExitResult:

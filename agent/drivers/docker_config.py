@@ -31,12 +31,13 @@ class DockerRules:
         *("audit_write", "chown", "dac_override", "fowner", "fsetid", "kill", "mknod"),
         *("net_bind_service", "setfcap", "setgid", "setpcap", "setuid", "sys_chroot"),
     )
+    allow_runtimes: tuple[str, ...] = ("runc", "nvidia")
     pull_s_max: float = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DockerConfig:
-    """Options as written, checked for type."""
+    """Options as written, checked for type. auth_soft_fail, advertise_ipv6_address: taken, without effect."""
 
     image: str
     command: str = ""
@@ -67,11 +68,24 @@ class DockerConfig:
     shm_size: int = 0
     pids_limit: int = 0
     cpu_hard_limit: bool = False
+    cpu_cfs_period: int = 0
     memory_hard_limit: int = 0
     ipc_mode: str = ""
     pid_mode: str = ""
     userns_mode: str = ""
     force_pull: bool = False
+    image_pull_timeout: str = ""
+    runtime: str = ""
+    uts_mode: str = ""
+    volume_driver: str = ""
+    storage_opt: Mapping[str, str] = field(default_factory=dict)
+    group_add: tuple[str, ...] = ()
+    mac_address: str = ""
+    ipv4_address: str = ""
+    ipv6_address: str = ""
+    network_aliases: tuple[str, ...] = ()
+    auth_soft_fail: bool = False
+    advertise_ipv6_address: bool = False
     auth: Mapping[str, str] = field(default_factory=dict)
     logging: Mapping[str, Any] = field(default_factory=dict)
 
@@ -115,8 +129,10 @@ def container(
         "Hostname": config.hostname,
         "WorkingDir": config.work_dir,
         "OpenStdin": config.interactive,
+        "MacAddress": config.mac_address,
         "Labels": {**config.labels, **labels},
         "ExposedPorts": exposed,
+        "NetworkingConfig": _endpoint(config),
         "HostConfig": {
             "Binds": [*_alloc_binds(task), *_volumes(task, config, rules)],
             "Mounts": [_mount(task, mount, rules) for mount in config.mounts],
@@ -142,6 +158,11 @@ def container(
             "IpcMode": config.ipc_mode,
             "PidMode": config.pid_mode,
             "UsernsMode": config.userns_mode,
+            "UTSMode": config.uts_mode,
+            "Runtime": config.runtime,
+            "VolumeDriver": config.volume_driver,
+            "StorageOpt": dict(config.storage_opt),
+            "GroupAdd": list(config.group_add),
             **_limits(task, config),
         },
     }
@@ -150,6 +171,8 @@ def container(
 def _check_rules(config: DockerConfig, rules: DockerRules) -> None:
     if config.privileged and not rules.allow_privileged:
         raise TaskRefused("config: privileged is not allowed on this node (plugin option allow_privileged)")
+    if config.runtime and config.runtime not in rules.allow_runtimes:
+        raise TaskRefused(f"config: runtime {config.runtime!r} is not allowed on this node (allow_runtimes)")
     if "all" not in rules.allow_caps:
         refused = [cap for cap in config.cap_add if cap.lower().removeprefix("cap_") not in rules.allow_caps]
         if refused:
@@ -168,9 +191,21 @@ def _limits(task: TaskStart, config: DockerConfig) -> dict[str, Any]:
     if most:
         limits["MemoryReservation"] = reserved
     if config.cpu_hard_limit:
-        # Nomad's rule: the share of one MHz-counted core in each 100 ms.
-        limits |= {"CpuPeriod": 100_000, "CpuQuota": max(task.resources.cpu * 100, 1000)}
+        # Nomad's rule: the share of one MHz-counted core in each period.
+        period_us = config.cpu_cfs_period or 100_000
+        quota_us = max(task.resources.cpu * period_us // 1000, 1000)
+        limits |= {"CpuPeriod": period_us, "CpuQuota": quota_us}
     return limits
+
+
+def _endpoint(config: DockerConfig) -> dict[str, Any] | None:
+    """Its place in a network of the engine's; None for whatever the engine gives it."""
+    addresses = {"IPv4Address": config.ipv4_address, "IPv6Address": config.ipv6_address}
+    given = {name: address for name, address in addresses.items() if address}
+    if not given and not config.network_aliases:
+        return None
+    settings = {"Aliases": list(config.network_aliases), "IPAMConfig": given or None}
+    return {"EndpointsConfig": {config.network_mode or "default": settings}}
 
 
 def _alloc_binds(task: TaskStart) -> list[str]:
@@ -269,9 +304,9 @@ def _device(device: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, Mapping | list | bool):
+    if isinstance(value, Mapping | list):
         raise TypeError("not a text")
-    return str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _flag(value: Any) -> bool:
@@ -315,21 +350,29 @@ _NAMES = {"mount": "mounts"}
 
 _READERS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(
-        ("image", "command", "network_mode", "hostname", "work_dir", "ipc_mode", "pid_mode", "userns_mode"),
+        (
+            *("image", "command", "network_mode", "hostname", "work_dir", "ipc_mode", "pid_mode", "userns_mode"),
+            *("image_pull_timeout", "runtime", "uts_mode", "volume_driver", "mac_address", "ipv4_address"),
+            "ipv6_address",
+        ),
         _text,
     ),
     **dict.fromkeys(
         (
             *("args", "entrypoint", "ports", "volumes", "dns_servers", "dns_search_domains", "dns_options"),
-            *("extra_hosts", "cap_add", "cap_drop", "security_opt"),
+            *("extra_hosts", "cap_add", "cap_drop", "security_opt", "group_add", "network_aliases"),
         ),
         _texts,
     ),
     **dict.fromkeys(
-        ("init", "interactive", "privileged", "readonly_rootfs", "force_pull", "cpu_hard_limit"), _flag
+        (
+            *("init", "interactive", "privileged", "readonly_rootfs", "force_pull", "cpu_hard_limit"),
+            *("auth_soft_fail", "advertise_ipv6_address"),
+        ),
+        _flag,
     ),
-    **dict.fromkeys(("labels", "ulimit", "sysctl", "auth"), _text_map),
-    **dict.fromkeys(("shm_size", "pids_limit", "memory_hard_limit"), int),
+    **dict.fromkeys(("labels", "ulimit", "sysctl", "auth", "storage_opt"), _text_map),
+    **dict.fromkeys(("shm_size", "pids_limit", "memory_hard_limit", "cpu_cfs_period"), int),
     **dict.fromkeys(("mounts", "mount", "devices"), _blocks),
     "port_map": _number_map,
     "logging": _one,

@@ -36,6 +36,7 @@ from agent.drivers.cgroup import Hierarchy, TaskCgroup, find_hierarchy
 from agent.drivers.process import Process, boot_id
 from agent.env import SHELL_NAME, inherited
 from agent.turns import Turns
+from jobspec.driver_config import DRIVERS
 from jobspec.suggest import did_you_mean
 from model.alloc import AllocId
 from model.errors import TaskRefused
@@ -52,8 +53,7 @@ _FILES_POLL_S = 0.002
 
 _STOP_SIGNAL = "SIGINT"  # Nomad's
 
-_OPTIONS = ("command", "args", "work_dir", "no_cgroups", "oom_score_adj")
-
+_OPTIONS = DRIVERS["raw_exec"].supported
 
 # A supervisor ends within milliseconds of its task; one that was frozen by hand is not waited for.
 _SUPERVISOR_END_S = 2.0
@@ -334,7 +334,7 @@ def parse_config(config: Mapping[str, Any]) -> Options:
         raise TaskRefused("config: args must be a list of strings")
     return Options(
         command=str(config.get("command", "")),
-        args=tuple(str(arg) for arg in args),
+        args=tuple(str(arg).lower() if isinstance(arg, bool) else str(arg) for arg in args),
         work_dir=str(config.get("work_dir", "")),
     )
 

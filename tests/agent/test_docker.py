@@ -193,6 +193,23 @@ async def test_an_image_that_cannot_be_pulled_is_told_in_the_engines_words(place
         assert said == ["Downloading image no-such-registry.invalid/x:1"]
 
 
+async def test_a_download_is_told_of_only_when_there_is_one(place: Place) -> None:
+    said: list[str] = []
+    async with closing(place.driver) as driver:  # :latest is asked for at its registry; the one that is here does
+        await driver.start(place.task("/bin/true", say=said.append))
+    assert said == []
+
+
+async def test_options_of_the_network_and_the_host_reach_the_engine(place: Place) -> None:
+    async with closing(place.driver) as driver:
+        config = {"mac_address": "02:42:ac:11:00:99", "runtime": "runc", "group_add": ["12"], "uts_mode": "host"}
+        await driver.start(place.task("/bin/sleep", "1000", config=config))
+        assert inspect(place, "{{.Config.MacAddress}} {{.HostConfig.Runtime}}") == "02:42:ac:11:00:99 runc"
+        assert inspect(place, "{{.HostConfig.GroupAdd}} {{.HostConfig.UTSMode}}") == "[12] host"
+        with pytest.raises(TaskRefused, match="allow_runtimes"):
+            await driver.start(place.task("/bin/true", attempt=2, config={"runtime": "kata"}))
+
+
 async def test_a_command_runs_inside_the_container_and_stats_are_read(place: Place) -> None:
     async with closing(place.driver) as driver:
         handle = await driver.start(place.task("/bin/sleep", "1000", env={"FOO": "bar"}))
