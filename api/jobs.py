@@ -128,7 +128,9 @@ async def parse(request: web.Request, leading: object = None) -> web.Response:
         raise BadRequest("Job spec is empty")
     try:
         # A text from the network must not read this machine's files.
-        document = jobspec.parse(text.encode(), file="input.hcl", reads_files=False)
+        document = jobspec.parse(
+            text.encode(), file="input.hcl", reads_files=False, is_hcl1=bool(member(body, "hclv1", bool))
+        )
         if is_canonical:
             return answer(request, jobspec.canonicalize(document))
     except JobspecError as error:

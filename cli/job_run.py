@@ -18,10 +18,12 @@ def read(args: argparse.Namespace) -> tuple[dict[str, Any], Callable[[], Job]]:
     """The submission document, and how to get the valid job that it means. Both raise JobspecError with every fault."""
     text = _standard_input() if args.file == "-" else jobspec.read_file(args.file)
     if args.json:
-        if args.var or args.var_file:
-            raise CommandFailed("a job of the JSON API has no variables (-json with -var or -var-file)")
+        if args.var or args.var_file or args.hcl1:
+            raise CommandFailed("a job of the JSON API has no variables and is no HCL (-json with -var, -var-file or -hcl1)")
         document = _json(text, args.file)
         return document, lambda: _checked(document)
+    if args.hcl1 and (args.var or args.var_file):
+        raise CommandFailed("HCL1 has no variables (-hcl1 with -var or -var-file)")
     variables = {}
     for pair in args.var:
         key, equals, value = pair.partition("=")
@@ -33,6 +35,7 @@ def read(args: argparse.Namespace) -> tuple[dict[str, Any], Callable[[], Job]]:
         "variables": variables,
         "var_files": [(path, jobspec.read_file(path)) for path in args.var_file],
         "environ": dict(os.environ),
+        "is_hcl1": args.hcl1,
     }
     return jobspec.parse(text, **how), lambda: jobspec.read_job(text, **how)
 

@@ -47,6 +47,7 @@ def _spec_flags(parser: argparse.ArgumentParser) -> None:
     _flag(parser, "var", action="append", default=[], metavar="NAME=VALUE")
     _flag(parser, "var-file", action="append", default=[], metavar="FILE")
     _flag(parser, "json", action="store_true", help="FILE is a job of the JSON API, as -output prints it")
+    _flag(parser, "hcl1", action="store_true", help="FILE is in HCL's first version")
 
 
 def _shown_flags(parser: argparse.ArgumentParser) -> None:
@@ -99,12 +100,15 @@ def _build() -> argparse.ArgumentParser:
     for under, name in ((job, "run"), (commands, "run")):
         run = command(under, name, "cli.job_run:run", "submit a job", _spec_flags, _client_flags, _monitor_flags)
         _flag(run, "check-index", type=int, metavar="N", help="only if the job's modify index is N (0: new)")
+        _flag(run, "policy-override", action="store_true", help="accepted and without effect: there is no Sentinel")
         _flag(run, "output", action="store_true", help="print the job's JSON instead of submitting it")
     for under, name in ((job, "validate"), (commands, "validate")):
         command(under, name, "cli.job_run:validate", "check a job file", _spec_flags, _client_flags)
     for under, name in ((job, "status"), (commands, "status")):
         status = command(under, name, "cli.job_status:run", "list jobs, or show one", _client_flags, _shown_flags)
         status.add_argument("job", nargs="?", metavar="JOB")
+        _flag(status, "short", action="store_true", help="of one job: only what it is, not what became of it")
+        _flag(status, "evals", action="store_true", help="of one job: its evaluations as well")
     for under, name in ((job, "stop"), (commands, "stop")):
         stop = command(under, name, "cli.job_stop:run", "stop a job", _client_flags, _monitor_flags)
         stop.add_argument("job", metavar="JOB")
@@ -117,8 +121,9 @@ def _build() -> argparse.ArgumentParser:
     alloc = group("alloc", "look at allocations")
     alloc_status = command(alloc, "status", "cli.alloc:status", "show an allocation", _client_flags, _shown_flags)
     alloc_status.add_argument("alloc", metavar="ALLOC", nargs="?")
+    _flag(alloc_status, "stats", action="store_true", help="what its tasks use just now")
     for under in (alloc, commands):
-        logs = command(under, "logs", "cli.alloc:logs", "print a task's logs", _client_flags)
+        logs = command(under, "logs", "cli.alloc_logs:logs", "print a task's logs", _client_flags)
         logs.add_argument("alloc", metavar="ALLOC")
         logs.add_argument("task", metavar="TASK", nargs="?")
         _flag(logs, "stderr", action="store_true")
@@ -140,6 +145,8 @@ def _build() -> argparse.ArgumentParser:
     node_status = command(node, "status", "cli.node:status", "list nodes, or show one", _client_flags, _shown_flags)
     node_status.add_argument("node", metavar="NODE", nargs="?")
     _flag(node_status, "self", action="store_true", help="the node of the agent asked")
+    _flag(node_status, "stats", action="store_true", help="of one node: what the machine uses just now")
+    _flag(node_status, "allocs", action="store_true", help="of the list: how many allocations run on each")
     eligibility = command(node, "eligibility", "cli.node:eligibility", "allow or refuse new work", _client_flags)
     eligibility.add_argument("node", metavar="NODE")
     _flag(eligibility, "enable", action="store_true")

@@ -28,17 +28,20 @@ def parse(
     var_files: Sequence[tuple[str, bytes]] = (),
     environ: Mapping[str, str] = {},
     reads_files: bool = True,
+    is_hcl1: bool = False,
 ) -> dict[str, Any]:
     """The submission document of a job file: what `nomad job run -output` prints inside {"Job": …}.
 
     variables: the values of -var. var_files: name and bytes of each -var-file. environ: where NOMAD_VAR_x
-    is looked up. reads_files: whether file() and its kin are known; never for a text from the network.
+    is looked up. reads_files: whether file() and its kin are known; never for a text from the network. is_hcl1: the
+    language of Nomad before 1.0, without variables and expressions.
     Raises JobspecError with every fault found.
     """
     from jobspec.reading import parse_text
 
     return parse_text(
-        text, file=file, variables=variables, var_files=var_files, environ=environ, reads_files=reads_files
+        text, file=file, variables=variables, var_files=var_files, environ=environ, reads_files=reads_files,
+        is_hcl1=is_hcl1,
     )
 
 
@@ -75,11 +78,14 @@ def read_job(
     variables: Mapping[str, str] = {},
     var_files: Sequence[tuple[str, bytes]] = (),
     environ: Mapping[str, str] = {},
+    is_hcl1: bool = False,
 ) -> "Job":
     """parse, canonicalize and validate at once. Raises JobspecError with every fault found."""
     from jobspec.positions import Submission, sorted_faults
 
-    document = parse(text, file=file, variables=variables, var_files=var_files, environ=environ)
+    document = parse(
+        text, file=file, variables=variables, var_files=var_files, environ=environ, is_hcl1=is_hcl1
+    )
     job = canonicalize(document)
     faults = validate(job)
     if faults:

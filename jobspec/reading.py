@@ -26,23 +26,30 @@ def parse_text(
     var_files: Sequence[tuple[str, bytes]],
     environ: Mapping[str, str],
     reads_files: bool,
+    is_hcl1: bool,
 ) -> Submission:
     """The submission document of a job file. Raises JobspecError with every fault found."""
     try:
         source = read_text(text, file)
-        body = _body(source)
+        if is_hcl1:
+            source = Source(source.text.replace("\r\n", "\n"), file)
+        body = _body(source, is_hcl1=is_hcl1)
         return _document(source, body, variables, var_files, environ, reads_files=reads_files)
     except RecursionError:  # the nesting limit comes first; this is for a caller that is deep itself
         raise JobspecError((Fault(message="nested too deeply", where=file),)) from None
 
 
-def _body(source: Source) -> Body:
+def _body(source: Source, *, is_hcl1: bool) -> Body:
     if not source.text.strip():
         raise JobspecError((source.fault(0, 'the file is empty (expected a block job "name" { … })'),))
     if source.text.lstrip().startswith("{"):
         from jobspec.jsonbody import job_file_body
 
         return job_file_body(source)
+    if is_hcl1:
+        from jobspec.hcl1body import hcl1_file_body
+
+        return hcl1_file_body(source)
     return parse_body(source)
 
 
