@@ -8,6 +8,9 @@ handful of fsyncs, and a row written twice in between is written once.
 """
 
 import asyncio
+import errno
+import logging
+import os
 import sqlite3
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +21,8 @@ from agent.journal import AllocRow, Contents, Row, TaskRow, job_key
 from model.alloc import AllocId
 from model.job import Job
 from model.wire import decode, encode
+
+log = logging.getLogger(__name__)
 
 # How long a note may wait for company before it is written by itself. A note lost in a power cut is
 # found out again from the running task; longer would only make that search more frequent.
@@ -65,7 +70,10 @@ class SqliteJournal:
         await self._flushed()
 
     async def close(self) -> None:
-        await self._flushed()
+        try:
+            await self._flushed()
+        except OSError as error:
+            log.warning("the last notes are lost, and will be found again from what runs: %s", error)
         if self._timer is not None:
             self._timer.cancel()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
@@ -116,7 +124,7 @@ class SqliteJournal:
             if error is None:
                 waiter.set_result(None)
             else:
-                waiter.set_exception(OSError(f"journal {self._path}: {error}"))
+                waiter.set_exception(_translated(error, self._path))
         if self._waiters:
             self._write()
         elif self._pending and self._timer is None:
@@ -163,3 +171,10 @@ class SqliteJournal:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+
+def _translated(error: BaseException, path: Path) -> OSError:
+    """A full disk by its own number, so that it can be told to who waits for the task."""
+    if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    return OSError(f"journal {path}: {error}")

@@ -12,6 +12,7 @@ to stop makes due at once.
 """
 
 import asyncio
+import errno
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -37,6 +38,9 @@ from model.job import Job, Task, TaskGroup
 from model.wire import nanoseconds, seconds
 
 T = TypeVar("T")
+
+# What an operator has to make room for, and is told so in the task's history.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 log = logging.getLogger(__name__)
 
@@ -468,6 +472,8 @@ class TaskRunner:
                 if tries == 0:
                     name = f"{self._alloc.desired.id[:8]}/{self.task.name}"
                     log.warning("%s: cannot %s just now, trying on: %s", name, what, error)
+                    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                        self._say(f"Waiting to {what}: {error.strerror}: {error.filename}")
                 await asyncio.sleep(self._tools.backoff_s(tries))
                 tries += 1
 

@@ -12,6 +12,7 @@ state, so a new agent needs no more than the names.
 """
 
 import asyncio
+import errno
 import itertools
 import os
 import shutil
@@ -53,6 +54,12 @@ _FILES_POLL_S = 0.002
 
 _STOP_SIGNAL = "SIGINT"  # Nomad's
 
+# What the supervisor itself ends with, see there.
+_NO_ROOM = 74
+_TAKEN = 75
+# A line of /proc/<pid>/stat has 300 bytes, and never 1,100.
+_RESERVED = b" " * 1200
+
 _OPTIONS = DRIVERS["raw_exec"].supported
 
 # A supervisor ends within milliseconds of its task; one that was frozen by hand is not waited for.
@@ -70,6 +77,7 @@ class RawExec:
         self._cgroups: Hierarchy | None = find_hierarchy() if use_cgroups else None
         self._turns = Turns(_SPAWNS_PER_ROUND)
         self._children: dict[str, asyncio.Event] = {}  # own supervisors; set when one was reaped
+        self._endings: dict[str, int] = {}  # how those ended that could not say so in a file
         self._setsid = shutil.which("setsid") or ""
         self._setpriv = shutil.which("setpriv") or ""
         self._mv = shutil.which("mv") or "/bin/mv"
@@ -115,7 +123,7 @@ class RawExec:
                 await process.ended(task)
         await self._kill_all(handle)
         if code is None:
-            return ExitResult(code=-1, error="the exit code is not known: the task's supervisor was killed")
+            return ExitResult(code=-1, error=self._why_unknown(handle))
         ended_at = self._ended_at(handle)
         if code > 128:
             return ExitResult(code=code, signal=code - 128, ended_at=ended_at)
@@ -148,6 +156,7 @@ class RawExec:
         for suffix in ("pid", "task", "exit", "exit.partial"):
             with suppress(FileNotFoundError):
                 os.unlink(self._file(handle, suffix))
+        self._endings.pop(self._file(handle, ""), None)
 
     async def execute(self, handle: Handle, argv: Sequence[str], timeout_s: float) -> tuple[int, bytes]:
         task = await self._process(handle, "task")
@@ -184,6 +193,8 @@ class RawExec:
                 "--init-groups",
                 *argv,
             ]
+        self._reserve(handle)
+        self._endings.pop(self._file(handle, ""), None)
         procs = ""
         if self._cgroups is not None:
             cgroup = self._cgroup(self._cgroups, handle)
@@ -209,6 +220,20 @@ class RawExec:
             raise TaskRefused(f"config: {error}") from error
         self._mind(self._file(handle, ""), child)
 
+    def _reserve(self, handle: Handle) -> None:
+        """Takes the room now that the supervisor will need: it has nobody to tell when there is none."""
+        try:
+            for suffix in ("task", "exit.partial"):
+                path = self._file(handle, suffix)
+                if not os.path.exists(path) or not os.path.getsize(path):
+                    with open(path, "wb", buffering=0) as file:
+                        file.write(_RESERVED)
+        except OSError as error:
+            for suffix in ("task", "exit.partial"):
+                with suppress(FileNotFoundError):
+                    os.unlink(self._file(handle, suffix))
+            raise StartFailed(f"cannot write below {self._run_dir}: {error.strerror}") from error
+
     def _mind(self, key: str, child: int) -> None:
         """Reaps an own supervisor whenever it ends, whoever waits or not: the exit code is there a moment before."""
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
@@ -217,7 +242,9 @@ class RawExec:
         def reap() -> None:
             loop.remove_reader(descriptor)
             os.close(descriptor)
-            process.reap(child)
+            ending = process.reap(child)
+            if ending and ending != _TAKEN:
+                self._endings[key] = ending
             if self._children.get(key) is ended:
                 del self._children[key]
             ended.set()
@@ -231,6 +258,8 @@ class RawExec:
         child = self._children.get(key)
         if child is not None:
             await child.wait()
+            if self._endings.get(key) == _NO_ROOM:
+                return
         # Not our child, or ours was not the first for this attempt: the file says who is.
         supervisor = await self._process(handle, "pid")
         if supervisor is not None:
@@ -267,8 +296,17 @@ class RawExec:
                 line = file.read()
         except FileNotFoundError:
             return None
-        stat = process.parse_stat(line) if line.endswith("\n") else None
+        line, is_whole, _ = line.partition("\n")  # what was reserved for it follows
+        stat = process.parse_stat(line) if is_whole else None
         return stat.process if stat else None
+
+    def _why_unknown(self, handle: Handle) -> str:
+        ending = self._endings.get(self._file(handle, ""), 0)
+        if ending == _NO_ROOM:
+            return f"not started: cannot write below {self._run_dir}: {os.strerror(errno.ENOSPC)}"
+        if ending < 0:
+            return "the exit code is not known: the task's supervisor was killed"
+        return "the exit code is not known: the task's supervisor left none"
 
     def _supervisor_lives(self, handle: Handle) -> bool:
         supervisor = self._read_process(handle, "pid")

@@ -8,6 +8,9 @@
 # RUN.task  the task, as its /proc stat line (pid and start time outlast the exec)
 # RUN.exit  the exit code, whole or not there at all: written beside it and renamed
 #
+# The agent made RUN.task and RUN.exit.partial, full of blanks, before: written in place they need no room
+# on a disk that has filled up since. Without room for RUN.pid nothing is started, and 74 says so.
+#
 # CGROUP is the cgroup.procs to join, or empty. The task's environment is this one's; names that a shell
 # cannot hold come in DROVER_ODD_1, DROVER_ODD_2 ... as NAME=value.
 # The task runs in the foreground of this script: a background job would ignore SIGINT and SIGQUIT.
@@ -16,14 +19,21 @@ run=$1 cgroup=$2 dir=$3 out=$4 err=$5 setsid=$6 mv=$7
 shift 8
 trap : HUP INT QUIT TERM
 IFS= read -r stat </proc/self/stat
-echo "$stat" >"$run.pid" || exit 75
+if ! true >"$run.pid"; then
+    [ ! -e "$run.pid" ] || exit 75
+    exit 74
+fi
+echo "$stat" >|"$run.pid" || {
+    rm -f -- "$run.pid"
+    exit 74
+}
 (
     exec >>"$out" 2>>"$err"
     [ -z "$cgroup" ] || echo 0 >|"$cgroup"
     cd -- "$dir" || exit 126
     unset OLDPWD
     IFS= read -r stat </proc/self/stat
-    echo "$stat" >"$run.task" || exit 126
+    echo "$stat" 1<>"$run.task" || exit 126
     if [ -n "${DROVER_ODD_1+x}" ]; then
         odd=1
         while eval "[ -n \"\${DROVER_ODD_$odd+x}\" ]"; do
@@ -37,4 +47,4 @@ echo "$stat" >"$run.pid" || exit 75
 )
 code=$?
 unset LD_PRELOAD LD_LIBRARY_PATH
-echo "$code" >|"$run.exit.partial" && exec "$mv" -f -- "$run.exit.partial" "$run.exit"
+echo "$code" 1<>"$run.exit.partial" && exec "$mv" -f -- "$run.exit.partial" "$run.exit"

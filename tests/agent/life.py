@@ -123,8 +123,8 @@ class FolderStore:
 class AgentProcess:
     """start() and kill() as often as a test likes, on one data_dir and one store."""
 
-    def __init__(self, home: Path) -> None:
-        self.data_dir = home / "data"
+    def __init__(self, home: Path, data_dir: Path | None = None) -> None:
+        self.data_dir = data_dir or home / "data"
         self.store = FolderStore(home / "store")
         self._process: subprocess.Popen[bytes] | None = None
 
