@@ -99,6 +99,7 @@ def _fill_job(job: Json) -> None:
     _non_empty(job, "Name", job["ID"])
     _non_empty(job, "Namespace", "default")
     _non_empty(job, "Region", "global")
+    _non_empty(job, "NodePool", "default")
     _default(job, {"Type": "service", "Priority": 50})
     job_type = job["Type"]
     if "Update" in job:
@@ -183,7 +184,7 @@ def _fill_network(network: Json) -> None:
 def _fill_task(task: Json, group: Json, job: Json) -> None:
     _default(task, {"Name": "", "Driver": "", "KillTimeout": 5 * _S})
     _fill_resources(task.setdefault("Resources", {}))
-    _default(task.setdefault("LogConfig", {}), {"MaxFiles": 10, "MaxFileSizeMB": 10})
+    _fill_logs(task.setdefault("LogConfig", {}))
     task["RestartPolicy"] = {**group["RestartPolicy"], **task.get("RestartPolicy", {})}
     if not task.get("Lifecycle", {}).get("Hook"):
         task.pop("Lifecycle", None)
@@ -200,6 +201,12 @@ def _fill_task(task: Json, group: Json, job: Json) -> None:
     for mount in task.get("VolumeMounts", ()):
         _default(mount, {"PropagationMode": "private", "ReadOnly": False})
     _fill_rules(task)
+
+
+def _fill_logs(logs: Json) -> None:
+    _default(logs, {"MaxFiles": 10, "MaxFileSizeMB": 10})
+    if logs.pop("Enabled", True) is False:  # the older name of it
+        logs.setdefault("Disabled", True)
 
 
 def _fill_resources(resources: Json) -> None:
@@ -232,6 +239,10 @@ def _fill_service(service: Json, group: Json, task: Json | None, job: Json) -> N
     service["Name"] = _own_names(name, job, group, task)
     _non_empty(service, "AddressMode", "auto")
     _non_empty(service, "OnUpdate", "require_healthy")
+    _non_empty(service, "Provider", "consul")
+    for name in ("Passing", "Warning"):
+        if "Weights" in service and not service["Weights"].get(name):
+            service["Weights"][name] = 1
     if task is not None:
         _non_empty(service, "TaskName", task["Name"])
     restart = service.pop("CheckRestart", None)

@@ -286,6 +286,8 @@ def convert_field(field: Field, value: Value) -> Any:
             return None
         if not isinstance(value, list):
             raise ConversionFault(f"list of {field.kind} required, found {type_name(value)}")
+        if field.kind in INTEGER_RANGES:
+            return [whole_number(field.kind, item) for item in value]
         return [_convert_data(field.kind, item) for item in value]
     if value is None and field.zero is None and field.kind != "duration":
         return None

@@ -38,6 +38,8 @@ Job
   Meta              meta              {string}
   ConsulToken       consul_token      ?string
   VaultToken        vault_token       ?string
+  NodePool          node_pool         ?string
+  UI                ui                JobUIConfig
   Stop              -                 ?bool
   ParentID          -                 ?string
   Dispatched        -                 bool
@@ -90,12 +92,14 @@ MultiregionRegion
   Count             count             ?int
   Datacenters       datacenters       [string]
   Meta              meta              {string}
+  NodePool          node_pool         string
 PeriodicConfig
   Enabled           enabled           ?bool
   Spec              cron              ?string
   SpecType          -                 ?string
   ProhibitOverlap   prohibit_overlap  ?bool
   TimeZone          time_zone         ?string
+  Specs             crons             [string]
 ParameterizedJobConfig
   Payload           payload           string
   MetaRequired      meta_required     [string]
@@ -117,6 +121,7 @@ RestartPolicy
   Attempts          attempts          ?int
   Delay             delay             ?duration
   Mode              mode              ?string
+  RenderTemplates   render_templates  ?bool
 TaskGroup
   Name              @                 ?string
   Count             count             ?int
@@ -137,6 +142,10 @@ TaskGroup
   StopAfterClientDisconnect stop_after_client_disconnect ?duration
   Scaling           scaling           ScalingPolicy
   Consul            consul            Consul
+  Disconnect        disconnect        DisconnectStrategy
+  MaxClientDisconnect max_client_disconnect ?duration
+  MaxRunDuration    max_run_duration  ?duration
+  PreventRescheduleOnLost prevent_reschedule_on_lost ?bool
 EphemeralDisk
   Sticky            sticky            ?bool
   Migrate           migrate           ?bool
@@ -150,6 +159,7 @@ VolumeRequest
   AttachmentMode    attachment_mode   string
   MountOptions      mount_options     CSIMountOptions
   PerAlloc          per_alloc         bool
+  Sticky            sticky            bool
 CSIMountOptions
   FSType            fs_type           string
   MountFlags        mount_flags       [string]
@@ -166,6 +176,19 @@ ScalingPolicy
   ModifyIndex       -                 int
 Consul
   Namespace         namespace         string
+  Cluster           cluster           string
+  Partition         partition         string
+DisconnectStrategy
+  LostAfter         lost_after        ?duration
+  Replace           replace           ?bool
+  Reconcile         reconcile         ?string
+  StopOnClientAfter stop_on_client_after ?duration
+JobUIConfig
+  Description       description       string
+  Links             link              [JobUILink]
+JobUILink
+  Label             label             string
+  URL               url               string
 NetworkResource
   Mode              mode              string
   Device            device            string
@@ -175,6 +198,10 @@ NetworkResource
   ReservedPorts     reserved_ports    [Port]
   DynamicPorts      port              [Port]
   MBits             mbits             ?int
+  Hostname          hostname          string
+  CNI               cni               CNIConfig
+CNIConfig
+  Args              args              {string}
 DNSConfig
   Servers           servers           [string]
   Searches          searches          [string]
@@ -184,6 +211,7 @@ Port
   Value             static            int
   To                to                int
   HostNetwork       host_network      string
+  IgnoreCollision   ignore_collision  bool
 Service
   Id                id                string
   Name              name              string
@@ -199,6 +227,27 @@ Service
   CanaryMeta        canary_meta       {string}
   TaskName          task              string
   OnUpdate          on_update         string
+  Address           address           string
+  TaggedAddresses   tagged_addresses  {string}
+  Weights           weights           ServiceWeights
+  Provider          provider          string
+  Cluster           cluster           string
+  Kind              kind              string
+  Identity          identity          WorkloadIdentity
+ServiceWeights
+  Passing           passing           int
+  Warning           warning           int
+WorkloadIdentity
+  Name              name              string
+  Audience          aud               [string]
+  ExtraClaims       extra_claims      [string]
+  Env               env               bool
+  File              file              bool
+  Filepath          filepath          string
+  ChangeMode        change_mode       string
+  ChangeSignal      change_signal     string
+  ServiceName       service_name      string
+  TTL               ttl               duration
 ServiceCheck
   Id                id                string
   Name              name              string
@@ -224,6 +273,10 @@ ServiceCheck
   FailuresBeforeCritical failures_before_critical int
   Body              body              string
   OnUpdate          on_update         string
+  Notes             notes             string
+  Advertise         advertise         string
+  TLSServerName     tls_server_name   string
+  FailuresBeforeWarning failures_before_warning int
 CheckRestart
   Limit             limit             int
   Grace             grace             ?duration
@@ -255,6 +308,13 @@ ConsulIngressConfigEntry
   Listeners         listener          [ConsulIngressListener]
 ConsulGatewayTLSConfig
   Enabled           enabled           bool
+  TLSMinVersion     tls_min_version   string
+  TLSMaxVersion     tls_max_version   string
+  CipherSuites      cipher_suites     [string]
+  SDS               sds               ConsulGatewayTLSSDSConfig
+ConsulGatewayTLSSDSConfig
+  ClusterName       cluster_name      string
+  CertResource      cert_resource     string
 ConsulIngressListener
   Port              port              int
   Protocol          protocol          string
@@ -262,6 +322,16 @@ ConsulIngressListener
 ConsulIngressService
   Name              name              string
   Hosts             hosts             [string]
+  TLS               tls               ConsulGatewayTLSConfig
+  RequestHeaders    request_headers   ConsulHTTPHeaderModifiers
+  ResponseHeaders   response_headers  ConsulHTTPHeaderModifiers
+  MaxConnections    max_connections   ?uint32
+  MaxPendingRequests max_pending_requests ?uint32
+  MaxConcurrentRequests max_concurrent_requests ?uint32
+ConsulHTTPHeaderModifiers
+  Add               add               {string}
+  Set               set               {string}
+  Remove            remove            [string]
 ConsulTerminatingConfigEntry
   Services          service           [ConsulLinkedService]
 ConsulLinkedService
@@ -275,12 +345,22 @@ ConsulSidecarService
   Port              port              string
   Proxy             proxy             ConsulProxy
   DisableDefaultTCPCheck disable_default_tcp_check bool
+  Meta              meta              {string}
 ConsulProxy
   LocalServiceAddress local_service_address string
   LocalServicePort  local_service_port int
   ExposeConfig      expose            ConsulExposeConfig
   Upstreams         upstreams         [ConsulUpstream]
   Config            config            {any}
+  TransparentProxy  transparent_proxy ConsulTransparentProxy
+ConsulTransparentProxy
+  UID               uid               string
+  OutboundPort      outbound_port     uint16
+  ExcludeInboundPorts exclude_inbound_ports [string]
+  ExcludeOutboundPorts exclude_outbound_ports [uint16]
+  ExcludeOutboundCIDRs exclude_outbound_cidrs [string]
+  ExcludeUIDs       exclude_uids      [string]
+  NoDNS             no_dns            bool
 ConsulExposeConfig
   Path              path              [ConsulExposePath]
 ConsulExposePath
@@ -293,6 +373,16 @@ ConsulUpstream
   LocalBindPort     local_bind_port   int
   Datacenter        datacenter        string
   LocalBindAddress  local_bind_address string
+  DestinationNamespace destination_namespace string
+  DestinationPartition destination_partition string
+  DestinationPeer   destination_peer  string
+  DestinationType   destination_type  string
+  LocalBindSocketPath local_bind_socket_path string
+  LocalBindSocketMode local_bind_socket_mode string
+  MeshGateway       mesh_gateway      ConsulMeshGateway
+  Config            config            {any}
+ConsulMeshGateway
+  Mode              mode              string
 SidecarTask
   Name              name              string
   Driver            driver            string
@@ -305,6 +395,8 @@ SidecarTask
   LogConfig         logs              LogConfig
   ShutdownDelay     shutdown_delay    ?duration
   KillSignal        kill_signal       string
+  Identities        identity          [WorkloadIdentity]
+  VolumeMounts      volume_mount      [VolumeMount]
 Task
   Name              @                 string
   Driver            driver            string
@@ -331,6 +423,28 @@ Task
   KillSignal        kill_signal       string
   Kind              kind              string
   ScalingPolicies   scaling           [TaskScaling]
+  Actions           action            [Action]
+  Consul            consul            Consul
+  Identity          -                 WorkloadIdentity
+  Identities        identity          [WorkloadIdentity]
+  Schedule          schedule          TaskSchedule
+  Secrets           secret            [Secret]
+Action
+  Name              @                 string
+  Command           command           string
+  Args              args              [string]
+TaskSchedule
+  Cron              cron              TaskScheduleCron
+TaskScheduleCron
+  Start             start             string
+  End               end               string
+  Timezone          timezone          string
+Secret
+  Name              @                 string
+  Provider          provider          string
+  Path              path              string
+  Config            config            {any}
+  Env               env               {string}
 TaskScaling
   ID                -                 string
   Namespace         -                 string
@@ -354,6 +468,11 @@ Resources
   Networks          network           [NetworkResource]
   Devices           device            [RequestedDevice]
   IOPS              iops              ?int
+  NUMA              numa              NUMAResource
+  SecretsMB         secrets           ?int
+NUMAResource
+  Affinity          affinity          string
+  Devices           devices           [string]
 RequestedDevice
   Name              @                 string
   Count             count             ?uint
@@ -362,18 +481,26 @@ RequestedDevice
 LogConfig
   MaxFiles          max_files         ?int
   MaxFileSizeMB     max_file_size     ?int
+  Disabled          disabled          ?bool
+  Enabled           enabled           ?bool
 TaskArtifact
   GetterSource      source            ?string
   GetterOptions     options           {string}
   GetterHeaders     headers           {string}
   GetterMode        mode              ?string
   RelativeDest      destination       ?string
+  GetterInsecure    insecure          ?bool
+  Chown             chown             bool
 Vault
   Policies          policies          [string]
   Namespace         namespace         ?string
   Env               env               ?bool
   ChangeMode        change_mode       ?string
   ChangeSignal      change_signal     ?string
+  Role              role              string
+  Cluster           cluster           string
+  DisableFile       disable_file      ?bool
+  AllowTokenExpiration allow_token_expiration ?bool
 Template
   SourcePath        source            ?string
   DestPath          destination       ?string
@@ -386,6 +513,21 @@ Template
   RightDelim        right_delimiter   ?string
   Envvars           env               ?bool
   VaultGrace        vault_grace       ?duration
+  ChangeScript      change_script     ChangeScript
+  Wait              wait              WaitConfig
+  ErrMissingKey     error_on_missing_key ?bool
+  Once              once              ?bool
+  Uid               uid               ?int
+  Gid               gid               ?int
+ChangeScript
+  Command           command           ?string
+  Args              args              [string]
+  Timeout           timeout           ?duration
+  FailOnError       fail_on_error     ?bool
+  RunOnFirstRender  run_on_first_render ?bool
+WaitConfig
+  Min               min               ?duration
+  Max               max               ?duration
 DispatchPayloadConfig
   File              file              string
 VolumeMount
@@ -393,10 +535,13 @@ VolumeMount
   Destination       destination       ?string
   ReadOnly          read_only         ?bool
   PropagationMode   propagation_mode  ?string
+  SELinuxLabel      selinux_label     ?string
 TaskCSIPluginConfig
   ID                id                string
   Type              type              string
   MountDir          mount_dir         string
+  HealthTimeout     health_timeout    duration
+  StagePublishBaseDir stage_publish_base_dir string
 """
 
 _ZEROS: Mapping[str, object] = {
@@ -405,6 +550,8 @@ _ZEROS: Mapping[str, object] = {
     "int": 0,
     "int8": 0,
     "uint8": 0,
+    "uint16": 0,
+    "uint32": 0,
     "uint": 0,
     "duration": 0,
 }
@@ -413,6 +560,8 @@ INTEGER_RANGES = {
     "uint": (0, (1 << 64) - 1),
     "int8": (-128, 127),
     "uint8": (0, 255),
+    "uint16": (0, (1 << 16) - 1),
+    "uint32": (0, (1 << 32) - 1),
 }
 
 

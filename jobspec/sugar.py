@@ -83,8 +83,18 @@ def finish(struct: str, document: dict[str, Any]) -> None:
         document["SpecType"] = "cron"
     elif struct == "ScalingPolicy":
         document["Type"] = document["Type"] or "horizontal"
+    elif struct == "Task":
+        _default_identity(document)
     elif struct == "TaskGroup":
         _inherit_vault(document.pop(INHERITED_VAULT, None), document["Tasks"])
+
+
+def _default_identity(task: dict[str, Any]) -> None:
+    """The identity without a name of its own is the task's, the others are further ones."""
+    for identity in task["Identities"] or ():
+        if identity["Name"] in ("", "default"):
+            task["Identity"] = identity
+    task["Identities"] = [i for i in task["Identities"] or () if i["Name"] not in ("", "default")] or None
 
 
 def _sort_ports(network: dict[str, Any]) -> None:

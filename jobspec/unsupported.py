@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from model.errors import Fault
-from model.job import Job, Network, Service, Task, TaskGroup
+from model.job import Job, Network, Service, ServiceCheck, Task, TaskGroup
 
 _DRIVERS = ("raw_exec", "docker")
 
@@ -94,6 +94,23 @@ def _services(job: Job) -> Iterator[tuple[str, Service]]:
 
 def _connect(job: Job) -> Paths:
     return (f"{path}.connect" for path, service in _services(job) if service.connect)
+
+
+def _of_services(name: str, has: Callable[[Service], object]) -> Callable[[Job], Paths]:
+    return lambda job: (f"{path}.{name}" for path, service in _services(job) if has(service))
+
+
+def _of_checks(name: str, has: Callable[[ServiceCheck], object]) -> Callable[[Job], Paths]:
+    return lambda job: (
+        f"{path}.check[{number}].{name}"
+        for path, service in _services(job)
+        for number, check in enumerate(service.checks)
+        if has(check)
+    )
+
+
+def _of_networks(name: str, has: Callable[[Network], object]) -> Callable[[Job], Paths]:
+    return lambda job: (f"{path}.{name}" for path, network in _networks(job) if has(network))
 
 
 def _expose(job: Job) -> Paths:
@@ -205,6 +222,116 @@ TABLE: tuple[Unsupported, ...] = (
         instead='use mode "host"',
         places=_network_modes(
             lambda mode: mode not in ("", "host", "bridge") and not mode.startswith("cni/")
+        ),
+    ),
+    Unsupported(
+        feature="a node pool",
+        instead="name a virtual datacenter in datacenters",
+        places=_of_job("node_pool", lambda j: j.node_pool != "default"),
+    ),
+    Unsupported(
+        feature="disconnect",
+        instead="leave it out: a node out of reach keeps its tasks",
+        places=_of_groups("disconnect", lambda g: g.disconnect),
+    ),
+    Unsupported(
+        feature="max_client_disconnect",
+        instead="leave it out: a node out of reach keeps its tasks",
+        places=_of_groups("max_client_disconnect", lambda g: g.max_client_disconnect is not None),
+    ),
+    Unsupported(
+        feature="max_run_duration",
+        instead="start the command with timeout(1)",
+        places=_of_groups("max_run_duration", lambda g: g.max_run_duration is not None),
+    ),
+    Unsupported(
+        feature="prevent_reschedule_on_lost",
+        instead="leave it out",
+        places=_of_groups("prevent_reschedule_on_lost", lambda g: g.prevent_reschedule_on_lost),
+    ),
+    Unsupported(
+        feature="a provider other than Consul",
+        instead='services are registered in Consul: provider = "consul"',
+        places=_of_services("provider", lambda s: s.provider != "consul"),
+    ),
+    Unsupported(
+        feature="a further Consul cluster",
+        instead="services go to the cluster of their node",
+        places=_of_services("cluster", lambda s: s.cluster not in ("", "default")),
+    ),
+    Unsupported(
+        feature="a service's kind",
+        instead="register a gateway outside of drover",
+        places=_of_services("kind", lambda s: s.kind),
+    ),
+    Unsupported(
+        feature="a workload identity",
+        instead="give the task a secret from Vault",
+        places=_of_services("identity", lambda s: s.identity),
+    ),
+    Unsupported(
+        feature="a workload identity",
+        instead="give the task a secret from Vault",
+        places=_of_tasks("identity", lambda t: t.identity or t.identities),
+    ),
+    Unsupported(
+        feature="advertise in a check",
+        instead="set the service's address_mode",
+        places=_of_checks("advertise", lambda c: c.advertise),
+    ),
+    Unsupported(
+        feature="an action",
+        instead="use alloc exec",
+        places=_of_tasks("action", lambda t: t.actions),
+    ),
+    Unsupported(
+        feature="a task's consul block",
+        instead="leave it out: tasks use the Consul agent of their node",
+        places=_of_tasks("consul", lambda t: t.consul),
+    ),
+    Unsupported(
+        feature="schedule",
+        instead="let two periodic jobs start and stop it",
+        places=_of_tasks("schedule", lambda t: t.schedule),
+    ),
+    Unsupported(
+        feature="secret",
+        instead="use a template with a secret from Vault",
+        places=_of_tasks("secret", lambda t: t.secrets),
+    ),
+    Unsupported(
+        feature="numa",
+        instead="choose nodes with a constraint",
+        places=_of_tasks("resources.numa", lambda t: t.resources.numa),
+    ),
+    Unsupported(
+        feature="a size of the secrets directory",
+        instead="leave it out",
+        places=_of_tasks("resources.secrets", lambda t: t.resources.secrets_mb),
+    ),
+    Unsupported(
+        feature="a task without logs",
+        instead="lower max_files and max_file_size",
+        places=_of_tasks("logs.disabled", lambda t: t.log_config.disabled),
+    ),
+    Unsupported(
+        feature="render_templates",
+        instead="leave it out",
+        places=_of_tasks("restart.render_templates", lambda t: t.restart_policy.render_templates),
+    ),
+    Unsupported(
+        feature="a network's hostname",
+        instead="set hostname in the docker driver's config",
+        places=_of_networks("hostname", lambda n: n.hostname),
+    ),
+    Unsupported(
+        feature="ignore_collision",
+        instead="give each job a port of its own",
+        places=lambda job: (
+            f"{path}.port.{port.label}.ignore_collision"
+            for path, network in _networks(job)
+            for port in (*network.reserved_ports, *network.dynamic_ports)
+            if port.ignore_collision
         ),
     ),
     Unsupported(

@@ -68,6 +68,7 @@ class Port(Document):
     value: int = 0
     to: int = 0  # port inside the task's network namespace; 0: same as the host's
     host_network: str = "default"
+    ignore_collision: bool = False
 
 
 class DnsConfig(Document):
@@ -87,6 +88,8 @@ class Network(Document):
     dns: DnsConfig | None = None
     reserved_ports: tuple[Port, ...] = ()
     dynamic_ports: tuple[Port, ...] = ()
+    hostname: str = ""
+    cni: Mapping[str, Any] | None = msgspec.field(name="CNI", default=None)
 
 
 class Resources(Document):
@@ -98,6 +101,8 @@ class Resources(Document):
     iops: int = 0
     networks: tuple[Network, ...] = ()
     devices: tuple[Mapping[str, Any], ...] = ()
+    secrets_mb: int = 0
+    numa: Mapping[str, Any] | None = msgspec.field(name="NUMA", default=None)
 
 
 class RestartPolicy(Document):
@@ -105,6 +110,7 @@ class RestartPolicy(Document):
     interval: Nanoseconds = Nanoseconds(1800_000_000_000)
     delay: Nanoseconds = Nanoseconds(15_000_000_000)
     mode: str = "fail"  # fail | delay
+    render_templates: bool = False
 
 
 class ReschedulePolicy(Document):
@@ -144,6 +150,7 @@ class EphemeralDisk(Document):
 class LogConfig(Document):
     max_files: int = 10
     max_file_size_mb: int = 10
+    disabled: bool = False
 
 
 class CheckRestart(Document):
@@ -178,6 +185,17 @@ class ServiceCheck(Document):
     check_restart: CheckRestart | None = None
     expose: bool = False
     on_update: str = "require_healthy"
+    notes: str = ""
+    advertise: str = ""
+    tls_server_name: str = ""
+    failures_before_warning: int = 0
+
+
+class ServiceWeights(Document):
+    """How often Consul's DNS names an instance, compared with the others."""
+
+    passing: int = 1
+    warning: int = 1
 
 
 class Service(Document):
@@ -195,6 +213,13 @@ class Service(Document):
     checks: tuple[ServiceCheck, ...] = ()
     on_update: str = "require_healthy"
     connect: Mapping[str, Any] | None = None
+    provider: str = "consul"
+    address: str = ""  # what is registered, instead of what address_mode would give
+    tagged_addresses: Mapping[str, str] = {}
+    weights: ServiceWeights | None = None
+    cluster: str = ""
+    kind: str = ""
+    identity: Mapping[str, Any] | None = None
 
 
 class Lifecycle(Document):
@@ -214,6 +239,12 @@ class Template(Document):
     right_delim: str = "}}"
     envvars: bool = False
     vault_grace: Nanoseconds = Nanoseconds(0)
+    change_script: Mapping[str, Any] | None = None
+    wait: Mapping[str, Any] | None = None
+    err_missing_key: bool = False
+    once: bool = False
+    uid: int | None = None
+    gid: int | None = None
 
 
 class Artifact(Document):
@@ -222,6 +253,8 @@ class Artifact(Document):
     getter_headers: Mapping[str, str] = {}
     getter_mode: str = "any"
     relative_dest: str = "local/"
+    getter_insecure: bool = False
+    chown: bool = False
 
 
 class Vault(Document):
@@ -230,6 +263,10 @@ class Vault(Document):
     env: bool = True
     change_mode: str = "restart"
     change_signal: str = ""
+    role: str = ""
+    cluster: str = ""
+    disable_file: bool = False
+    allow_token_expiration: bool = False
 
 
 class DispatchPayload(Document):
@@ -241,6 +278,7 @@ class VolumeMount(Document):
     destination: str = ""
     read_only: bool = False
     propagation_mode: str = "private"
+    selinux_label: str = msgspec.field(name="SELinuxLabel", default="")
 
 
 class VolumeRequest(Document):
@@ -251,6 +289,7 @@ class VolumeRequest(Document):
     access_mode: str = ""
     attachment_mode: str = ""
     per_alloc: bool = False
+    sticky: bool = False
 
 
 class Task(Document):
@@ -279,6 +318,21 @@ class Task(Document):
     kind: str = ""
     scaling_policies: tuple[Mapping[str, Any], ...] = ()
     csi_plugin_config: Mapping[str, Any] | None = None
+    actions: tuple[Mapping[str, Any], ...] = ()
+    consul: Mapping[str, Any] | None = None
+    identity: Mapping[str, Any] | None = None
+    identities: tuple[Mapping[str, Any], ...] = ()
+    schedule: Mapping[str, Any] | None = None
+    secrets: tuple[Mapping[str, Any], ...] = ()
+
+
+class DisconnectStrategy(Document):
+    """What happens to a group's allocs while their node is out of reach, and when it is back."""
+
+    lost_after: Nanoseconds | None = None
+    replace: bool = True
+    reconcile: str = "best_score"  # keep_original | keep_replacement | best_score | longest_running
+    stop_on_client_after: Nanoseconds | None = None
 
 
 class TaskGroup(Document):
@@ -301,11 +355,16 @@ class TaskGroup(Document):
     stop_after_client_disconnect: Nanoseconds | None = None
     scaling: Mapping[str, Any] | None = None
     consul: Mapping[str, Any] | None = None
+    disconnect: DisconnectStrategy | None = None
+    max_client_disconnect: Nanoseconds | None = None
+    max_run_duration: Nanoseconds | None = None
+    prevent_reschedule_on_lost: bool = False
 
 
 class PeriodicConfig(Document):
     enabled: bool = True
     spec: str = ""
+    specs: tuple[str, ...] = ()
     spec_type: str = "cron"
     prohibit_overlap: bool = False
     time_zone: str = "UTC"
@@ -315,6 +374,18 @@ class ParameterizedConfig(Document):
     payload: str = "optional"
     meta_required: tuple[str, ...] = ()
     meta_optional: tuple[str, ...] = ()
+
+
+class JobUiLink(Document):
+    label: str = ""
+    url: str = msgspec.field(name="URL", default="")
+
+
+class JobUi(Document):
+    """What a UI shows beside the job."""
+
+    description: str = ""
+    links: tuple[JobUiLink, ...] = ()
 
 
 class Job(Document):
@@ -336,6 +407,8 @@ class Job(Document):
     periodic: PeriodicConfig | None = None
     parameterized_job: ParameterizedConfig | None = None
     multiregion: Mapping[str, Any] | None = None
+    node_pool: str = "default"
+    ui: JobUi | None = msgspec.field(name="UI", default=None)
     parent_id: JobId = JobId("")
     dispatched: bool = False
     payload: str | None = None  # base64, as Go's []byte
