@@ -37,6 +37,7 @@ from agent.store import AgentStore, DesiredView
 from agent.task_run import TaskServices
 from agent.tools import Tools
 from agent.turf import Turf
+from catalog.outage import Outage
 from model.alloc import AllocId, ClientStatus, DesiredAlloc, ObservedAlloc, Verdict
 from model.errors import DriverBusy, StoreRefused, StoreUnavailable, TaskRefused, WriteConflict
 from model.job import Job
@@ -259,18 +260,17 @@ class NodeAgent:
 
     async def _watch_desired(self, group: asyncio.TaskGroup) -> None:
         index = tries = 0
+        outage = Outage(log)
         while True:
             try:
                 view = await self._store.watch_desired(self._node.id, index, self._pace.watch_s)
             except (StoreUnavailable, StoreRefused) as error:
-                if tries == 0:
-                    log.warning("desired cannot be read, everything runs on: %s", error)
+                outage.failed("desired cannot be read, everything runs on", error)
                 await self._be_disconnected(self._tools.backoff_s(tries))
                 # From the start again: a Consul that was away may be another one.
                 index, tries = 0, tries + 1
                 continue
-            if tries:
-                log.warning("desired can be read again")
+            outage.passed("desired can be read again")
             self._contact()
             if tries or view.index < index:
                 # What was reported may be gone with a Consul that was restored.

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from catalog.lease import Pulse
+from catalog.outage import Outage
 from catalog.services import LocalAgent
 from checks.registration import META_NODE
 from model.errors import StoreRefused, StoreUnavailable
@@ -53,14 +54,16 @@ class Presence:
             self._lost.set()
 
     async def run(self) -> None:
+        outage = Outage(log)
         while True:
             self._lost.clear()
             try:
                 await self.register()
             except (StoreUnavailable, StoreRefused) as error:
-                log.warning("not registered in Consul, trying again: %s", error)
+                outage.failed("not registered in Consul, trying again", error)
                 await asyncio.sleep(RETRY_S)
                 continue
+            outage.passed("registered in Consul")
             while not self._lost.is_set():
                 with suppress(TimeoutError):
                     async with asyncio.timeout(CONTROL_S):

@@ -16,6 +16,7 @@ from datetime import datetime
 
 from catalog.kv import Entry, Fence, Kv, Op, pause, replace
 from catalog.lease import Lease, Term
+from catalog.outage import Outage
 from model.cluster import Epoch
 from model.errors import (
     InvariantBroken,
@@ -101,13 +102,18 @@ class Fenced:
 
     async def keep_on(self, what: str, cycle: Callable[[], Awaitable[None]]) -> None:
         """Runs the cycle again and again until the lease is lost."""
+        outage = Outage(log)
         while True:
             try:
                 await cycle()
+                outage.passed(f"{what}: back")
             except (SessionLost, InvariantBroken):
                 raise
-            except (StoreUnavailable, StoreRefused, WriteConflict) as error:
+            except WriteConflict as error:
                 log.warning("%s: %s", what, error)
+                await pause(self.rng.random())
+            except (StoreUnavailable, StoreRefused) as error:
+                outage.failed(what, error)
                 await pause(self.rng.random())
             except Exception:
                 log.exception("%s failed", what)
