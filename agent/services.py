@@ -208,7 +208,7 @@ class NodeServices:
     def _start_feeder(self, watched: _Watched) -> None:
         if self._tasks is not None and is_fed(watched.check.spec) and watched.check.id not in self._feeders:
             self._feeders[watched.check.id] = self._tasks.create_task(
-                self._feed_for_ever(watched.check.id), name=f"check {watched.check.spec.name}"
+                self._feed_for_ever(watched.check.id), name=f"check {watched.check.name}"
             )
 
     async def _feed_for_ever(self, check_id: str) -> None:
@@ -273,7 +273,7 @@ class NodeServices:
     def _restart(self, watched: _Watched, rule: Rule) -> None:
         # Nothing counts until the new process publishes; should it never start, nothing is left to count.
         watched.tally = None
-        watched.run.restart(f'check "{watched.check.spec.name}" failed {rule.limit} times in a row')
+        watched.run.restart(f'check "{watched.check.name}" failed {rule.limit} times in a row')
 
 
 def _seen(rule: Rule, tally: Tally, check: LocalCheck | None, now_s: float) -> Tally:

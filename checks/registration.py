@@ -28,9 +28,10 @@ Interpolate = Callable[[str], str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckRegistration:
-    """One check: Consul's id for it, what it asks, and when it restarts a task (None: never)."""
+    """One check: Consul's id for it, its name there, what it asks, and when it restarts a task (None: never)."""
 
     id: str
+    name: str
     spec: ServiceCheck
     rule: Rule | None
 
@@ -79,7 +80,9 @@ def register(
             check.port_label or service.port_label, check.address_mode or service.address_mode, ports, address, task_ip
         )
         documents.append(check_document(check, check_id, target, interpolate))
-        checks.append(CheckRegistration(id=check_id, spec=check, rule=rule_of(check)))
+        checks.append(
+            CheckRegistration(id=check_id, name=interpolate(check.name), spec=check, rule=rule_of(check))
+        )
     document: dict[str, Any] = {
         "ID": registration_id,
         "Name": name,

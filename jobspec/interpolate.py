@@ -26,6 +26,11 @@ def interpolate(text: str, values: Mapping[str, str]) -> str:
     return _REFERENCE.sub(replacement, text)
 
 
+def without_references(text: str) -> str:
+    """What of a text is known before anything runs."""
+    return _REFERENCE.sub("", text)
+
+
 def interpolate_document(document: Any, values: Mapping[str, str]) -> Any:
     """A driver's config or any nested document with its strings, keys too, interpolated; lists stay lists."""
     if isinstance(document, str):

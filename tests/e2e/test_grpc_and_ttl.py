@@ -61,7 +61,7 @@ def has_status(consul: ConsulServer, service: str, status: str) -> bool:
 
 def test_a_grpc_check_passes_and_restarts_the_task_when_it_fails(one: Drover, consul: ConsulServer) -> None:
     check = {
-        "Name": "rpc", "Type": "grpc", "GRPCService": "shop.Cart", "Interval": NS, "Timeout": NS,
+        "Name": "${NOMAD_TASK_NAME} rpc", "Type": "grpc", "GRPCService": "shop.Cart", "Interval": NS, "Timeout": NS,
         "CheckRestart": {"Limit": 3, "Grace": NS},
     }  # fmt: skip
     group = {
@@ -86,7 +86,8 @@ def test_a_grpc_check_passes_and_restarts_the_task_when_it_fails(one: Drover, co
     wait("the restart", lambda: len(one.pids(alloc)) == 2)
     assert not is_alive(pid)
     assert asked(pid).count("F shop.Cart") >= 3
-    assert "rpc" in str([event for event in events(one, alloc) if event["Type"] == "Restart Signaled"])
+    said = [event["DisplayMessage"] for event in events(one, alloc) if event["Type"] == "Restart Signaled"]
+    assert said == ['check "t rpc" failed 3 times in a row']
     (home / "mode").write_text("P")
     wait("the passing check of the new process", lambda: has_status(consul, "cart", "passing"))
     one.stop_job("cart", purge=True)

@@ -207,6 +207,17 @@ def test_what_is_probably_not_meant_is_a_warning(text: bytes, expected: str) -> 
     assert any(expected in warning for warning in jobspec.warnings(job))
 
 
+def test_a_name_is_warned_of_as_it_will_be_and_not_for_what_only_the_node_knows() -> None:
+    def warnings(name: str, task: str = "redis") -> list[str]:
+        text = job_text(task=f'service {{\n name = "{name}"\n}}').replace(b'"redis"', f'"{task}"'.encode())
+        return list(jobspec.warnings(jobspec.canonicalize(jobspec.parse(text, file="web.hcl"))))
+
+    assert warnings("${NOMAD_TASK_NAME}-${NOMAD_ALLOC_INDEX}") == []
+    assert warnings("${NOMAD_TASK_NAME}", task="re_dis") == [
+        'job.web.group.cache.task.re_dis.service[0].name: "re_dis" cannot be looked up in DNS'
+    ]
+
+
 def test_validation_is_pure_and_takes_bare_models() -> None:
     job = Job(id="x", name="x")
     assert jobspec.validate(job) == jobspec.validate(job)
