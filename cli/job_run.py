@@ -21,7 +21,7 @@ def read(args: argparse.Namespace) -> tuple[dict[str, Any], Callable[[], Job]]:
         if args.var or args.var_file or args.hcl1:
             raise CommandFailed("a job of the JSON API has no variables and is no HCL (-json with -var, -var-file or -hcl1)")
         document = _json(text, args.file)
-        return document, lambda: _checked(document)
+        return document, lambda: jobspec.valid_job(document)
     if args.hcl1 and (args.var or args.var_file):
         raise CommandFailed("HCL1 has no variables (-hcl1 with -var or -var-file)")
     variables = {}
@@ -30,14 +30,16 @@ def read(args: argparse.Namespace) -> tuple[dict[str, Any], Callable[[], Job]]:
         if not equals:
             raise CommandFailed(f"-var {pair!r}: expected NAME=VALUE")
         variables[key] = value
-    how: dict[str, Any] = {
-        "file": args.file,
-        "variables": variables,
-        "var_files": [(path, jobspec.read_file(path)) for path in args.var_file],
-        "environ": dict(os.environ),
-        "is_hcl1": args.hcl1,
-    }
-    return jobspec.parse(text, **how), lambda: jobspec.read_job(text, **how)
+    document = jobspec.parse(
+        text,
+        file=args.file,
+        variables=variables,
+        var_files=[(path, jobspec.read_file(path)) for path in args.var_file],
+        environ=dict(os.environ),
+        allows_any_file=args.allow_outside_files,
+        is_hcl1=args.hcl1,
+    )
+    return document, lambda: jobspec.valid_job(document)
 
 
 def _json(text: bytes, file: str) -> dict[str, Any]:
@@ -53,13 +55,6 @@ def _json(text: bytes, file: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise JobspecError((Fault(where=file, message='expected an object, as {"Job": {…}}'),))
     return found
-
-
-def _checked(document: dict[str, Any]) -> Job:
-    job = jobspec.canonicalize(document)
-    if faults := jobspec.validate(job):
-        raise JobspecError(faults)
-    return job
 
 
 def _standard_input() -> bytes:

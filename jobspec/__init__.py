@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     from jobspec.positions import SourceMap
     from model.job import Job
 
-__all__ = ["Fault", "JobspecError", "canonicalize", "parse", "read_file", "read_job", "validate", "warnings"]
+__all__ = [
+    "Fault",
+    "JobspecError",
+    "canonicalize",
+    "parse",
+    "read_file",
+    "read_job",
+    "valid_job",
+    "validate",
+    "warnings",
+]
 
 
 def parse(
@@ -28,19 +38,27 @@ def parse(
     var_files: Sequence[tuple[str, bytes]] = (),
     environ: Mapping[str, str] = {},
     reads_files: bool = True,
+    allows_any_file: bool = False,
     is_hcl1: bool = False,
 ) -> dict[str, Any]:
     """The submission document of a job file: what `nomad job run -output` prints inside {"Job": …}.
 
     variables: the values of -var. var_files: name and bytes of each -var-file. environ: where NOMAD_VAR_x
-    is looked up. reads_files: whether file() and its kin are known; never for a text from the network. is_hcl1: the
-    language of Nomad before 1.0, without variables and expressions.
+    is looked up. reads_files: whether file() and its kin are known; never for a text from the network. allows_any_file:
+    whether they may leave the job file's directory. is_hcl1: the language of Nomad before 1.0, without variables
+    and expressions.
     Raises JobspecError with every fault found.
     """
     from jobspec.reading import parse_text
 
     return parse_text(
-        text, file=file, variables=variables, var_files=var_files, environ=environ, reads_files=reads_files,
+        text,
+        file=file,
+        variables=variables,
+        var_files=var_files,
+        environ=environ,
+        reads_files=reads_files,
+        allows_any_file=allows_any_file,
         is_hcl1=is_hcl1,
     )
 
@@ -71,21 +89,15 @@ def warnings(job: "Job") -> tuple[str, ...]:
     return job_warnings(job)
 
 
-def read_job(
-    text: bytes,
-    *,
-    file: str,
-    variables: Mapping[str, str] = {},
-    var_files: Sequence[tuple[str, bytes]] = (),
-    environ: Mapping[str, str] = {},
-    is_hcl1: bool = False,
-) -> "Job":
-    """parse, canonicalize and validate at once. Raises JobspecError with every fault found."""
+def read_job(text: bytes, *, file: str, **how: Any) -> "Job":
+    """parse (with its arguments), canonicalize and validate at once. Raises JobspecError with every fault found."""
+    return valid_job(parse(text, file=file, **how))
+
+
+def valid_job(document: Mapping[str, Any]) -> "Job":
+    """canonicalize and validate. Raises JobspecError with every fault found, with lines if `parse` made it."""
     from jobspec.positions import Submission, sorted_faults
 
-    document = parse(
-        text, file=file, variables=variables, var_files=var_files, environ=environ, is_hcl1=is_hcl1
-    )
     job = canonicalize(document)
     faults = validate(job)
     if faults:

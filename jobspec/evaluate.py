@@ -81,12 +81,14 @@ class Budget:
 class Scope:
     """The names an expression may use, and the functions.
 
-    is_closed: an unknown name is a fault, as in a variable's default. broken: `var.x` and `local.x` whose own
+    prices: what a call takes of the budget by its arguments, for functions that are slow. is_closed: an unknown
+    name is a fault, as in a variable's default. broken: `var.x` and `local.x` whose own
     fault is noted already; using one is a fault without a message, so that it is reported once.
     """
 
     names: Mapping[str, Value] = field(default_factory=dict)
     functions: Mapping[str, Function] = field(default_factory=dict)
+    prices: Mapping[str, Callable[..., int]] = field(default_factory=dict)
     is_closed: bool = False
     budget: Budget = field(default_factory=Budget)
     broken: Set[str] = frozenset()
@@ -95,6 +97,7 @@ class Scope:
         return Scope(
             names={**self.names, **names},
             functions=self.functions,
+            prices=self.prices,
             is_closed=self.is_closed,
             budget=self.budget,
             broken=self.broken if broken is None else broken,
@@ -223,6 +226,8 @@ def _call(node: Call, scope: Scope) -> Value:
             raise EvaluationFault(node.arguments[-1].at, f'"..." needs a list, found {type_name(last)}')
         arguments.extend(last)
     try:
+        if node.name in scope.prices:
+            scope.budget.spend(node.at, scope.prices[node.name](*arguments))
         value = function(*arguments)
         return _paid(value, node.at, scope)
     except (ConversionFault, ArithmeticError, ValueError) as fault:

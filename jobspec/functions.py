@@ -1,30 +1,33 @@
 """Which functions may a job file call?
 
-Plain functions over HCL values, one table at the end; those that make texts are in `text_functions`.
-Each converts its own arguments (values.to_text and friends raise ConversionFault, which the evaluator
-reports at the call). What takes a library of its own (YAML, CIDR, dates, templatefile, bcrypt) is not here
-yet and is an unknown function until it is.
+Exactly those of Nomad: what other dialects of HCL know beside them (tostring, regex, sum, …) is unknown here
+as it is there. Plain functions over HCL values; numbers and collections here, the others in modules by what
+they are about, and one table of all at the end. Each converts its own arguments (values.to_text and friends
+raise ConversionFault, which the evaluator reports at the call). try, can and convert take expressions and not
+values: they are the evaluator's own.
 """
 
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from itertools import product
 
+from jobspec.crypto_functions import CRYPTO_FUNCTIONS, bcrypt_steps
+from jobspec.document_functions import DOCUMENT_FUNCTIONS
 from jobspec.evaluate import Function
+from jobspec.format_functions import FORMAT_FUNCTIONS
+from jobspec.graphemes import clusters
+from jobspec.network_functions import NETWORK_FUNCTIONS
 from jobspec.text_functions import TEXT_FUNCTIONS
+from jobspec.time_functions import TIME_FUNCTIONS
 from jobspec.values import (
-    ANY,
-    ARITHMETIC,
     ConversionFault,
-    Type,
+    SetOf,
     Value,
-    convert,
     equal,
     make_set,
-    to_bool,
     to_index,
     to_list,
     to_map,
@@ -32,8 +35,12 @@ from jobspec.values import (
     to_text,
     to_texts,
     type_name,
+    unified,
     whole,
 )
+
+# A list's own limit: far above any job's, far below what hurts to hold.
+_ELEMENTS_MAX = 100_000
 
 # ---- numbers
 
@@ -64,33 +71,53 @@ def _min(*numbers: Value) -> Value:
 
 
 def _pow(base: Value, exponent: Value) -> Value:
-    try:
-        return whole(ARITHMETIC.power(Decimal(to_number(base)), Decimal(to_number(exponent))))
-    except ArithmeticError:
-        raise ConversionFault("the result is too large or not real") from None
+    # A double, as Go's; its shortest digits are what a job file sees of it.
+    return _double(float(to_number(base)) ** float(to_number(exponent)))
 
 
 def _log(number: Value, base: Value) -> Value:
-    return whole(Decimal(repr(math.log(to_number(number)) / math.log(to_number(base)))))
+    return _double(math.log(to_number(number)) / math.log(to_number(base)))
+
+
+def _double(number: float | complex) -> Value:
+    if isinstance(number, complex) or not math.isfinite(number):
+        raise ConversionFault("the result is not a finite number")
+    return whole(Decimal(repr(number)))
 
 
 def _signum(number: Value) -> Value:
-    value = to_number(number)
+    value = to_index(number)
     return (value > 0) - (value < 0)
+
+
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def _parseint(text: Value, base: Value) -> Value:
     radix = to_index(base)
-    if not 2 <= radix <= 36:
-        raise ConversionFault("base must be between 2 and 36")
-    return int(to_text(text)[:1000], radix)
+    if not 2 <= radix <= len(_DIGITS):
+        raise ConversionFault(f"base must be between 2 and {len(_DIGITS)}")
+    if not isinstance(text, str):
+        raise ConversionFault(f"string required, found {type_name(text)}")
+    digits = text[1:] if text[:1] in ("+", "-") else text
+    if radix <= 36:
+        digits = digits.lower()
+    known = _DIGITS[:radix]
+    if not digits or len(digits) > 400 or not set(digits) <= set(known):
+        raise ConversionFault(f'"{text[:60]}" is no whole number in base {radix}')
+    number = 0
+    for digit in digits:
+        number = number * radix + known.index(digit)
+    return -number if text.startswith("-") else number
 
 
 # ---- collections
 
 
 def _length(value: Value) -> Value:
-    if isinstance(value, str | list | dict):
+    if isinstance(value, str):
+        return len(clusters(value))
+    if isinstance(value, list | dict):
         return len(value)
     raise ConversionFault(f"list, map or string required, found {type_name(value)}")
 
@@ -117,14 +144,8 @@ def _values(value: Value) -> Value:
     return [items[key] for key in sorted(items)]
 
 
-def _lookup(items: Value, key: Value, *default: Value) -> Value:
-    found = to_map(items)
-    name = to_text(key)
-    if name in found:
-        return found[name]
-    if default:
-        return default[0]
-    raise ConversionFault(f'no element "{name}" and no default')
+def _lookup(items: Value, key: Value, default: Value) -> Value:
+    return to_map(items).get(to_text(key), default)
 
 
 def _element(items: Value, index: Value) -> Value:
@@ -148,16 +169,22 @@ def _contains(items: Value, wanted: Value) -> Value:
     return any(equal(item, wanted) for item in to_list(items))
 
 
-def _index_of(items: Value, wanted: Value) -> Value:
-    for number, item in enumerate(to_list(items)):
-        if equal(item, wanted):
-            return number
-    raise ConversionFault("the list has no such element")
+def _index(items: Value, key: Value) -> Value:
+    """The element at a place or under a key (and not, as elsewhere, the place of an element)."""
+    if isinstance(items, dict):
+        name = to_text(key)
+        if name not in items:
+            raise ConversionFault(f'no element "{name}"')
+        return items[name]
+    values, number = to_list(items), to_index(key)
+    if not 0 <= number < len(values):
+        raise ConversionFault(f"index {number} is out of range (the list has {len(values)} elements)")
+    return values[number]
 
 
 def _distinct(items: Value) -> Value:
     kept: list[Value] = []
-    for item in to_list(items):
+    for item in unified(to_list(items)):
         if not any(equal(item, known) for known in kept):
             kept.append(item)
     return kept
@@ -169,14 +196,18 @@ def _sort(items: Value) -> Value:
 
 
 def _reverse(items: Value) -> Value:
-    return to_list(items)[::-1]
+    """Of a list as documented, of a text as Nomad does it."""
+    if isinstance(items, list):
+        return items[::-1]
+    return "".join(reversed(clusters(to_text(items))))
 
 
 def _chunklist(items: Value, size: Value) -> Value:
-    values, step = to_list(items), to_index(size)
+    values, step = unified(to_list(items)), to_index(size)
     if step < 0:
         raise ConversionFault("size must not be negative")
-    return [values] if step == 0 else [values[at : at + step] for at in range(0, len(values), step)]
+    step = step or max(1, len(values))  # 0: all in one
+    return [values[at : at + step] for at in range(0, len(values), step)]
 
 
 def _range(*limits: Value) -> Value:
@@ -198,20 +229,24 @@ def _range(*limits: Value) -> Value:
 
 def _flatten(items: Value) -> Value:
     flat: list[Value] = []
-    for item in to_list(items):
+    left = to_list(items)[::-1]
+    while left:
+        item = left.pop()
         if isinstance(item, list):
-            flat.extend(to_list(_flatten(item)))
+            left += reversed(item)
         else:
             flat.append(item)
+        if len(left) + len(flat) > _ELEMENTS_MAX:
+            raise ConversionFault(f"the result has more than {_ELEMENTS_MAX} elements")
     return flat
 
 
 def _compact(items: Value) -> Value:
-    return [item for item in to_list(items) if item not in ("", None)]
+    return [text for item in to_list(items) if item is not None and (text := to_text(item))]
 
 
 def _coalesce(*values: Value) -> Value:
-    for value in values:
+    for value in unified(list(values)):
         if value is not None and value != "":
             return value
     raise ConversionFault("no value that is neither null nor empty")
@@ -232,82 +267,32 @@ def _zipmap(keys: Value, values: Value) -> Value:
 
 
 def _setproduct(*lists: Value) -> Value:
-    sides = [to_list(values) for values in lists]
-    if math.prod(len(side) for side in sides) > 100_000:
+    if len(lists) < 2:
+        raise ConversionFault("at least two lists required")
+    sides = [unified(to_list(values)) for values in lists]
+    if math.prod(len(side) for side in sides) > _ELEMENTS_MAX:
         raise ConversionFault("the product is too large")
     return [list(combination) for combination in product(*sides)]
 
 
-def _setunion(*sets: Value) -> Value:
-    return make_set([item for values in sets for item in to_list(values)])
+def _setunion(first: Value, *others: Value) -> Value:
+    return make_set(unified([item for values in (first, *others) for item in to_list(values)]))
 
 
 def _setintersection(first: Value, *others: Value) -> Value:
-    return make_set([item for item in to_list(first) if all(_contains(other, item) for other in others)])
+    kept = make_set(unified(to_list(first)))
+    for other in others:
+        known = {_hashable(item) for item in make_set(unified(to_list(other)))}
+        kept = SetOf(item for item in kept if _hashable(item) in known)
+    return kept
 
 
-def _setsubtract(items: Value, removed: Value) -> Value:
-    return make_set([item for item in to_list(items) if not _contains(removed, item)])
-
-
-def _setsymmetricdifference(first: Value, second: Value) -> Value:
-    return make_set([*to_list(_setsubtract(first, second)), *to_list(_setsubtract(second, first))])
-
-
-def _sethaselement(items: Value, wanted: Value) -> Value:
-    return _contains(items, wanted)
-
-
-def _sum(items: Value) -> Value:
-    return whole(sum((Decimal(to_number(item)) for item in to_list(items)), Decimal(0)))
-
-
-def _alltrue(items: Value) -> Value:
-    return all(to_bool(item) for item in to_list(items))
-
-
-def _anytrue(items: Value) -> Value:
-    return any(to_bool(item) for item in to_list(items))
-
-
-def _one(items: Value) -> Value:
-    values = to_list(items)
-    if len(values) > 1:
-        raise ConversionFault("a list of at most one element required")
-    return values[0] if values else None
-
-
-# ---- conversion
-
-
-def _tostring(value: Value) -> Value:
-    return None if value is None else to_text(value)
-
-
-def _tonumber(value: Value) -> Value:
-    return None if value is None else to_number(value)
-
-
-def _tobool(value: Value) -> Value:
-    return None if value is None else to_bool(value)
-
-
-def _tolist(value: Value) -> Value:
-    return list(to_list(value))
-
-
-def _toset(value: Value) -> Value:
-    return make_set(to_list(value))
-
-
-def _tomap(value: Value) -> Value:
-    return convert(value, Type(name="map", of=ANY))
+def _hashable(value: Value) -> object:
+    return value if isinstance(value, str | int | Decimal) and not isinstance(value, bool) else repr(value)
 
 
 _PLAIN: Mapping[str, Function] = {
     "abs": _abs,
-    "alltrue": _alltrue,
-    "anytrue": _anytrue,
     "ceil": _ceil,
     "chunklist": _chunklist,
     "coalesce": _coalesce,
@@ -319,7 +304,7 @@ _PLAIN: Mapping[str, Function] = {
     "element": _element,
     "flatten": _flatten,
     "floor": _floor,
-    "index": _index_of,
+    "index": _index,
     "keys": _keys,
     "length": _length,
     "log": _log,
@@ -327,27 +312,16 @@ _PLAIN: Mapping[str, Function] = {
     "max": _max,
     "merge": _merge,
     "min": _min,
-    "one": _one,
     "parseint": _parseint,
     "pow": _pow,
     "range": _range,
     "reverse": _reverse,
-    "sethaselement": _sethaselement,
     "setintersection": _setintersection,
     "setproduct": _setproduct,
-    "setsubtract": _setsubtract,
-    "setsymmetricdifference": _setsymmetricdifference,
     "setunion": _setunion,
     "signum": _signum,
     "slice": _slice,
     "sort": _sort,
-    "sum": _sum,
-    "tobool": _tobool,
-    "tolist": _tolist,
-    "tomap": _tomap,
-    "tonumber": _tonumber,
-    "toset": _toset,
-    "tostring": _tostring,
     "values": _values,
     "zipmap": _zipmap,
 }
@@ -381,5 +355,17 @@ def checked(function: Function) -> Function:
 
 
 FUNCTIONS: Mapping[str, Function] = {
-    name: checked(function) for name, function in {**_PLAIN, **TEXT_FUNCTIONS}.items()
+    name: checked(function)
+    for name, function in {
+        **_PLAIN,
+        **TEXT_FUNCTIONS,
+        **FORMAT_FUNCTIONS,
+        **DOCUMENT_FUNCTIONS,
+        **TIME_FUNCTIONS,
+        **NETWORK_FUNCTIONS,
+        **CRYPTO_FUNCTIONS,
+    }.items()
 }
+
+# What the arguments make a call cost of the file's budget, where that is much more than its result's size.
+PRICES: Mapping[str, Callable[..., int]] = {"bcrypt": bcrypt_steps}

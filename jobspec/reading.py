@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jobspec.evaluate import Scope
+from jobspec.evaluate import Function, Scope
 from jobspec.files import file_functions
-from jobspec.functions import FUNCTIONS
+from jobspec.functions import FUNCTIONS, PRICES
 from jobspec.mapper import Mapper
 from jobspec.positions import SourceMap, Submission, sorted_faults
 from jobspec.suggest import did_you_mean
@@ -26,6 +26,7 @@ def parse_text(
     var_files: Sequence[tuple[str, bytes]],
     environ: Mapping[str, str],
     reads_files: bool,
+    allows_any_file: bool,
     is_hcl1: bool,
 ) -> Submission:
     """The submission document of a job file. Raises JobspecError with every fault found."""
@@ -34,7 +35,10 @@ def parse_text(
         if is_hcl1:
             source = Source(source.text.replace("\r\n", "\n"), file)
         body = _body(source, is_hcl1=is_hcl1)
-        return _document(source, body, variables, var_files, environ, reads_files=reads_files)
+        functions = dict(FUNCTIONS)
+        if reads_files:
+            functions |= file_functions(Path(file).parent, allows_any_file=allows_any_file)
+        return _document(source, body, variables, var_files, environ, functions)
     except RecursionError:  # the nesting limit comes first; this is for a caller that is deep itself
         raise JobspecError((Fault(message="nested too deeply", where=file),)) from None
 
@@ -59,15 +63,11 @@ def _document(
     given: Mapping[str, str],
     files: Sequence[tuple[str, bytes]],
     environ: Mapping[str, str],
-    *,
-    reads_files: bool,
+    functions: Mapping[str, Function],
 ) -> Submission:
     faults = _top_level_faults(source, body)
     jobs = [block for block in body.blocks if block.kind == "job"]
-    functions = dict(FUNCTIONS)
-    if reads_files:
-        functions |= file_functions(Path(source.file).parent)
-    names = Variables(source, Scope(functions=functions))
+    names = Variables(source, Scope(functions=functions, prices=PRICES))
     scope = names.scope(body, given=given, files=files, environ=environ)
     faults += names.faults
     mapper = Mapper(SourceMap(source))

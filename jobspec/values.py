@@ -7,6 +7,7 @@ like any other: so Nomad treats it.
 A type constraint (`list(string)`) is a `Type`.
 """
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Context, Decimal, InvalidOperation
@@ -142,6 +143,11 @@ def to_index(value: Value) -> int:
     return number
 
 
+def composed(text: str) -> str:
+    """As Nomad keeps every text: a letter and its accent are one character."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
 def to_texts(value: Value) -> list[str]:
     return [to_text(item) for item in to_list(value)]
 
@@ -172,6 +178,15 @@ def equal(left: Value, right: Value) -> bool:
     if isinstance(left, str) != isinstance(right, str):
         return False
     return left == right
+
+
+def unified(items: "list[Value]") -> "list[Value]":
+    """The elements with one type, as a list has them: numbers and booleans beside a text are texts."""
+    if any(isinstance(item, str) for item in items) and not any(
+        isinstance(item, list | dict) for item in items
+    ):
+        return [item if item is None else to_text(item) for item in items]
+    return items
 
 
 def convert(value: Value, wanted: Type) -> Value:

@@ -36,7 +36,7 @@ class Variables:
 
     def __init__(self, source: Source, functions: Scope) -> None:
         self._source = source
-        self._closed = Scope(functions=functions.functions, is_closed=True)
+        self._closed = Scope(functions=functions.functions, prices=functions.prices, is_closed=True)
         self._open = functions
         self._broken: set[str] = set()
         self.faults: list[Fault] = []

@@ -121,7 +121,7 @@ FAULTS = {
         "[for a in range(1000) : [for b in range(1000) : [for c in range(1000) : c]]]",
         "computes too much",
     ),
-    "endless pattern": ('regex("(a+)+$", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab")', "repeats a repetition"),
+    "endless pattern": ('regex_replace("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", "(a+)+$", "")', "repeats a repetition"),
 }
 
 
@@ -138,77 +138,6 @@ def test_a_fault_names_line_and_column_of_the_wrong_part() -> None:
     with pytest.raises(JobspecError) as caught:
         jobspec.parse(b'job "x" {\n  datacenters = ["a",\n    upper(1, 2)]\n}\n', file="x.hcl")
     assert [fault.where for fault in caught.value.faults] == ["x.hcl:3:5"]
-
-
-FUNCTIONS = {
-    "abs": ("abs(-3)", 3),
-    "ceil and floor": ("[ceil(1.2), floor(1.8)]", [2, 1]),
-    "max": ("max(1, 5, 3)", 5),
-    "pow": ("pow(2, 10)", 1024),
-    "log": ("log(8, 2)", 3),
-    "signum": ("signum(-9)", -1),
-    "parseint": ('parseint("ff", 16)', 255),
-    "distinct and sort": ('distinct(sort(["b", "a", "b"]))', ["a", "b"]),
-    "chunklist": ("chunklist([1, 2, 3], 2)", [[1, 2], [3]]),
-    "slice": ("slice([1, 2, 3, 4], 1, 3)", [2, 3]),
-    "range": ("range(1, 10, 3)", [1, 4, 7]),
-    "flatten": ('flatten([["a"], ["b", ["c"]]])', ["a", "b", "c"]),
-    "compact": ('compact(["", "x"])', ["x"]),
-    "setproduct": ('setproduct(["a"], ["1", "2"])', [["a", "1"], ["a", "2"]]),
-    "setunion": ('setunion(["b", "a"], ["b"])', ["a", "b"]),
-    "setintersection": ('setintersection(["a", "b"], ["b", "c"])', ["b"]),
-    "setsubtract": ('setsubtract(["a", "b"], ["b"])', ["a"]),
-    "zipmap": ('zipmap(["x", "y"], [1, 2])', {"x": 1, "y": 2}),
-    "keys and values": ("[keys({ q = 1, p = 2 }), values({ q = 1, p = 2 })]", [["p", "q"], [2, 1]]),
-    "merge": ("merge({ a = 1 }, { a = 2, b = 3 })", {"a": 2, "b": 3}),
-    "lookup": ('lookup({ a = 1 }, "b", 7)', 7),
-    "element wraps": ("element([1, 2, 3], 4)", 2),
-    "contains": ('contains(["a"], "a")', True),
-    "coalesce": ('coalesce("", "first")', "first"),
-    "format": (
-        'format("%s-%03d-%.2f-%q-%t %% %5s|%-5s|%x", "x", 7, 1.5, "q", true, "r", "l", 255)',
-        'x-007-1.50-"q"-true %     r|l    |ff',
-    ),
-    "formatlist": ('formatlist("%s!", ["a", "b"])', ["a!", "b!"]),
-    "split": ('split(":", "a:b")', ["a", "b"]),
-    "title": ('title("hello world")', "Hello World"),
-    "trims": (
-        '[trim("--x--", "-"), trimprefix("v1", "v"), trimsuffix("x.txt", ".txt"), trimspace("  x \\n"), chomp("x\\n\\n")]',
-        ["x", "1", "x", "x", "x"],
-    ),
-    "indent": ('indent(2, "a\\nb")', "a\n  b"),
-    "replace": ('[replace("a.b", ".", "-"), replace("a1b", "/[0-9]/", "#")]', ["a-b", "a#b"]),
-    "regex_replace": ('regex_replace("abc123", "[0-9]+", "<$0>")', "abc<123>"),
-    "regex": (
-        '[regex("b.", "abc"), regex("(a)(b)", "abc"), regex("(?P<x>a)", "abc")]',
-        ["bc", ["a", "b"], {"x": "a"}],
-    ),
-    "substr": ('[substr("hello", 1, 3), substr("hello", -2, -1)]', ["ell", "lo"]),
-    "strrev": ('strrev("abc")', "cba"),
-    "base64": ('[base64encode("héllo"), base64decode("aGVsbG8=")]', ["aMOpbGxv", "hello"]),
-    "digests": (
-        '[md5("x"), sha1("x")]',
-        ["9dd4e461268c8034f5c8564e155c67a6", "11f6ad8ec52a2984abaafd7c3b516503785c2072"],
-    ),
-    "urlencode": ('urlencode("a b&c=d/é")', "a+b%26c%3Dd%2F%C3%A9"),
-    "uuidv5": ('uuidv5("dns", "example.com")', "cfbff0d1-9375-5685-968c-48ce8b15ae17"),
-    "jsonencode": (
-        'jsonencode({ b = "x<y>&z", a = [1, 2.5, true, null] })',
-        '{"a":[1,2.5,true,null],"b":"x\\u003cy\\u003e\\u0026z"}',
-    ),
-    "jsondecode": ('jsondecode("{\\"k\\": [1, 1.5, null]}")', {"k": [1, 1.5, None]}),
-    "csvdecode": ('csvdecode("a,b\\n1,2")', [{"a": "1", "b": "2"}]),
-    "paths": ('[dirname("/a/b/c.txt"), basename("/a/b/c.txt")]', ["/a/b", "c.txt"]),
-    "conversions": (
-        '[tostring(5), tonumber("5"), tobool("true"), toset(["b", "a", "b"])]',
-        ["5", 5, True, ["a", "b"]],
-    ),
-}
-
-
-@pytest.mark.parametrize(("expression", "expected"), FUNCTIONS.values(), ids=FUNCTIONS.keys())
-def test_a_function_gives_nomads_answer(expression: str, expected: object) -> None:
-    assert config_value(expression) == expected
 
 
 def test_file_functions_look_beside_the_job_file(tmp_path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import jobspec
 from model.errors import JobspecError
+from tests.unit.jobspec.builders import job_text
 
 
 def refusal(path: object) -> str:
@@ -65,3 +66,101 @@ def test_a_huge_file_is_refused(tmp_path: Path) -> None:
 def test_a_name_that_no_file_can_have_is_refused() -> None:
     assert "null byte" in refusal("a\0b")
     assert "File name too long" in refusal("a" * 5000)
+
+
+EXAMPLES = {
+    "abspath": [('abspath("/a/../b")', "/b")],
+    "file": [('file("hello.txt")', "Hello World"), ('file("sub/../sub/a.md")', "a")],
+    "filebase64": [('filebase64("hello.txt")', "SGVsbG8gV29ybGQ="), ('filebase64("sub/binary")', "/w==")],
+    "fileexists": [('fileexists("hello.txt")', True), ('fileexists("nothing")', False)],
+    "fileset": [
+        ('fileset(".", "*.txt")', ["hello.txt"]),
+        ('fileset("sub", "*")', ["a.md", "b.txt", "binary"]),
+        ('fileset(".", "**/*.{md,txt}")', ["hello.txt", "sub/a.md", "sub/b.txt"]),
+        ('fileset(".", "sub/[a-b].*")', ["sub/a.md", "sub/b.txt"]),
+        ('fileset(".", "sub/?.*")', ["sub/a.md", "sub/b.txt"]),
+        ('fileset(".", "**")', ["hello.txt", "sub/a.md", "sub/b.txt", "sub/binary"]),
+        ('fileset("nowhere", "*")', []),
+    ],
+    "pathexpand": [('pathexpand("~/.ssh/id")', "/home/someone/.ssh/id"), ('pathexpand("/a")', "/a")],
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A job file's directory, with a neighbour outside of it."""
+    inside = tmp_path / "jobs"
+    (inside / "sub").mkdir(parents=True)
+    (inside / "hello.txt").write_text("Hello World")
+    (inside / "sub" / "a.md").write_text("a")
+    (inside / "sub" / "b.txt").write_text("b")
+    (inside / "sub" / "binary").write_bytes(b"\xff")
+    (tmp_path / "secret").write_text("s")
+    (inside / "link").symlink_to(tmp_path / "secret")
+    (inside / "folder-link").symlink_to(tmp_path)
+    (inside / "sub" / "inner-link").symlink_to(inside / "hello.txt")
+    return inside
+
+
+def read(folder: Path, expression: str, **how: object) -> object:
+    text = job_text(config=f"v = {expression}")
+    document = jobspec.parse(text, file=str(folder / "web.hcl"), **how)  # type: ignore[arg-type]
+    return document["TaskGroups"][0]["Tasks"][0]["Config"].get("v")
+
+
+@pytest.mark.parametrize(("expression", "expected"), [case for cases in EXAMPLES.values() for case in cases])
+def test_a_file_function_answers_from_the_job_files_directory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, expression: str, expected: object
+) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    (folder / "link").unlink()
+    (folder / "folder-link").unlink()
+    (folder / "sub" / "inner-link").unlink()
+    assert read(folder, expression) == expected
+
+
+OUTSIDE = [
+    'file("../secret")',
+    'file("/etc/passwd")',
+    'file("~/.ssh/id_rsa")',
+    'file("link")',
+    'file("folder-link/secret")',
+    'filebase64("link")',
+    'fileexists("../secret")',
+    'fileset("..", "*")',
+    'fileset(".", "../*")',
+    'fileset("folder-link", "*")',
+]
+
+
+@pytest.mark.parametrize("expression", OUTSIDE)
+def test_what_is_outside_of_the_job_files_directory_is_refused(folder: Path, expression: str) -> None:
+    with pytest.raises(JobspecError, match="outside of the job file's directory") as caught:
+        read(folder, expression)
+    assert "-allow-outside-files" in str(caught.value)
+
+
+def test_what_is_outside_can_be_allowed(folder: Path) -> None:
+    assert read(folder, 'file("../secret")', allows_any_file=True) == "s"
+    assert read(folder, 'file("link")', allows_any_file=True) == "s"
+    assert read(folder, 'fileset("..", "*")', allows_any_file=True) == ["secret"]
+
+
+def test_a_link_within_the_directory_is_followed(folder: Path) -> None:
+    assert read(folder, 'file("sub/inner-link")') == "Hello World"
+
+
+FAULTS = {
+    'file("nothing")': "No such file",
+    'file("sub")': "a directory",
+    'file("sub/binary")': "filebase64 reads any file",
+    'fileexists("sub")': "not a regular file",
+    'pathexpand("~other/x")': "another user",
+    'fileset(".", "[z-a]")': "bad pattern",
+}
+
+
+@pytest.mark.parametrize(("expression", "expected"), FAULTS.items())
+def test_a_file_function_says_what_is_wrong(folder: Path, expression: str, expected: str) -> None:
+    with pytest.raises(JobspecError, match=expected):
+        read(folder, expression)
