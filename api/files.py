@@ -1,4 +1,4 @@
-"""The API's /v1/client/…: what only the node that holds an alloc can answer: logs, stats, restart, signal.
+"""The API's /v1/client/…: what only the node that holds an alloc can answer: logs, restart, signal.
 
 Logs come in frames, concatenated JSON objects that are flushed as they come: `{"Data": base64, "File": …,
 "Offset": position after Data}`; `{}` says that all there is was sent, and then each second that the
@@ -110,27 +110,6 @@ def _frame(piece: Piece | None) -> bytes:
         return b"{}"
     data, file = base64.b64encode(piece.data).decode(), f"alloc/logs/{piece.file.name}"
     return encode({"Data": data, "File": file, "Offset": piece.offset})
-
-
-async def alloc_stats(request: web.Request) -> web.Response:
-    """cpu and memory of the alloc's running tasks."""
-    agent = request.app[CONTEXT].agent
-    try:
-        stats = await agent.stats(AllocId(request.match_info["id"]))
-    except TaskRefused as error:
-        raise NotFound(str(error)) from error
-    tasks = {
-        name: {
-            "ResourceUsage": {
-                "MemoryStats": {"RSS": task.memory_bytes, "Usage": task.memory_bytes, "Measured": ["RSS", "Usage"]},
-                "CpuStats": {"TotalTicks": task.cpu_s, "Measured": ["Total Ticks"]},
-            },
-            "Timestamp": 0,
-            "Pids": None,
-        }
-        for name, task in stats.items()
-    }
-    return answer(request, {"ResourceUsage": None, "Tasks": tasks, "Timestamp": 0})
 
 
 async def alloc_restart(request: web.Request) -> web.Response:

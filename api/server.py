@@ -10,14 +10,16 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from api import agent, cluster, files, jobs
+from api import agent, cluster, files, jobs, stats
 from api.context import CONTEXT, LEADER_POLL_S, LEADER_WAIT_S, NODE_HEADER, Context, NoLeader, NotReached
 from api.jobs import errors_text
 from api.query import BadRequest, NotFound, Refused, check_region, read_headers
 from leader.commands import EnforceIndexError
 from leader.leading import Leading
+from leader.view import View
 from model.alloc import AllocId
 from model.errors import InputError, SessionLost, StoreRefused, StoreUnavailable, WriteConflict
+from model.node import NodeId
 
 log = logging.getLogger("drover.api")
 
@@ -54,28 +56,61 @@ def on_leader(handler: Callable[[web.Request, Leading], Awaitable[web.StreamResp
     return answer
 
 
-def on_node_of_alloc(handler: Handler) -> Handler:
-    """Answered by the agent that holds the alloc of `{id}`; any other passes the call on."""
+NodeOf = Callable[[web.Request, View], NodeId | None]
+
+
+def on_node(handler: Handler, is_here: Callable[[web.Request], bool], node_of: NodeOf, unknown: str) -> Handler:
+    """Answered by the node that it concerns, which the leader knows (node_of) where it is not this one; any other
+    passes the call on. unknown: what `{id}` was not found as."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         context = request.app[CONTEXT]
-        alloc_id = AllocId(request.match_info["id"])
-        if context.agent is not None and alloc_id in context.agent.allocs:
+        if context.agent is not None and is_here(request):
             return await handler(request)
+        missing = NotFound(f'Unknown {unknown} "{_asked_for(request)}"')
         if request.headers.get(NODE_HEADER) == context.node_id:
             # The leader named this node, which has not taken the alloc up yet, or has forgotten it already.
-            raise NotFound(f'Unknown allocation "{alloc_id}"')
+            raise missing
         leader = await context.leader_or_wait()
         if not isinstance(leader, Leading):
             return await context.forward(request, leader.http_addr)
-        alloc = leader.view.allocs.get(alloc_id)
-        node = leader.view.nodes.get(alloc.desired.node_id) if alloc else None
-        if alloc is None or node is None or node.id == context.node_id:
-            raise NotFound(f'Unknown allocation "{alloc_id}"')
+        node_id = node_of(request, leader.view)
+        node = leader.view.nodes.get(node_id) if node_id else None
+        if node is None or node.id == context.node_id:
+            raise missing
         # The leader's own hop is allowed: from here it goes to the node and no further.
         return await context.forward_to_node(request, node.node.http_addr, node_id=node.id)
 
     return answer
+
+
+def _asked_for(request: web.Request) -> str:
+    return request.match_info.get("id") or request.query.get("node_id", "")
+
+
+def on_node_of_alloc(handler: Handler) -> Handler:
+    """`{id}` is an alloc's."""
+
+    def node_of(request: web.Request, view: View) -> NodeId | None:
+        alloc = view.allocs.get(AllocId(_asked_for(request)))
+        return alloc.desired.node_id if alloc else None
+
+    return on_node(
+        handler,
+        lambda request: AllocId(_asked_for(request)) in request.app[CONTEXT].agent.allocs,
+        node_of,
+        "allocation",
+    )
+
+
+def on_named_node(handler: Handler) -> Handler:
+    """`?node_id=` names the node; without it, it is the one that is asked."""
+    return on_node(
+        handler,
+        lambda request: _asked_for(request) in ("", request.app[CONTEXT].node_id),
+        lambda request, _: NodeId(_asked_for(request)),
+        "node",
+    )
 
 
 def routes(context: Context) -> list[web.RouteDef]:
@@ -111,8 +146,9 @@ def routes(context: Context) -> list[web.RouteDef]:
         web.get("/v1/node/{id}", on_leader(cluster.node)),
         web.get("/v1/node/{id}/allocations", on_leader(cluster.node_allocations)),
         *writes("/v1/node/{id}/eligibility", on_leader(cluster.node_eligibility)),
+        web.get("/v1/client/stats", on_named_node(stats.client_stats)),
         web.get("/v1/client/fs/logs/{id}", on_node_of_alloc(files.logs)),
-        web.get("/v1/client/allocation/{id}/stats", on_node_of_alloc(files.alloc_stats)),
+        web.get("/v1/client/allocation/{id}/stats", on_node_of_alloc(stats.alloc_stats)),
         *writes("/v1/client/allocation/{id}/restart", on_node_of_alloc(files.alloc_restart)),
         *writes("/v1/client/allocation/{id}/signal", on_node_of_alloc(files.alloc_signal)),
         web.options("/v1/client/{path:.*}", preflight),
@@ -200,6 +236,7 @@ def application(context: Context) -> web.Application:
     app = web.Application(middlewares=[errors, one_region], client_max_size=BODY_BYTES_MAX)
     app.on_response_prepare.append(allow_origin)
     app[CONTEXT] = context
+    app[stats.METER] = stats.Meter()
     app.add_routes(routes(context))
     return app
 

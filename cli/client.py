@@ -159,6 +159,15 @@ def fields(pairs: Sequence[tuple[str, object]]) -> str:
     return "\n".join(f"{name.ljust(width)} = {value}" for name, value in pairs)
 
 
+def size(count: float) -> str:
+    """Bytes for people: `1.5 GiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
 def print_json(document: object) -> None:
     print(json.dumps(document, indent=4))
 

@@ -65,27 +65,18 @@ def _show(api: Api, job_id: str, namespace: str, args: argparse.Namespace) -> in
     if args.json:
         print_json(job)
         return 0
+    print(_basics(job))
+    if args.short:
+        return 0
     allocs = api.get(f"{path}/allocations", namespace=namespace)
     evaluations = api.get(f"{path}/evaluations", namespace=namespace)
     summary = api.get(f"{path}/summary", namespace=namespace)["Summary"]
-    print(
-        fields(
-            [
-                ("ID", job["ID"]),
-                ("Name", job["Name"]),
-                ("Submit Date", clock(job["SubmitTime"])),
-                ("Type", job["Type"]),
-                ("Priority", job["Priority"]),
-                ("Datacenters", ",".join(job["Datacenters"])),
-                ("Namespace", job["Namespace"]),
-                ("Status", _status(job)),
-                ("Version", job["Version"]),
-            ]
-        )
-    )
     print("\nSummary")
     columns = ("Queued", "Starting", "Running", "Failed", "Complete", "Lost")
     print(table([("Task Group", *columns), *((g, *(s[c] for c in columns)) for g, s in sorted(summary.items()))]))
+    if args.evals or args.verbose:
+        print("\nEvaluations")
+        print(_evaluations(evaluations, is_verbose=args.verbose))
     blocked = next((e for e in evaluations if e["Status"] == "blocked"), None)
     if blocked and blocked.get("FailedTGAllocs"):
         print("\nPlacement Failure")
@@ -111,3 +102,29 @@ def _show(api: Api, job_id: str, namespace: str, args: argparse.Namespace) -> in
         )
     print(table(rows))
     return 0
+
+
+def _basics(job: dict[str, Any]) -> str:
+    return fields(
+        [
+            ("ID", job["ID"]),
+            ("Name", job["Name"]),
+            ("Submit Date", clock(job["SubmitTime"])),
+            ("Type", job["Type"]),
+            ("Priority", job["Priority"]),
+            ("Datacenters", ",".join(job["Datacenters"])),
+            ("Namespace", job["Namespace"]),
+            ("Status", _status(job)),
+            ("Version", job["Version"]),
+        ]
+    )
+
+
+def _evaluations(evaluations: list[dict[str, Any]], *, is_verbose: bool) -> str:
+    rows = [("ID", "Priority", "Triggered By", "Status", "Placement Failures")]
+    for one in evaluations:
+        failures = "N/A - In Progress" if one["Status"] == "blocked" else str(bool(one["FailedTGAllocs"])).lower()
+        rows.append(
+            (short(one["ID"], is_verbose=is_verbose), one["Priority"], one["TriggeredBy"], one["Status"], failures)
+        )
+    return table(rows)

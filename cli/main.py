@@ -105,6 +105,10 @@ def _build() -> argparse.ArgumentParser:
         _flag(run, "output", action="store_true", help="print the job's JSON instead of submitting it")
     for under, name in ((job, "validate"), (commands, "validate")):
         command(under, name, "cli.job_run:validate", "check a job file", _spec_flags, _client_flags)
+    for under, name in ((job, "init"), (commands, "init")):
+        init = command(under, name, "cli.job_init:run", "write an example job file")
+        init.add_argument("file", nargs="?", metavar="FILE", help="default: example.nomad.hcl")
+        _flag(init, "short", action="store_true", help="without explanations")
     for under, name in ((job, "status"), (commands, "status")):
         status = command(under, name, "cli.job_status:run", "list jobs, or show one", _client_flags, _shown_flags)
         status.add_argument("job", nargs="?", metavar="JOB")

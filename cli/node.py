@@ -1,8 +1,10 @@
 """`drover node status` and `drover node eligibility`."""
 
 import argparse
+from collections import Counter
+from typing import Any
 
-from cli.client import Api, CommandFailed, ago, fail, fields, print_json, short, table
+from cli.client import Api, ApiError, CommandFailed, ago, fail, fields, print_json, short, size, table
 
 
 def status(args: argparse.Namespace) -> int:
@@ -27,7 +29,9 @@ def _list(api: Api, args: argparse.Namespace) -> int:
     elif not nodes:
         print("No nodes registered")
     else:
-        rows = [("ID", "DC", "Name", "Class", "Drain", "Eligibility", "Status")]
+        running = _running(api) if args.allocs else None
+        head = ("ID", "DC", "Name", "Class", "Drain", "Eligibility", "Status")
+        rows: list[tuple[object, ...]] = [(*head, "Running Allocs") if running is not None else head]
         rows += [
             (
                 short(n["ID"], is_verbose=args.verbose),
@@ -37,11 +41,18 @@ def _list(api: Api, args: argparse.Namespace) -> int:
                 str(n["Drain"]).lower(),
                 n["SchedulingEligibility"],
                 n["Status"],
+                *(() if running is None else (running[n["ID"]],)),
             )
             for n in nodes
         ]
         print(table(rows))
     return 0
+
+
+def _running(api: Api) -> Counter[str]:
+    """{node: how many allocs run on it}, of every namespace."""
+    allocs = api.get("/v1/allocations", namespace="*")
+    return Counter(a["NodeID"] for a in allocs if a["ClientStatus"] == "running")
 
 
 def _show(api: Api, node_id: str, args: argparse.Namespace) -> int:
@@ -70,6 +81,8 @@ def _show(api: Api, node_id: str, args: argparse.Namespace) -> int:
             ]
         )
     )
+    if args.stats:
+        print(_stats(api, node))
     if node["Events"]:
         print("\nNode Events")
         print(table([("Time", "Message"), *((e["Timestamp"], e["Message"]) for e in reversed(node["Events"]))]))
@@ -92,6 +105,44 @@ def _show(api: Api, node_id: str, args: argparse.Namespace) -> int:
     ]
     print(table(rows))
     return 0
+
+
+def _stats(api: Api, node: dict[str, Any]) -> str:
+    """The machine as a whole, then each of its processors and file systems."""
+    try:
+        stats = api.get("/v1/client/stats", node_id=node["ID"])
+    except ApiError as error:
+        return f"\nCouldn't retrieve stats: {error.text}"
+    memory, disk = stats["Memory"], stats["AllocDirStats"]
+    of_cpus = [("CPU", "User", "System", "Idle")]
+    of_cpus += [(c["CPU"], *(f"{c[kind]:.2f}%" for kind in ("User", "System", "Idle"))) for c in stats["CPU"]]
+    of_memory = [(name, size(memory[name])) for name in ("Total", "Available", "Used", "Free")]
+    of_disks = [("Device", "MountPoint", "Size", "Used", "Available", "Used Percent", "Inodes Percent")]
+    of_disks += [
+        (
+            d["Device"],
+            d["Mountpoint"],
+            *(size(d[kind]) for kind in ("Size", "Used", "Available")),
+            f"{d['UsedPercent']:.2f}%",
+            f"{d['InodesUsedPercent']:.2f}%",
+        )
+        for d in stats["DiskStats"]
+    ]
+    total = [
+        ("CPU", "Memory", "Disk"),
+        (
+            f"{stats['CPUTicksConsumed']:.0f}/{node['NodeResources']['Cpu']['CpuShares']} MHz",
+            f"{size(memory['Used'])}/{size(memory['Total'])}",
+            f"{size(disk['Used'])}/{size(disk['Size'])}",
+        ),
+    ]
+    parts = {
+        "Host Resource Utilization": table(total),
+        "CPU Stats": table(of_cpus),
+        "Memory Stats": fields(of_memory),
+        "Disk Stats": table(of_disks),
+    }
+    return "\n".join(f"\n{title}\n{text}" for title, text in parts.items())
 
 
 def eligibility(args: argparse.Namespace) -> int:

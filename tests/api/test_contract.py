@@ -25,9 +25,9 @@ JOB_STUB = {
 }
 JOB = {
     "Affinities", "AllAtOnce", "Constraints", "CreateIndex", "Datacenters", "Dispatched", "ID", "JobModifyIndex",
-    "Meta", "ModifyIndex", "Multiregion", "Name", "Namespace", "ParameterizedJob", "ParentID", "Payload", "Periodic", "Priority",
-    "Region", "Spreads", "Stable", "Status", "StatusDescription", "Stop", "SubmitTime", "TaskGroups", "Type", "Update",
-    "Version",
+    "Meta", "ModifyIndex", "Multiregion", "Name", "Namespace", "NodePool", "ParameterizedJob", "ParentID", "Payload",
+    "Periodic", "Priority", "Region", "Spreads", "Stable", "Status", "StatusDescription", "Stop", "SubmitTime",
+    "TaskGroups", "Type", "UI", "Update", "Version",
 }
 ALLOC_STUB = {
     "ClientDescription", "ClientStatus", "CreateIndex", "CreateTime", "DeploymentStatus", "DesiredDescription",
@@ -83,6 +83,9 @@ OWN: dict[str, Any] = {
     "/v1/status/peers": [],
     "/v1/regions": [],
     "/v1/client/allocation/{alloc}/stats": {"ResourceUsage", "Tasks", "Timestamp"},
+    "/v1/client/stats": {
+        "AllocDirStats", "CPU", "CPUTicksConsumed", "DeviceStats", "DiskStats", "Memory", "Timestamp", "Uptime"
+    },
 }
 WRITES = (
     "/v1/jobs",

@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -231,3 +232,17 @@ def test_stats_come_from_the_node(address: str, talks: str) -> None:
     reply = ask(address, "GET", f"/v1/client/allocation/{talks}/stats")
     assert (reply.status, set(reply.json["Tasks"])) == (200, {"t"})
     assert reply.json["Tasks"]["t"]["ResourceUsage"]["MemoryStats"]["RSS"] > 0
+    assert reply.json["ResourceUsage"] == reply.json["Tasks"]["t"]["ResourceUsage"]
+    assert ask(address, "GET", f"/v1/client/allocation/{talks}/stats?task=other").json["Tasks"] == {}
+
+
+def test_stats_of_the_machine_come_from_the_node_that_is_named(address: str, two: Drover) -> None:
+    node = ask(two.address, "GET", "/v1/agent/self").json["stats"]["client"]["node_id"]
+    for query in (f"?node_id={node}", ""):
+        stats = ask(address, "GET", f"/v1/client/stats{query}").json
+        assert len(stats["CPU"]) == os.cpu_count()
+        assert all(0 <= cpu[kind] <= 100 for cpu in stats["CPU"] for kind in ("Idle", "System", "User", "Total"))
+        assert stats["Memory"]["Total"] > stats["Memory"]["Available"] > 0
+        assert stats["AllocDirStats"]["Size"] > stats["AllocDirStats"]["Used"] > 0
+        assert stats["Uptime"] > 0
+    assert ask(address, "GET", "/v1/client/stats?node_id=none").error == (404, 'Unknown node "none"')
