@@ -247,9 +247,9 @@ def _compact(items: Value) -> Value:
 
 def _coalesce(*values: Value) -> Value:
     for value in unified(list(values)):
-        if value is not None and value != "":
+        if value is not None:  # an empty text is a value: so does Nomad, whatever its documentation says
             return value
-    raise ConversionFault("no value that is neither null nor empty")
+    raise ConversionFault("no value that is not null")
 
 
 def _coalescelist(*lists: Value) -> Value:

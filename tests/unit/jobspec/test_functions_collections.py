@@ -17,10 +17,11 @@ EXAMPLES: Examples = {
     ],
     "coalesce": [
         ('coalesce("a", "b")', "a"),
-        ('coalesce("", "b")', "b"),
+        ('coalesce(null, "b")', "b"),
+        ('coalesce("", "b")', ""),
         ("coalesce(1, 2)", 1),
         ('coalesce(null, 5, "x")', "5"),
-        ('coalesce(["", "b"]...)', "b"),
+        ('coalesce([null, "b"]...)', "b"),
     ],
     "coalescelist": [
         ('coalescelist(["a", "b"], ["c", "d"])', ["a", "b"]),
@@ -138,7 +139,7 @@ FAULTS = {
     "pow(-1, 0.5)": "not a finite number",
     "max()": "at least one number",
     "coalescelist([])": "no list that is not empty",
-    'coalesce("", null)': "neither null nor empty",
+    "coalesce(null, null)": "no value that is not null",
     'zipmap(["a"], [])': "1 keys for 0 values",
     "log(0, 2)": "log",
     "keys([])": "map required",
