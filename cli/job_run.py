@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -64,9 +65,29 @@ def _standard_input() -> bytes:
 
 
 def print_faults(error: JobspecError) -> int:
+    """One line for each fault; on a terminal with the line of the file that it is about."""
+    is_terminal = sys.stderr.isatty()
     for fault in error.faults:
         sys.stderr.write(f"{fault}\n")
+        if is_terminal:
+            sys.stderr.write(_excerpt(fault))
     return 1
+
+
+def _excerpt(fault: Fault) -> str:
+    """The line of the file and a caret below what is wrong; nothing where there is no such line (standard input)."""
+    file, _, place = fault.where.partition(":") if fault.where.count(":") == 2 else ("", "", "")
+    line, _, column = place.partition(":")
+    if not (line.isdigit() and column.isdigit()):
+        return ""
+    try:
+        text = jobspec.read_file(file).decode("utf-8-sig", "replace").split("\n")[int(line) - 1]
+    except (JobspecError, IndexError):
+        return ""
+    width, at = max(shutil.get_terminal_size().columns - 8, 20), int(column) - 1
+    start = max(0, at - width // 2) if len(text) > width else 0
+    shown = "".join(c if c.isprintable() else " " for c in text[start : start + width])
+    return f"    {shown}\n    {' ' * (at - start)}^\n"
 
 
 def validate(args: argparse.Namespace) -> int:
