@@ -30,6 +30,7 @@ from configs.settings import (
 from model.errors import ConfigError, Fault
 from model.secret import Secret
 
+_ENABLE_RAW_EXEC = "driver.raw_exec.enable"
 _DEV: Mapping[Key, object] = {
     ("bind_addr",): "127.0.0.1",
     ("server", "enabled"): True,
@@ -97,6 +98,10 @@ class _Settings:
     def has_fault(self, *sections: str) -> bool:
         """Whether something given there was refused: then its absence is no news."""
         return any(fault.path.split(".")[0] in sections for fault in self._reader.faults)
+
+    def ignored(self, key: Key, what: str) -> None:
+        given = self._reader.given.get(key)
+        self._reader.ignored(given.where if given else "", what)
 
     def refuse(self, key: Key, message: str) -> None:
         given = self._reader.given.get(key)
@@ -216,7 +221,9 @@ def _plugins(settings: _Settings, client: Client) -> Plugins:
     prefix = ("plugin", "docker", "config")
     given = settings.get("plugin", "raw_exec", "config", "enabled")
     if given is None:  # the way it was set before there were plugin blocks
-        given = client.options.get("driver.raw_exec.enable", "").lower() in ("1", "true")
+        given = client.options.get(_ENABLE_RAW_EXEC, "").lower() in ("1", "true")
+    for name in sorted(client.options.keys() - {_ENABLE_RAW_EXEC}):
+        settings.ignored(("client", "options"), f'client.options "{name[:60]}"')
     return Plugins(raw_exec=RawExec(enabled=given), docker=Docker(config=settings.below(prefix)))
 
 

@@ -207,6 +207,8 @@ class Reader:
         except ValueFault as fault:
             self.faults.append(Fault(message=str(fault), where=where, path=".".join(key)))
             return
+        if rule.is_unused and converted not in (False, "", {}, [], ()):
+            self.ignored(where, ".".join(key))
         earlier = self.given.get(key)
         if earlier is not None and isinstance(converted, Mapping) and isinstance(earlier.value, Mapping):
             converted = {**earlier.value, **converted}
@@ -247,7 +249,11 @@ class Reader:
         self.faults.append(Fault(message=message, where=self._where(at), path=".".join(key)[:200]))
 
     def _ignore(self, at: int, key: Key) -> None:
-        self.warnings.append(f"{self._where(at)}: {'.'.join(key)} has no effect in drover")
+        self.ignored(self._where(at), ".".join(key))
+
+    def ignored(self, where: str, what: str) -> None:
+        """Notes that something was accepted and does nothing."""
+        self.warnings.append(f"{where}: {what} has no effect in drover")
 
 
 _BROKEN = object()

@@ -30,10 +30,12 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One setting. instead: what to do about a refused one."""
+    """One setting. instead: what to do about a refused one. is_unused: read and checked, and nothing asks for it
+    yet; to set it is told of."""
 
     kind: Kind
     instead: str = ""
+    is_unused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,10 @@ def _rules(kind: Kind, names: str) -> dict[str, "Rule | Section"]:
     return {name: Rule(kind=kind) for name in names.split()}
 
 
+def _unused(kind: Kind, names: str) -> dict[str, "Rule | Section"]:
+    return {name: Rule(kind=kind, is_unused=True) for name in names.split()}
+
+
 _PLUGIN_RAW_EXEC = Section(
     rules={
         "config": Section(rules=_rules(Kind.BOOL, "enabled") | _rules(Kind.IGNORED, "no_cgroups")),
@@ -59,11 +65,11 @@ _PLUGIN_RAW_EXEC = Section(
 _PLUGIN_DOCKER = Section(
     rules={
         "config": Section(
-            rules=_rules(
+            rules=_rules(Kind.DATA, "allow_caps allow_privileged allow_runtimes endpoint volumes")
+            | _unused(
                 Kind.DATA,
-                "allow_caps allow_privileged allow_runtimes auth disable_log_collection endpoint extra_labels gc"
-                " image_pull_timeout infra_image infra_image_pull_timeout logging nvidia_runtime pids_limit"
-                " pull_activity_timeout tls volumes windows_allow_insecure_container_admin",
+                "auth disable_log_collection extra_labels gc image_pull_timeout infra_image infra_image_pull_timeout"
+                " logging nvidia_runtime pids_limit pull_activity_timeout tls windows_allow_insecure_container_admin",
             )
         ),
         "args": Rule(kind=Kind.IGNORED),
@@ -94,12 +100,13 @@ _CLIENT = Section(
         **_rules(Kind.TEXT, "node_class network_interface virtual_datacenter"),
         **_rules(Kind.TEXTS, "meta options"),
         **_rules(Kind.PORT, "min_dynamic_port max_dynamic_port"),
-        **_rules(
-            Kind.INT, "cpu_total_compute memory_total_mb disk_total_mb gc_max_allocs gc_parallel_destroys"
-        ),
-        **_rules(Kind.NUMBER, "gc_disk_usage_threshold gc_inode_usage_threshold"),
-        **_rules(Kind.PATH, "alloc_dir state_dir"),
-        **_rules(Kind.SPAN, "gc_interval max_kill_timeout"),
+        **_rules(Kind.INT, "cpu_total_compute memory_total_mb disk_total_mb"),
+        **_unused(Kind.INT, "gc_max_allocs gc_parallel_destroys"),
+        **_unused(Kind.NUMBER, "gc_disk_usage_threshold gc_inode_usage_threshold"),
+        **_rules(Kind.PATH, "alloc_dir"),
+        **_unused(Kind.PATH, "state_dir"),
+        **_rules(Kind.SPAN, "max_kill_timeout"),
+        **_unused(Kind.SPAN, "gc_interval"),
         "reserved": Section(
             rules={
                 **_rules(Kind.INT, "cpu memory disk"),
@@ -142,9 +149,8 @@ AGENT = Section(
         **_rules(Kind.TEXT, "name region datacenter bind_addr log_file"),
         "data_dir": Rule(kind=Kind.PATH),
         "log_level": Rule(kind=Kind.LEVEL),
-        **_rules(
-            Kind.BOOL, "log_json enable_debug disable_update_check leave_on_terminate leave_on_interrupt"
-        ),
+        **_rules(Kind.BOOL, "log_json disable_update_check"),  # drover never asks for updates
+        **_unused(Kind.BOOL, "enable_debug leave_on_terminate leave_on_interrupt"),
         "addresses": Section(rules=_rules(Kind.TEXT, "http") | _rules(Kind.IGNORED, "rpc serf")),
         "advertise": Section(rules=_rules(Kind.TEXT, "http") | _rules(Kind.IGNORED, "rpc serf")),
         "ports": Section(rules=_rules(Kind.PORT, "http") | _rules(Kind.IGNORED, "rpc serf")),
@@ -152,7 +158,7 @@ AGENT = Section(
         "server": _SERVER,
         "client": _CLIENT,
         "consul": _CONSUL,
-        "telemetry": Rule(kind=Kind.DATA),
+        "telemetry": Rule(kind=Kind.DATA, is_unused=True),
         "vault": Section(refused_if=("enabled",), is_ignored=True),
         "acl": Section(refused_if=("enabled",), is_ignored=True),
         "tls": Section(refused_if=("enabled", "http", "rpc"), is_ignored=True),

@@ -2,14 +2,20 @@
 
 import asyncio
 import random
+import re
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from agent.data_dir import DataDir
+from agent.fingerprint import ConsulFacts
+from catalog.client import Client
 from catalog.embedded import ConsulAgent, ConsulState, HttpServer
-from catalog.transport import Endpoint
+from catalog.services import LocalAgent
+from catalog.transport import Endpoint, HttpTransport
 from cli import demo
-from cli.local_consul import found_at
+from cli.local_consul import facts, found_at
 from tests.components.consul import ConsulServer, free_port
 
 
@@ -57,3 +63,19 @@ def test_the_demo_does_without_a_consul_that_does_not_answer(
     monkeypatch.setenv("CONSUL_HTTP_ADDR", address)
     assert "CONSUL_HTTP_ADDR" not in demo.environ()
     assert capsys.readouterr().out == f"    no Consul answers at CONSUL_HTTP_ADDR ({address})\n"
+
+
+async def test_a_node_knows_consuls_version_also_while_consul_is_away(consul: ConsulServer, tmp_path: Path) -> None:
+    with DataDir(tmp_path) as data:
+        there = await asked(Endpoint(address=consul.http_addr), data)
+        assert (there.node, there.datacenter) == (consul.node_name, "dc1")
+        assert re.fullmatch(r"\d+\.\d+\.\d+.*", there.version)
+        assert await asked(at(free_port()), data) == there
+
+
+async def asked(endpoint: Endpoint, data: DataDir) -> ConsulFacts:
+    transport = HttpTransport(endpoint)
+    try:
+        return await facts(LocalAgent(Client(transport)), data)
+    finally:
+        await transport.close()

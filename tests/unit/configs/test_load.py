@@ -247,6 +247,47 @@ def test_what_has_no_meaning_here_is_a_warning(folder: Path) -> None:
     ]
 
 
+def test_what_is_read_and_used_by_nothing_is_told_if_it_asks_for_something(folder: Path) -> None:
+    text = """
+enable_debug = true
+leave_on_terminate = false
+telemetry {
+  prometheus_metrics = true
+}
+client {
+  state_dir    = "/var/lib/drover/state"
+  gc_max_allocs = 10
+  options {
+    "driver.raw_exec.enable"  = "1"
+    "driver.allowlist" = "docker"
+    "env.denylist" = "A"
+  }
+}
+plugin "docker" {
+  config {
+    allow_privileged = true
+    gc {
+      image = false
+    }
+  }
+}
+"""
+    config = load(folder, text)
+    assert [line.rsplit("/", 1)[-1] for line in config.warnings] == [
+        "a.hcl:2: enable_debug has no effect in drover",
+        "a.hcl:4: telemetry has no effect in drover",
+        "a.hcl:8: client.state_dir has no effect in drover",
+        "a.hcl:9: client.gc_max_allocs has no effect in drover",
+        "a.hcl:19: plugin.docker.config.gc has no effect in drover",
+        'a.hcl:10: client.options "driver.allowlist" has no effect in drover',
+        'a.hcl:10: client.options "env.denylist" has no effect in drover',
+    ]
+    assert config.plugins.raw_exec.enabled
+    assert load(folder, overrides={"client.state_dir": "/x"}).warnings == (
+        "command line: client.state_dir has no effect in drover",
+    )
+
+
 REFUSED: Mapping[str, tuple[str | bytes, str]] = {
     "unknown setting": ("regoin = 1", 'a.hcl:1: unknown setting "regoin" (did you mean "region"?)'),
     "unknown setting in a block": ("server {\n enabeld = true\n}", 'a.hcl:2: server: unknown setting "enabeld" (did you mean "enabled"?)'),
