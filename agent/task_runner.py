@@ -25,13 +25,13 @@ from agent.decide import events
 from agent.decide.lifecycle import LeaderDead, MainTasksDead, SiblingFailed, StopCause
 from agent.decide.step import Phase, Sight, Step, Wish, next_step
 from agent.drivers.base import Driver, ExitResult, Handle, StartFailed, TaskStats
-from agent.drivers.process import signal_named
 from agent.hooks.base import TaskContext, prepare_all, tell_all, undo_all
 from agent.journal import TaskRow
 from agent.task_run import TaskRun
 from agent.task_setup import Setup
 from agent.tools import Tools
 from checks.restart import Again, Cause, Finished, GivenUp, History, after, runs_for_ever
+from jobspec.signals import signal_fault
 from model.alloc import DesiredAlloc, TaskEvent, TaskStatus
 from model.errors import DriverBusy, StoreUnavailable, TaskRefused, ensure
 from model.job import Job, Task, TaskGroup
@@ -43,6 +43,10 @@ T = TypeVar("T")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 log = logging.getLogger(__name__)
+
+
+class SignalRefused(TaskRefused):
+    """There is no such signal."""
 
 
 class AllocOfTask(Protocol):
@@ -111,10 +115,11 @@ class TaskRunner:
         self.wake()
 
     async def signal(self, signal: str) -> None:
-        """Raises TaskRefused when it does not run or the signal is unknown."""
+        """Raises TaskRefused when it does not run, SignalRefused when there is no such signal."""
         if self.row.phase is not Phase.RUNNING or self.row.handle is None:
             raise TaskRefused(f"task {self.task.name!r} is not running")
-        signal_named(signal)  # refused before anybody reads that it was sent
+        if "${" in signal or signal_fault(signal, self.task.driver):
+            raise SignalRefused(f'Invalid signal "{signal}"')  # before anybody reads that it was sent
         self._set(event=events.signaling(self._tools.now_ns(), signal))
         await self._driver().signal(self.row.handle, signal)
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from aiohttp import web
 
-from agent.drivers.process import signal_named
 from agent.logs import LogStream, Piece, stream_of
+from agent.task_runner import SignalRefused
 from api.context import CONTEXT, is_gone
 from api.query import BadRequest, NotFound, answer, decode, member
 from model.alloc import AllocId, TaskStatus
@@ -126,11 +126,9 @@ async def alloc_signal(request: web.Request) -> web.Response:
     body = await _body(request)
     task, signal = member(body, "Task", str) or None, member(body, "Signal", str) or "SIGINT"
     try:
-        signal_named(signal)
-    except TaskRefused as error:
-        raise BadRequest(f'Invalid signal "{signal}"') from error
-    try:
         await request.app[CONTEXT].agent.signal(AllocId(request.match_info["id"]), task, signal)
+    except SignalRefused as error:
+        raise BadRequest(str(error)) from error
     except TaskRefused as error:
         raise NotFound(str(error)) from error
     return answer(request, {})
