@@ -116,6 +116,10 @@ class AllocRunner:
                         group.create_task(runner.run(), name=f"task {self.desired.id[:8]}/{name}")
                 break
             except Exception:
+                me = asyncio.current_task()
+                if me is not None and me.cancelling():
+                    # A TaskGroup that is failing already eats a cancellation (CPython 3.11 and 3.12).
+                    raise asyncio.CancelledError from None
                 # A bug, or a machine in trouble. What runs is found again from the rows.
                 log.exception("alloc %s: going round again", self.desired.id)
                 await asyncio.sleep(self._tools.backoff_s(tries))

@@ -122,13 +122,19 @@ class Docker:
 
     async def wait(self, handle: Handle) -> ExitResult:
         """Follows the output, too: both end with the container."""
+        busy: DriverBusy | StartFailed | None = None
         async with asyncio.TaskGroup() as group:
             following = group.create_task(self._follow(handle), name=f"logs {_container(handle)}")
-            result = await self._ended(handle)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LOGS_S_MAX):
-                    await asyncio.shield(following)
+            try:
+                result = await self._ended(handle)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LOGS_S_MAX):
+                        await asyncio.shield(following)
+            except (DriverBusy, StartFailed) as error:
+                busy = error  # raised below: out of a TaskGroup it would come in an ExceptionGroup
             following.cancel()
+        if busy is not None:
+            raise busy
         return result
 
     async def signal(self, handle: Handle, signal: str) -> None:
@@ -221,12 +227,14 @@ class Docker:
                 await self._engine.call("POST", f"containers/{name}/wait", wait_s_max=None)
 
     async def _follow(self, handle: Handle) -> None:
-        found = await self._engine.inspect(_container(handle))
-        if found is None or found["HostConfig"]["LogConfig"]["Type"] not in READABLE_LOGS:
-            return
-        logs = self._logs(handle, found)
+        logs: ContainerLogs | None = None
         while True:
             try:
+                if logs is None:
+                    found = await self._engine.inspect(_container(handle))
+                    if found is None or found["HostConfig"]["LogConfig"]["Type"] not in READABLE_LOGS:
+                        return
+                    logs = self._logs(handle, found)
                 await logs.follow(self._engine, _container(handle))
             except NotThere:
                 return

@@ -1,0 +1,260 @@
+"""How does a task live: started, restarted, stopped, in the order that its group asks for?"""
+
+import asyncio
+from collections.abc import Mapping
+
+from agent.drivers.base import ExitResult, StartFailed
+from agent.hooks.base import TaskContext, TaskHook
+from model.alloc import ClientStatus
+from model.errors import TaskRefused
+from model.job import JobType, Lifecycle, Service
+from model.wire import nanoseconds
+from tests import clock
+from tests.agent.doubles import a_job, a_task, an_alloc
+from tests.unit.agent.world import World, kinds, restart_policy
+
+
+def test_a_batch_task_that_succeeds_is_complete_and_never_starts_again() -> None:
+    async def story() -> None:
+        job = a_job(job_type=JobType.BATCH)
+        world, alloc = World(job), an_alloc(job=job)
+        async with world.running():
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            world.driver.end(alloc.id)
+            await world.store.until_observed(alloc.id, ClientStatus.COMPLETE)
+        async with world.running():
+            await asyncio.sleep(600)
+        assert len(world.driver.starts) == 1
+
+    clock.run(story())
+
+
+def test_a_failed_task_takes_its_siblings_with_it_and_only_then_the_alloc_has_failed() -> None:
+    async def story() -> None:
+        job = a_job(
+            a_task(restart_policy=restart_policy(attempts=0)), a_task("other", kill_timeout=nanoseconds(30))
+        )
+        world, alloc = World(job), an_alloc(job=job)
+        async with world.running():
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            await asyncio.sleep(1)
+            (other,) = world.driver.running(alloc.id, "other")
+            other.ignores_signals = True
+            world.driver.end(alloc.id, "main", ExitResult(code=1))
+            await asyncio.sleep(20)
+            assert world.store.observed[alloc.id].client_status is ClientStatus.RUNNING
+            seen = await world.store.until_observed(alloc.id, ClientStatus.FAILED)
+            assert other.signals == ["SIGINT", "SIGKILL"]
+            assert "Sibling Task Failed" in kinds(world.store, alloc.id, "other")
+            assert [seen.task_states[name].failed for name in ("main", "other")] == [True, False]
+
+    clock.run(story())
+
+
+def test_a_stop_withdraws_the_services_waits_and_only_then_signals() -> None:
+    async def story() -> None:
+        task = a_task(services=(Service(name="web"),), shutdown_delay=nanoseconds(5), kill_signal="SIGTERM")
+        job = a_job(task, shutdown_delay=nanoseconds(2))
+        world, alloc = World(job), an_alloc(job=job)
+        async with world.running():
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            (process,) = world.driver.running(alloc.id)
+            world.store.stop(alloc.id)
+            await asyncio.sleep(6.9)
+            assert world.services.calls == [("publish", alloc.id, "main"), ("withdraw", alloc.id, "main")]
+            assert process.signals == []
+            await asyncio.sleep(0.2)
+            assert process.signals == ["SIGTERM"]
+
+    clock.run(story())
+
+
+def test_services_are_published_at_each_process_start_and_withdrawn_at_each_end() -> None:
+    async def story() -> None:
+        task = a_task(services=(Service(name="web"),), restart_policy=restart_policy(delay=1))
+        job = a_job(task)
+        world, alloc = World(job), an_alloc(job=job)
+        async with world.running():
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            world.driver.end(alloc.id, result=ExitResult(code=1))
+            await asyncio.sleep(10)
+            calls = [call for call, _, _ in world.services.calls]
+            assert calls == ["publish", "withdraw", "publish"]
+            assert world.services.runs[1].started_s > world.services.runs[0].started_s
+
+    clock.run(story())
+
+
+def test_a_check_restart_counts_and_an_operators_restart_does_not() -> None:
+    async def story() -> None:
+        task = a_task(services=(Service(name="web"),), restart_policy=restart_policy(attempts=1, delay=1))
+        job = a_job(task)
+        world, alloc = World(job), an_alloc(job=job)
+        async with world.running():
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            for _ in range(5):
+                world.agent.restart(alloc.id)
+                await asyncio.sleep(1)
+            assert len(world.driver.starts) == 6
+            world.services.runs[-1].restart('check "alive" unhealthy')
+            await asyncio.sleep(10)
+            assert len(world.driver.starts) == 7
+            world.services.runs[-1].restart('check "alive" unhealthy')
+            seen = await world.store.until_observed(alloc.id, ClientStatus.FAILED)
+            assert seen.task_states["main"].restarts == 6
+
+    clock.run(story())
+
+
+def test_a_busy_driver_is_no_failure() -> None:
+    async def story() -> None:
+        job = a_job(a_task(restart_policy=restart_policy(attempts=0)))
+        world, alloc = World(job), an_alloc(job=job)
+        async with world.running():
+            world.driver.is_busy = True
+            world.store.want(alloc)
+            await asyncio.sleep(300)
+            world.driver.is_busy = False
+            seen = await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            assert seen.task_states["main"].restarts == 0
+        world.driver.is_busy = True
+        async with world.running():
+            await asyncio.sleep(300)
+            assert world.store.observed[alloc.id].client_status is ClientStatus.RUNNING
+            world.driver.is_busy = False
+            await asyncio.sleep(60)
+        assert len(world.driver.starts) == 1
+
+    clock.run(story())
+
+
+def test_a_refused_task_fails_at_once_and_a_failed_start_is_tried_again_by_policy() -> None:
+    async def story() -> None:
+        job = a_job(a_task(restart_policy=restart_policy(attempts=2, delay=1)))
+        world = World(job)
+        refused, unlucky = an_alloc(1, job), an_alloc(2, job)
+        async with world.running():
+            world.driver.start_errors = [TaskRefused("command 'nope' was not found")]
+            world.store.want(refused)
+            await world.store.until_observed(refused.id, ClientStatus.FAILED)
+            assert kinds(world.store, refused.id)[-2:] == ["Driver Failure", "Not Restarting"]
+            world.driver.start_errors = [StartFailed("pull failed"), StartFailed("pull failed")]
+            world.store.want(unlucky)
+            seen = await world.store.until_observed(unlucky.id, ClientStatus.RUNNING)
+            assert seen.task_states["main"].restarts == 2
+
+    clock.run(story())
+
+
+def test_a_stop_reaches_a_task_that_is_still_starting() -> None:
+    async def story() -> None:
+        job = a_job()
+        world, alloc = World(job), an_alloc(job=job)
+        world.driver.start_gate = asyncio.Event()
+        async with world.running():
+            world.store.want(alloc)
+            await asyncio.sleep(5)
+            world.store.stop(alloc.id)
+            await world.store.until_observed(alloc.id, ClientStatus.COMPLETE)
+        assert world.driver.starts == []
+
+    clock.run(story())
+
+
+def test_an_intended_start_that_left_nothing_is_the_same_attempt_again() -> None:
+    async def story() -> None:
+        job = a_job()
+        world, alloc = World(job), an_alloc(job=job)
+        world.driver.start_gate = asyncio.Event()
+        async with world.running():
+            world.store.want(alloc)
+            await asyncio.sleep(5)
+        world.driver.start_gate = None
+        async with world.running():
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+        assert world.driver.starts == [(alloc.id, "main", 1)]
+
+    clock.run(story())
+
+
+def test_prestart_runs_first_sidecars_go_last_and_poststop_cleans_up() -> None:
+    async def story() -> None:
+        once = restart_policy(attempts=0)
+        job = a_job(
+            a_task("init", lifecycle=Lifecycle(hook="prestart"), restart_policy=once),
+            a_task("proxy", lifecycle=Lifecycle(hook="prestart", sidecar=True)),
+            a_task("main"),
+            a_task("tell", lifecycle=Lifecycle(hook="poststart"), restart_policy=once),
+            a_task("clean", lifecycle=Lifecycle(hook="poststop"), restart_policy=once),
+            job_type=JobType.BATCH,
+        )
+        world, alloc = World(job), an_alloc(job=job)
+        async with world.running():
+            world.store.want(alloc)
+            await asyncio.sleep(5)
+            assert {task for _, task, _ in world.driver.starts} == {"init", "proxy"}
+            world.driver.end(alloc.id, "init")
+            await asyncio.sleep(5)
+            assert [task for _, task, _ in world.driver.starts[2:]] == ["main", "tell"]
+            world.driver.end(alloc.id, "tell")
+            world.driver.end(alloc.id, "main")
+            await asyncio.sleep(5)
+            assert not world.driver.running(alloc.id, "proxy")
+            world.driver.end(alloc.id, "clean")
+            await world.store.until_observed(alloc.id, ClientStatus.COMPLETE)
+
+    clock.run(story())
+
+
+def test_the_leader_task_ends_first_and_takes_the_others_with_it() -> None:
+    async def story() -> None:
+        job = a_job(a_task("main", leader=True), a_task("shipper"))
+        world, alloc = World(job), an_alloc(job=job)
+        async with world.running():
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            await asyncio.sleep(1)
+            (leader,), (shipper,) = (world.driver.running(alloc.id, name) for name in ("main", "shipper"))
+            leader.ignores_signals = True
+            world.store.stop(alloc.id)
+            await asyncio.sleep(3)
+            assert (leader.signals, shipper.signals) == (["SIGINT"], [])
+            await world.store.until_observed(alloc.id, ClientStatus.COMPLETE)
+            assert shipper.signals == ["SIGINT"]
+
+    clock.run(story())
+
+
+def test_hooks_add_to_the_environment_and_one_that_fails_at_the_end_keeps_no_other_from_it() -> None:
+    told: list[str] = []
+
+    class Recorded(TaskHook):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        async def prepare(self, context: TaskContext) -> Mapping[str, str]:
+            return {f"FROM_{self.name}": context.task.name}
+
+        async def ended(self, context: TaskContext) -> None:
+            told.append(self.name)
+            raise RuntimeError("this hook always fails")
+
+    async def story() -> None:
+        job = a_job(job_type=JobType.BATCH)
+        world, alloc = World(job), an_alloc(job=job)
+        async with world.running([Recorded("a"), Recorded("b")]):
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            (process,) = world.driver.running(alloc.id)
+            assert process.start.env["FROM_a"] == process.start.env["FROM_b"] == "main"
+            world.driver.end(alloc.id)
+            await world.store.until_observed(alloc.id, ClientStatus.COMPLETE)
+            await asyncio.sleep(1)
+        assert told == ["b", "a"]
+
+    clock.run(story())
