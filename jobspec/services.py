@@ -81,9 +81,12 @@ def _service(service: Service, labels: frozenset[str], path: str) -> Faults:
     yield from _port(service.port_label, labels, f"{path}.port")
 
 
+_RUNTIME = re.compile(r"\$\{\s*(?:NOMAD_|(?:attr|meta|node)\.|env\[)")
+
+
 def _port(label: str, labels: frozenset[str], path: str) -> Faults:
-    """A port is a label of the networks or a number; an interpolation is only known at run time."""
-    if not label or label in labels or "${" in label:
+    """A port is a label of the networks, a number, or something of the run time, only known there."""
+    if not label or label in labels or _RUNTIME.match(label):
         return
     if label.isdigit() and 1 <= int(label[:6]) <= 65535:
         return

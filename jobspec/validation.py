@@ -130,7 +130,7 @@ def _group(job: Job, group: TaskGroup, path: str) -> Faults:
     yield from _scaling(group, path)
     yield from _networks(group.networks, path)
     yield from service_faults(group.services, group, None, path)
-    if not group.tasks:
+    if not group.tasks and not any(service.connect for service in group.services):  # a gateway has none of its own
         yield _fault(path, "a group needs at least one task")
     yield from _doubles((task.name for task in group.tasks), "task", path)
     leaders = [task.name for task in group.tasks if task.leader]
@@ -269,10 +269,13 @@ def _files(task: Task, path: str) -> Faults:
             yield _fault(here, "a destination is needed")
         if bool(template.source_path) == bool(template.embedded_tmpl):
             yield _fault(here, "either source or data is needed, and not both")
-        if template.change_mode not in ("noop", "signal", "restart"):
+        if template.change_mode not in ("noop", "signal", "restart", "script"):
             yield _fault(
-                f"{here}.change_mode", f'must be noop, signal or restart, found "{template.change_mode}"'
+                f"{here}.change_mode",
+                f'must be noop, signal, restart or script, found "{template.change_mode}"',
             )
+        if (template.change_mode == "script") != (template.change_script is not None):
+            yield _fault(f"{here}.change_script", 'change_mode "script" and a change_script need each other')
         if template.splay < 0:
             yield _fault(f"{here}.splay", "must not be negative")
     for number, artifact in enumerate(task.artifacts):

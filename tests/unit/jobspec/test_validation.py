@@ -57,6 +57,11 @@ REFUSED = {
     "no cpu": (job_text(task="resources { cpu = 0 }"), f"{TASK}.resources.cpu: must be at least 1 MHz"),
     "memory_max below memory": (job_text(task="resources { memory_max = 200 }"), f"{TASK}.resources.memory_max: (200 MB)"),
     "logs larger than the disk": (job_text(task="logs { max_file_size = 100 }"), f"{TASK}.logs: log files of 1000 MB"),
+    "a port of a name that is no port's": (service('port = "${db}"'), f'{GROUP}.service[0].port: there is no port labelled "${{db}}"'),
+    "a script without a script": (
+        job_text(task='template {\n data = "x"\n destination = "y"\n change_mode = "script"\n}'),
+        f"{TASK}.template[0].change_script: ",
+    ),
     "no log files": (job_text(task="logs { max_files = 0 }"), f"{TASK}.logs.max_files: must be at least 1"),
     "two leaders": (job_text(group='task "a" { leader = true }', task="leader = true"), "only one task can be the leader"),
     "restart that does not fit": (
