@@ -13,7 +13,7 @@ from catalog.kv import Entry, Op, delete, put, replace
 from leader.deciding import new_evaluation
 from leader.leading import Leading
 from model.cluster import JobRecord
-from model.errors import DroverError, Fault, JobspecError, StoreRefused
+from model.errors import DroverError, Fault, JobspecError, StoreRefused, StoreUnclear, WriteConflict
 from model.evaluation import EvalStatus, Evaluation
 from model.job import Job, JobId, JobStatus, Namespace
 from model.node import Eligibility, NodeControl, NodeId
@@ -63,17 +63,36 @@ async def evaluate(leading: Leading, namespace: Namespace, job_id: JobId) -> Reg
 
 
 async def set_eligibility(leading: Leading, node_id: NodeId, eligibility: Eligibility) -> int:
-    """Whether the node takes new work. Returns Consul's index. Raises UnknownNode."""
+    """Whether the node takes new work. Returns Consul's index. Raises UnknownNode; StoreUnclear when Consul gave no
+    answer, and what is there could not be read or is not what was asked for."""
+    try:
+        return await _put_eligibility(leading, node_id, eligibility)
+    except (StoreUnclear, WriteConflict) as error:
+        await leading.deciding.read_doubted_nodes()
+        known = leading.view.nodes.get(node_id)
+        if isinstance(error, StoreUnclear) and known and known.control.scheduling_eligibility is not eligibility:
+            raise
+    # It is done; or the node's life was written meanwhile, which is in the same document.
+    return await _put_eligibility(leading, node_id, eligibility)
+
+
+async def _put_eligibility(leading: Leading, node_id: NodeId, eligibility: Eligibility) -> int:
     node = leading.view.nodes.get(node_id)
     if node is None:
         raise UnknownNode("node not found")
+    if node.control_index and node.control.scheduling_eligibility is eligibility:
+        return node.control_index
     control: NodeControl = msgspec.structs.replace(
         node.control, scheduling_eligibility=eligibility, epoch=leading.fenced.epoch
     )
     key = leading.keys.control(node_id)
-    index = (await leading.fenced.commit([put(key, encode(control))]))[key].modify_index
-    leading.view.put_control(control, index)
-    return index
+    try:
+        written = await leading.fenced.commit([replace(key, encode(control), node.control_index)])
+    except BaseException:
+        leading.deciding.doubt_node(node_id)
+        raise
+    leading.view.put_control(control, written[key].modify_index)
+    return written[key].modify_index
 
 
 async def _register(leading: Leading, key: JobKey, job: Job, enforce_index: int | None) -> Registered:

@@ -57,6 +57,7 @@ class Deciding:
     _wake_at: dict[JobKey, int] = field(default_factory=dict)
     _force_gc: bool = False
     _doubted: list[Evaluation] = field(default_factory=list)
+    _doubted_nodes: set[NodeId] = field(default_factory=set)
     _strangers: set[AllocId] = field(default_factory=set)  # orphans of no known job, told once
 
     def take_over(self) -> None:
@@ -80,6 +81,11 @@ class Deciding:
         self._doubted.append(evaluation)
         self.view.mark([(evaluation.namespace, evaluation.job_id)])
 
+    def doubt_node(self, node_id: NodeId) -> None:
+        """What was written about this node may or may not be there: read it before deciding about anything."""
+        self._doubted_nodes.add(node_id)
+        self.view.wake.set()
+
     def collect_garbage(self) -> None:
         """Ended allocs go now instead of after gc_after_s."""
         self._force_gc = True
@@ -100,6 +106,7 @@ class Deciding:
         keys = sorted(self.view.dirty)
         self.view.dirty.clear()
         try:
+            await self.read_doubted_nodes()
             await self._read_doubted()
             await self._decide_all(keys)
         except BaseException:
@@ -107,6 +114,14 @@ class Deciding:
             self.view.mark(keys)
             raise
         self._force_gc = False
+
+    async def read_doubted_nodes(self) -> None:
+        """What Consul really holds of them. Raises StoreUnavailable, and they stay doubted."""
+        while self._doubted_nodes:
+            await self.fenced.settle()
+            node_id = min(self._doubted_nodes)
+            await self.store.reread(self.view, [node_id], [])
+            self._doubted_nodes.discard(node_id)
 
     async def _read_doubted(self) -> None:
         """What Consul really holds of the jobs whose commands got no answer. Raises StoreUnavailable."""

@@ -82,6 +82,7 @@ class Leading:
                         view=self.view,
                         settings=self.settings,
                         probe=self.probe,
+                        doubt=self.deciding.doubt_node,
                     ),
                     self.deciding,
                 )

@@ -9,7 +9,7 @@ from datetime import UTC
 
 import msgspec
 
-from catalog.kv import Op, put
+from catalog.kv import Op, replace
 from leader.decide.nodes import heartbeat_ttl_ns, judge, lost_at_s
 from leader.fenced import Fenced
 from leader.store import LeaderStore
@@ -34,13 +34,15 @@ Probe = Callable[[Node], Awaitable[bool]]
 
 @dataclass(slots=True, kw_only=True)
 class NodeLives:
-    """probe: calls an agent's own address and says whether it answered."""
+    """probe: calls an agent's own address and says whether it answered. doubt: told which nodes to read anew, for
+    what was written about them may be there or not."""
 
     fenced: Fenced
     store: LeaderStore
     view: View
     settings: Settings
     probe: Probe
+    doubt: Callable[[NodeId], None]
 
     async def run(self) -> None:
         await self.fenced.keep_on("nodes", self._cycle)
@@ -57,7 +59,7 @@ class NodeLives:
         now_s = asyncio.get_running_loop().time()
         moment = self.fenced.now()
         ttl = heartbeat_ttl_ns(len(self.view.nodes), self.settings)
-        changed: list[NodeControl] = []
+        changed: list[tuple[NodeControl, int]] = []
         silent = [n for n in self.view.nodes.values() if n.reach is Reach.SILENT and n.life is not Life.LOST]
         answering = await self._probe_all(
             [n.node for n in silent if now_s >= lost_at_s(n, self.settings, is_answering=False)]
@@ -77,7 +79,7 @@ class NodeLives:
             control = msgspec.structs.replace(
                 control or node.control, heartbeat_ttl=ttl, epoch=self.fenced.epoch
             )
-            changed.append(control)
+            changed.append((control, node.control_index))
         for start in range(0, len(changed), _CONTROLS_MAX):
             await self._write_controls(changed[start : start + _CONTROLS_MAX])
         return bool(silent)
@@ -97,14 +99,20 @@ class NodeLives:
                 tasks.create_task(ask(node), name=f"probe {node.name}")
         return answering
 
-    async def _write_controls(self, controls: Sequence[NodeControl]) -> None:
+    async def _write_controls(self, controls: Sequence[tuple[NodeControl, int]]) -> None:
+        """Each only over what it was judged by: an operator's command writes the same document."""
         ops: list[Op] = []
-        for control in controls:
-            ops.append(put(self.store.keys.control(control.node_id), encode(control)))
+        for control, index in controls:
+            ops.append(replace(self.store.keys.control(control.node_id), encode(control), index))
             if not self.view.nodes[control.node_id].control.epoch:
                 # First seen: the agent's watch must never find an empty prefix.
                 ops.append(self.store.sentinel(self.store.keys.desired_of(control.node_id), self.fenced.new_id()))
-        written = await self.fenced.commit(ops)
-        for control in controls:
+        try:
+            written = await self.fenced.commit(ops)
+        except BaseException:
+            for control, _ in controls:
+                self.doubt(control.node_id)
+            raise
+        for control, _ in controls:
             self.view.put_control(control, written[self.store.keys.control(control.node_id)].modify_index)
             log.info("node %s is %s", self.view.nodes[control.node_id].node.name, control.status)

@@ -11,9 +11,11 @@ from typing import Any
 
 from agent.drivers.base import ExitResult
 from catalog.keys import Keys
+from leader import commands
 from model.alloc import ClientStatus, DesiredAlloc, Verdict
 from model.job import JobType
-from model.wire import nanoseconds
+from model.node import Eligibility, NodeControl, NodeId
+from model.wire import decode, nanoseconds
 from tests.sim import clock
 from tests.sim.machine import LEASE_TTL_S, SETTINGS, Machine, Process
 from tests.sim.wire import CALM, Weather
@@ -215,6 +217,36 @@ async def test_a_command_whose_answer_was_lost_is_carried_out(world: World) -> N
     world.weather = CALM
     await running(world, "api", 2)
     assert await world.register(a_job("api", count=1))
+
+
+@scenario()
+async def test_a_node_whose_eligibility_was_set_without_an_answer_is_as_consul_has_it(world: World) -> None:
+    node = world.machines[1].node_id
+
+    def ask(wanted: Eligibility) -> Awaitable[bool]:
+        return world.ask(wanted, lambda leading: commands.set_eligibility(leading, node, wanted))
+
+    def kept() -> Eligibility:
+        pair = world.state.kv.get(Keys().control(node))
+        assert pair is not None
+        return decode(pair.value, NodeControl).scheduling_eligibility
+
+    refused = 0
+    for wanted in (Eligibility.INELIGIBLE, Eligibility.ELIGIBLE) * 20:
+        world.weather = Weather(unclear=0.5)
+        is_done = await ask(wanted)
+        world.weather = CALM
+        refused += not is_done
+        assert kept() is wanted or not is_done
+        await world.until(lambda: shown(world, node) is kept(), "the leader knows what Consul has")
+    assert 0 < refused < 40
+
+
+def shown(world: World, node: NodeId) -> Eligibility | None:
+    """As the API tells it; None while nobody leads."""
+    election = world.leader.election if world.leader else None
+    leading = election.leading if election else None
+    return leading.view.nodes[node].control.scheduling_eligibility if leading else None
 
 
 @scenario(candidates=1)
