@@ -201,13 +201,7 @@ async def _read_job(
 
 async def _deregister(request: web.Request, leading: Leading, key: JobKey) -> web.Response:
     purge = request.query.get("purge", "false").lower() in ("1", "true", "t")
-    done = await commands.deregister(leading, *key, purge=purge)
-    if done is None:
-        # Nomad answers an unknown job with an evaluation that has nothing to do.
-        index = leading.view.topic_index(("job", key))
-        shown = {"EvalID": "", "EvalCreateIndex": 0, "JobModifyIndex": 0, "Index": index}
-        return answer(request, shown | {"LastContact": 0, "KnownLeader": False}, index=index, is_read=False)
-    return _eval_answer(request, leading, done)
+    return _eval_answer(request, leading, await commands.deregister(leading, *key, purge=purge))
 
 
 def _eval_answer(request: web.Request, leading: Leading, done: commands.Registered) -> web.Response:

@@ -49,8 +49,9 @@ async def register(leading: Leading, job: Job, *, enforce_index: int | None = No
         return await _register(leading, key, job, enforce_index)
 
 
-async def deregister(leading: Leading, namespace: Namespace, job_id: JobId, *, purge: bool) -> Registered | None:
-    """Stops the job; with purge forgets it, its allocs as they end. None if there is no such job."""
+async def deregister(leading: Leading, namespace: Namespace, job_id: JobId, *, purge: bool) -> Registered:
+    """Stops the job; with purge forgets it, its allocs as they end. A job that is not known gets an evaluation, as
+    with Nomad: perhaps something of it runs."""
     async with leading.turn((namespace, job_id)):
         return await _deregister(leading, (namespace, job_id), purge=purge)
 
@@ -117,11 +118,12 @@ async def _register(leading: Leading, key: JobKey, job: Job, enforce_index: int 
     return await _write_version(leading, key, job, "job-register")
 
 
-async def _deregister(leading: Leading, key: JobKey, *, purge: bool) -> Registered | None:
+async def _deregister(leading: Leading, key: JobKey, *, purge: bool) -> Registered:
     view = leading.view
     current = view.jobs.get(key)
     if current is None:
-        return None
+        unknown = Job(id=key[1], name=key[1], namespace=key[0])
+        return await _evaluate(leading, unknown, "job-deregister")
     if not purge:
         if current.stop:
             return await _evaluate(leading, current, "job-deregister")
@@ -205,8 +207,8 @@ async def _evaluate(leading: Leading, job: Job, triggered_by: str) -> Registered
     entry = (await _commit(leading, evaluation, [put(key, encode(evaluation))]))[key]
     leading.view.put_eval(evaluation, *indexes(entry))
     leading.deciding.asked(evaluation)
-    modify = leading.view.version_indexes[(job.namespace, job.id), job.version].modify_index
-    return Registered(evaluation, entry.modify_index, modify)
+    version = leading.view.version_indexes.get(((job.namespace, job.id), job.version))
+    return Registered(evaluation, entry.modify_index, version.modify_index if version else entry.modify_index)
 
 
 async def _commit(leading: Leading, evaluation: Evaluation, ops: Sequence[Op]) -> Mapping[str, Entry]:

@@ -367,10 +367,14 @@ def test_a_job_that_is_stopped_stays_and_one_that_is_purged_goes(
     assert ask(address, "GET", f"/v1/job/{new}").error == (404, "job not found")
 
 
-def test_an_unknown_job_is_deleted_without_complaint(address: str) -> None:
-    reply = ask(address, "DELETE", "/v1/job/unknown")
-    assert (reply.status, reply.json["EvalID"]) == (200, "")
-    assert int(reply.state["X-Nomad-Index"]) > 0
+@pytest.mark.parametrize("query", ["", "?purge=true"])
+def test_an_unknown_job_is_deleted_without_complaint(query: str, address: str, one: Drover) -> None:
+    reply = ask(address, "DELETE", f"/v1/job/unknown{query}")
+    assert is_write(reply)
+    path = f"/v1/evaluation/{reply.json['EvalID']}"
+    found = wait("its evaluation", lambda: (e := one.get(path))["Status"] == "complete" and e)
+    assert (found["JobID"], found["TriggeredBy"]) == ("unknown", "job-deregister")
+    assert ask(address, "GET", "/v1/job/unknown").error == (404, "job not found")
 
 
 @pytest.mark.parametrize("method", ["PUT", "POST"])
@@ -478,7 +482,7 @@ def test_what_is_unknown_is_404_with_an_index_to_wait_from(path: str, words: str
     "path",
     [
         "/v1/job/unknown/allocations",
-        "/v1/job/unknown/evaluations",
+        "/v1/job/never/evaluations",
         "/v1/job/unknown/deployments",
         f"/v1/evaluation/{UNKNOWN}/allocations",
         f"/v1/node/{UNKNOWN}/allocations",
