@@ -28,17 +28,17 @@ NOMAD_VERSION = "1.10.0"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSettings:
-    """What the agent's configuration says of its node; empty or 0: found out.
+    """What the agent's configuration says of its node; 0: found out.
 
     address: IP that services are published on. http_addr: host:port of the agent's API.
     """
 
-    name: str = ""
+    name: str
+    address: str
     datacenter: str = "dc1"
     virtual_datacenter: str = ""
     node_class: str = ""
     meta: Mapping[str, str] = field(default_factory=dict)
-    address: str = ""
     http_addr: str = ""
     cpu_mhz: int = 0
     memory_mb: int = 0
@@ -67,8 +67,6 @@ def fingerprint(
 ) -> Node:
     """The node without its drivers. version: drover's. started_ns: now, since the epoch."""
     consul = consul or ConsulFacts()
-    address = settings.address or default_address()
-    name = settings.name or socket.gethostname()
     cores = psutil.cpu_count() or 1
     mhz = _core_mhz()
     cpu_mhz = settings.cpu_mhz or cores * mhz
@@ -84,7 +82,7 @@ def fingerprint(
         "cpu.totalcompute": str(cpu_mhz),
         "memory.totalbytes": str(memory_bytes),
         "unique.hostname": socket.gethostname(),
-        "unique.network.ip-address": address,
+        "unique.network.ip-address": settings.address,
         "unique.storage.volume": str(data_dir),
         "unique.storage.bytestotal": str(disk.total),
         "unique.storage.bytesfree": str(disk.free),
@@ -94,12 +92,12 @@ def fingerprint(
     }
     return Node(
         id=node_id,
-        name=name,
+        name=settings.name,
         datacenter=settings.datacenter,
         virtual_datacenter=settings.virtual_datacenter,
         node_class=settings.node_class,
         http_addr=settings.http_addr,
-        address=address,
+        address=settings.address,
         attributes=attributes,
         meta=settings.meta,
         resources=NodeResources(

@@ -16,7 +16,7 @@ import pytest
 
 from tests.components.consul import ConsulServer, free_port
 from tests.conftest import or_skip
-from tests.e2e.drover import Drover, call, cgroups, is_alive, marking_job, remove_cgroups, wait
+from tests.e2e.drover import Drover, call, cgroups, is_alive, job, marking_job, remove_cgroups, wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.consul]
 
@@ -63,10 +63,17 @@ class Dev:
             self.process.send_signal(number)
         return self.process.wait(30)
 
+    def submit(self, job: dict[str, Any]) -> None:
+        wait("the node", lambda: [n for n in call(self.address, "GET", "/v1/nodes") if n["Status"] == "ready"])
+        call(self.address, "PUT", "/v1/jobs", {"Job": job})
+
+    def running(self, job_id: str) -> list[str]:
+        found = call(self.address, "GET", f"/v1/job/{job_id}/allocations")
+        return [alloc["ID"] for alloc in found if alloc["ClientStatus"] == "running"]
+
     def run_a_job(self) -> int:
         """The pid of its one task."""
-        wait("the node", lambda: [n for n in call(self.address, "GET", "/v1/nodes") if n["Status"] == "ready"])
-        call(self.address, "PUT", "/v1/jobs", {"Job": marking_job("dev")})
+        self.submit(marking_job("dev"))
 
         def pid() -> int | None:
             starts = list(self.temporary.glob("drover-dev-*/alloc/*/t/starts"))
@@ -109,7 +116,7 @@ def test_beside_a_production_drover_dev_moves_nothing_and_leaves_nothing(
             pid = dev.run_a_job()
             allocs = dev.allocs
             assert cgroups(allocs) or os.geteuid()
-            assert [job["ID"] for job in call(dev.address, "GET", "/v1/jobs")] == ["dev"]
+            assert [known["ID"] for known in call(dev.address, "GET", "/v1/jobs")] == ["dev"]
             assert len(call(dev.address, "GET", "/v1/agent/members")["Members"]) == 1
             assert len(prod.get("/v1/nodes")) == len(prod.get("/v1/agent/members")["Members"]) == 1
             assert prod.get("/v1/status/leader") == leader
@@ -119,7 +126,23 @@ def test_beside_a_production_drover_dev_moves_nothing_and_leaves_nothing(
         assert list(tmp_path.glob("drover-dev-*")) == cgroups(allocs) == []
         assert set(keys(consul)) <= set(before)
         assert services(consul) == known
-        assert [job["ID"] for job in prod.get("/v1/jobs")] == ["prod"]
+        assert [known["ID"] for known in prod.get("/v1/jobs")] == ["prod"]
+
+
+@pytest.mark.docker
+def test_dev_removes_its_containers(consul: ConsulServer, tmp_path: Path, docker_image: str) -> None:
+    with Dev(consul, tmp_path) as dev:
+        config = {"image": docker_image, "command": "/bin/sleep", "args": ["1000"]}
+        dev.submit(job("box", "", [], Driver="docker", Config=config))
+        (alloc,) = wait("the container", lambda: dev.running("box"))
+        assert containers(alloc) == 1
+        assert dev.end(signal.SIGTERM) == 0
+    assert containers(alloc) == 0
+
+
+def containers(alloc: str) -> int:
+    command = ["docker", "ps", "-aq", "--filter", f"label=drover.alloc={alloc}"]
+    return len(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
 
 
 def test_what_a_killed_dev_agent_left_is_removed_by_the_next(consul: ConsulServer, tmp_path: Path) -> None:
