@@ -87,7 +87,7 @@ def register(
         "ID": registration_id,
         "Name": name,
         "Tags": [interpolate(tag) for tag in service.tags],
-        "Address": host,
+        "Address": interpolate(service.address) or host,
         "Port": number,
         "Meta": {
             **{key: interpolate(value) for key, value in service.meta.items()},
@@ -98,9 +98,23 @@ def register(
         "EnableTagOverride": service.enable_tag_override,
         "Checks": documents,
     }
+    if service.tagged_addresses:
+        document["TaggedAddresses"] = {
+            tag: _tagged(interpolate(value), number) for tag, value in service.tagged_addresses.items()
+        }
+    if service.weights is not None:
+        document["Weights"] = {"Passing": service.weights.passing, "Warning": service.weights.warning}
     return Registration(
         id=registration_id, alloc_id=desired.id, task_name=task_name, document=document, checks=tuple(checks)
     )
+
+
+def _tagged(text: str, number: int) -> dict[str, Any]:
+    """`host` or `host:port`; without a port, the service's."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or (":" in host and not host.endswith("]")):
+        host, port = text, str(number)
+    return {"Address": host.strip("[]"), "Port": int(port)}
 
 
 def endpoint(
@@ -127,6 +141,12 @@ def check_document(
         "Name": interpolate(check.name),
         "Status": check.initial_status or "critical",
     }
+    if check.notes:
+        document["Notes"] = interpolate(check.notes)
+    if check.tls_server_name:
+        document["TLSServerName"] = check.tls_server_name
+    if check.failures_before_warning:
+        document["FailuresBeforeWarning"] = check.failures_before_warning
     if check.success_before_passing:
         document["SuccessBeforePassing"] = check.success_before_passing
     if check.failures_before_critical:

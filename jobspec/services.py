@@ -76,6 +76,10 @@ def _service(service: Service, labels: frozenset[str], path: str) -> Faults:
         yield _fault(
             f"{path}.address_mode", f'must be auto, host, driver or alloc, found "{service.address_mode}"'
         )
+    if service.address and service.address_mode != "auto":
+        yield _fault(f"{path}.address", f'needs address_mode "auto", found "{service.address_mode}"')
+    if service.weights is not None and min(service.weights.passing, service.weights.warning) < 1:
+        yield _fault(f"{path}.weights", "weights are at least 1")
     if service.on_update not in _ON_UPDATE:
         yield _fault(f"{path}.on_update", f'must be {", ".join(_ON_UPDATE)}, found "{service.on_update}"')
     yield from _port(service.port_label, labels, f"{path}.port")

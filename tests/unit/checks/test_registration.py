@@ -7,7 +7,7 @@ import pytest
 from checks.check_restart import Rule
 from checks.registration import TTL_SLACK_S, check_document, endpoint, is_fed, register, rule_of, service_id
 from model.alloc import AllocatedPort, DesiredAlloc
-from model.job import CheckRestart, Service, ServiceCheck
+from model.job import CheckRestart, Service, ServiceCheck, ServiceWeights
 from model.node import NodeId
 from model.wire import nanoseconds
 from tests.build import alloc
@@ -237,3 +237,28 @@ def test_what_drover_feeds_is_counted_and_the_rest_is_reckoned(kind: str) -> Non
 @pytest.mark.parametrize("restart", [None, CheckRestart(limit=0)], ids=["none", "limit 0"])
 def test_without_a_limit_no_task_is_restarted(restart: CheckRestart | None) -> None:
     assert rule_of(check(check_restart=restart)) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("1.2.3.4", {"Address": "1.2.3.4", "Port": 21000}),
+        ("1.2.3.4:80", {"Address": "1.2.3.4", "Port": 80}),
+        ("wan.example.com:80", {"Address": "wan.example.com", "Port": 80}),
+        ("fd00::1", {"Address": "fd00::1", "Port": 21000}),
+        ("[fd00::1]:80", {"Address": "fd00::1", "Port": 80}),
+    ],
+)
+def test_a_tagged_address_has_a_port_of_its_own_or_the_services(given: str, expected: dict[str, Any]) -> None:
+    made = registered(service(tagged_addresses={"wan": given}))
+    assert made.document["TaggedAddresses"] == {"wan": expected}
+
+
+def test_an_own_address_weights_and_what_a_check_says_are_passed_on() -> None:
+    one = check(notes="asks twice", tls_server_name="web.example.com", failures_before_warning=2)
+    made = registered(service(one, address="10.9.9.9", weights=ServiceWeights(passing=5, warning=1)))
+    assert made.document["Address"] == "10.9.9.9"
+    assert made.document["Weights"] == {"Passing": 5, "Warning": 1}
+    (sent,) = made.document["Checks"]
+    assert (sent["Notes"], sent["TLSServerName"], sent["FailuresBeforeWarning"]) == ("asks twice", "web.example.com", 2)
+    assert sent["TCP"] == "10.0.0.5:21000", "checks go to where the task is"
