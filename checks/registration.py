@@ -143,10 +143,6 @@ def check_document(
     }
     if check.notes:
         document["Notes"] = interpolate(check.notes)
-    if check.tls_server_name:
-        document["TLSServerName"] = check.tls_server_name
-    if check.failures_before_warning:
-        document["FailuresBeforeWarning"] = check.failures_before_warning
     if check.success_before_passing:
         document["SuccessBeforePassing"] = check.success_before_passing
     if check.failures_before_critical:

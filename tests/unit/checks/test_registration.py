@@ -254,11 +254,11 @@ def test_a_tagged_address_has_a_port_of_its_own_or_the_services(given: str, expe
     assert made.document["TaggedAddresses"] == {"wan": expected}
 
 
-def test_an_own_address_weights_and_what_a_check_says_are_passed_on() -> None:
-    one = check(notes="asks twice", tls_server_name="web.example.com", failures_before_warning=2)
+def test_an_own_address_weights_and_notes_are_passed_on() -> None:
+    one = check(notes="asks twice")
     made = registered(service(one, address="10.9.9.9", weights=ServiceWeights(passing=5, warning=1)))
     assert made.document["Address"] == "10.9.9.9"
     assert made.document["Weights"] == {"Passing": 5, "Warning": 1}
     (sent,) = made.document["Checks"]
-    assert (sent["Notes"], sent["TLSServerName"], sent["FailuresBeforeWarning"]) == ("asks twice", "web.example.com", 2)
-    assert sent["TCP"] == "10.0.0.5:21000", "checks go to where the task is"
+    # The check goes to where the task is.
+    assert (sent["Notes"], sent["TCP"]) == ("asks twice", "10.0.0.5:21000")
