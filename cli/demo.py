@@ -250,7 +250,12 @@ def main() -> int:
         except DemoFailed as error:
             sys.stderr.write(f"demo failed: {error}\n--- agent's log ---\n{agent.output()[-4000:]}\n")
             code = 1
-        return agent.stop() or code
+        except BrokenPipeError:  # whoever read along has gone
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 1
+        finally:
+            ended = agent.stop()
+        return ended or code
 
 
 if __name__ == "__main__":

@@ -55,6 +55,17 @@ def test_the_demo_with_the_embedded_consul() -> None:
     assert left_over() == []
 
 
+def test_a_demo_whose_reader_goes_away_ends_its_agent() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "cli.demo"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, cwd=ROOT
+    ) as demo:
+        assert demo.stdout is not None
+        demo.stdout.readline()
+        demo.stdout.close()
+        assert demo.wait(60) == 1
+    assert left_over() == []
+
+
 @pytest.mark.consul
 def test_the_demo_beside_a_real_consul() -> None:
     with or_skip(lambda: ConsulServer().__enter__()) as consul:
