@@ -60,7 +60,9 @@ def _expand(block: Block, scope: Scope, refuse: Refuse) -> Iterator[tuple[Block,
             raise EvaluationFault(named.at, "iterator is a name, without quotes")
         iterator = named.root
     for_each = settings["for_each"].value
-    pairs = entries(evaluate(for_each, scope), for_each.at, "for_each")
+    collection = evaluate(for_each, scope)
+    scope.budget.spend_value(for_each.at, collection)
+    pairs = entries(collection, for_each.at, "for_each")
     if len(pairs) > _REPEATS_MAX:
         raise EvaluationFault(for_each.at, f"for_each makes {len(pairs)} blocks (at most {_REPEATS_MAX})")
     # A block costs a hundredfold of a loop's round: the mapper fills in every field of it.

@@ -73,7 +73,9 @@ def _jsonencode(value: Value) -> Value:
 def _jsondecode(text: Value) -> Value:
     try:
         return from_json(json.loads(to_text(text), parse_float=Decimal, parse_constant=_refuse_constant))
-    except (ValueError, RecursionError, InvalidOperation) as error:
+    except RecursionError:
+        raise ConversionFault("not JSON that can be read: nested too deeply") from None
+    except (ValueError, InvalidOperation) as error:
         raise ConversionFault(f"not JSON: {error}") from None
 
 

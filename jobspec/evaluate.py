@@ -40,6 +40,7 @@ from jobspec.values import (
     to_number,
     to_text,
     type_name,
+    weight,
     whole,
 )
 
@@ -69,6 +70,10 @@ class Budget:
         self.steps -= steps
         if self.steps < 0:
             raise EvaluationFault(at, "the file computes too much")
+
+    def spend_value(self, at: int, value: Value) -> None:
+        """Where a value gets a name: a name of two names of two names … is cheap to make and endless to read."""
+        self.spend(at, weight(value, self.steps))
 
     def spend_text(self, at: int, text: str) -> str:
         if len(text) > TEXT_MAX:
@@ -379,9 +384,9 @@ def _splat(node: Splat, scope: Scope) -> Value:
 
 def _entries(node: Expression, scope: Scope) -> list[tuple[Value, Value]]:
     """The (key, value) pairs a for expression goes over; maps in the order of their keys."""
-    pairs = entries(evaluate(node, scope), node.at, "for")
-    scope.budget.spend(node.at, len(pairs))
-    return pairs
+    collection = evaluate(node, scope)
+    scope.budget.spend_value(node.at, collection)
+    return entries(collection, node.at, "for")
 
 
 def entries(collection: Value, at: int, what: str) -> list[tuple[Value, Value]]:

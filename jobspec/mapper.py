@@ -259,7 +259,12 @@ class Mapper:
         value = self.value(expression, scope, path)
         if value is _BROKEN:
             return value
-        return [to_json(value)] if isinstance(expression, ObjectOf) else to_json(value)
+        try:
+            plain = to_json(value)
+        except ConversionFault as fault:
+            self.refuse(expression.at, str(fault), path)
+            return _BROKEN
+        return [plain] if isinstance(expression, ObjectOf) else plain
 
 
 def _store(

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from jobspec import deep
+from jobspec.document import is_deep
 from jobspec.evaluate import Function, Scope
 from jobspec.files import file_functions
 from jobspec.functions import FUNCTIONS, PRICES
@@ -30,7 +32,8 @@ def parse_text(
     is_hcl1: bool,
 ) -> Submission:
     """The submission document of a job file. Raises JobspecError with every fault found."""
-    try:
+
+    def read() -> Submission:
         source = read_text(text, file)
         if is_hcl1:
             source = Source(source.text.replace("\r\n", "\n"), file)
@@ -38,8 +41,15 @@ def parse_text(
         functions = dict(FUNCTIONS)
         if reads_files:
             functions |= file_functions(Path(file).parent, allows_any_file=allows_any_file)
-        return _document(source, body, variables, var_files, environ, functions)
-    except RecursionError:  # the nesting limit comes first; this is for a caller that is deep itself
+        document = _document(source, body, variables, var_files, environ, functions)
+        # Levels of expressions are one thing; whatever gets the document walks it by recursion.
+        if is_deep(document):
+            source.refuse(body.blocks[-1].at, "a value in this block is nested too deeply")
+        return document
+
+    try:
+        return deep.run(read)
+    except RecursionError:  # the nesting limit comes first; this is for a machine without memory for the stack
         raise JobspecError((Fault(message="nested too deeply", where=file),)) from None
 
 

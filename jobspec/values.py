@@ -227,15 +227,44 @@ def _convert_object(value: "dict[str, Value]", wanted: Type) -> Value:
     return made
 
 
+# A local of two locals of two locals …: thirty lines are a thousand million values once written out.
+_WRITTEN_MAX = 1_000_000
+
+
+def weight(value: Value, enough: int = _WRITTEN_MAX) -> int:
+    """How many values a value holds when it is written out, itself included; counted no further than `enough`."""
+    if not isinstance(value, list | dict):
+        return 1
+    left: list[Value] = [value]
+    count = 0
+    while left and count <= enough:
+        item = left.pop()
+        count += 1
+        if isinstance(item, dict):
+            left += item.values()
+        elif isinstance(item, list):
+            left += item
+    return count
+
+
 def to_json(value: Value) -> object:
-    """The value as plain Python for a document: Decimals become floats."""
-    if isinstance(value, Decimal):
-        return float(value)
-    if isinstance(value, list):
-        return [to_json(item) for item in value]
-    if isinstance(value, dict):
-        return {key: to_json(item) for key, item in value.items()}
-    return value
+    """The value as plain Python for a document: Decimals become floats. Raises ConversionFault when it is huge."""
+    left = _WRITTEN_MAX
+
+    def written(item: Value) -> object:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ConversionFault(f"the value holds more than {_WRITTEN_MAX} values")
+        if isinstance(item, Decimal):
+            return float(item)
+        if isinstance(item, list):
+            return [written(inner) for inner in item]
+        if isinstance(item, dict):
+            return {key: written(inner) for key, inner in item.items()}
+        return item
+
+    return written(value)
 
 
 def from_json(value: object) -> Value:

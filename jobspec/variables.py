@@ -255,6 +255,7 @@ class Variables:
             inner = scope.with_names({"local": values}, broken=self._broken)
             try:
                 values[name] = evaluate(written[name], inner)
+                scope.budget.spend_value(written[name].at, values[name])
             except EvaluationFault as fault:
                 self._broken.add(f"local.{name}")
                 self._refuse(fault.at, str(fault))

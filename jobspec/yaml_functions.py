@@ -30,6 +30,8 @@ from jobspec.values import ConversionFault, Value, to_text, whole
 _WIDTH = 80
 # Aliases of aliases (and locals of locals) stand for all they hold: ten lines could fill the memory.
 _NODES_MAX = 200_000
+# libyaml takes time with the square of the depth: a second at ten times as much.
+_DEPTH_MAX = 1000
 _DIGITS_MAX = 400
 
 _DUMPER = getattr(yaml, "CDumper", yaml.Dumper)
@@ -176,6 +178,8 @@ class _Reader:
             raise self._fault(event, f"the tag {event.tag} is not supported")
         if event.anchor:
             self._anchors.pop(event.anchor, None)
+        if len(self._open) >= _DEPTH_MAX:
+            raise self._fault(event, f"nested too deeply (at most {_DEPTH_MAX} levels)")
         self._open.append(_Open({} if is_map else [], event.anchor))
 
     def _scalar(self, event: ScalarEvent) -> None:
