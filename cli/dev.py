@@ -65,10 +65,16 @@ async def clear_killed(config: AgentConfig, kv: Kv, local: LocalAgent) -> None:
     for path in _temporary():
         if path == config.data_dir:
             continue
-        with suppress(ConfigError, OSError, ValueError), DataDir(path) as data:
-            await clear(config, data)
-            await forget(kv, local, data.node_id())
-            shutil.rmtree(path, ignore_errors=True)
+        try:
+            with DataDir(path) as data:
+                await clear(config, data)
+                await forget(kv, local, data.node_id())
+                shutil.rmtree(path, ignore_errors=True)
+        except ConfigError:
+            continue  # held: another -dev agent runs
+        except Exception as error:  # whatever is broken there keeps nobody from starting
+            log.warning("%s: what a -dev agent left is left as it is: %s", path, error)
+        else:
             log.info("%s: removed what a killed -dev agent left", path)
 
 

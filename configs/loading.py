@@ -160,7 +160,8 @@ def _advertise(settings: _Settings, ports: Ports) -> Advertise:
     if not colon or text.endswith("]") or (":" in host and not host.endswith("]")):
         host, port = text, str(ports.http)
     host = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    if not host or "/" in host or not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535):
+    port_min = 1 if ports.http else 0  # 0: the one that is bound at start
+    if not host or "/" in host or not (port.isascii() and port.isdigit() and port_min <= int(port[:6]) <= 65535):
         settings.refuse(key, f'"{text[:80]}" is no address (expected host or host:port)')
     return Advertise(http=f"{host}:{port}")
 
@@ -287,12 +288,19 @@ def _data_dir(settings: _Settings, *, dev: bool, is_sound: bool) -> Path | None:
         if not dev and not settings.has_fault("data_dir"):
             settings.refuse((), "data_dir is needed (an absolute path that drover may write to)")
             return None
-        return Path(tempfile.mkdtemp(prefix=DEV_DIR_PREFIX)) if dev and is_sound else None
+        return _temporary() if dev and is_sound else None
     path = Path(given)
     reason = _why_not_writable(path)
     if reason:
         settings.refuse(("data_dir",), f"{path} is not writable: {reason}")
         return None
+    return path
+
+
+def _temporary() -> Path:
+    """A new directory; tasks that run as other users can reach what is theirs below."""
+    path = Path(tempfile.mkdtemp(prefix=DEV_DIR_PREFIX))
+    path.chmod(0o711)
     return path
 
 

@@ -154,13 +154,17 @@ def test_what_a_killed_dev_agent_left_is_removed_by_the_next(consul: ConsulServe
         assert keys(consul)
         abandoned = tmp_path / "drover-dev-just-made"  # by an agent that has not come to lock it
         abandoned.mkdir()
+        broken = tmp_path / "drover-dev-broken"
+        broken.mkdir()
+        (broken / "lock").touch()
+        (broken / "journal.db").write_bytes(b"no database" * 1000)
         with Dev(consul, tmp_path) as dev:
-            wait("its start", lambda: "agent started" in dev.log.read_text().split("stopping")[-1] or None)
             wait("the API", lambda: call(dev.address, "GET", "/v1/agent/health"))
             assert not is_alive(pid)
             assert cgroups(left) == []
             assert dev.end(signal.SIGTERM) == 0
-    assert list(tmp_path.glob("drover-dev-*")) == [abandoned]
+    assert "drover-dev-broken: what a -dev agent left is left as it is: file is not a database" in dev.log.read_text()
+    assert sorted(tmp_path.glob("drover-dev-*")) == [broken, abandoned]
     assert keys_or_none(consul) == {}
     assert services(consul) == set()
 

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -187,7 +188,7 @@ def test_dev_is_both_halves_with_raw_exec_in_a_temporary_directory() -> None:
         assert (config.server.enabled, config.client.enabled, config.bind_addr) == (True, True, "127.0.0.1")
         assert config.plugins == Plugins(raw_exec=RawExec(enabled=True))
         assert config.is_dev
-        assert config.data_dir.is_dir()
+        assert stat.S_IMODE(config.data_dir.stat().st_mode) == 0o711  # tasks of other users pass through
     finally:
         config.data_dir.rmdir()
 
