@@ -1,16 +1,17 @@
 """Which tree does a text make?
 
-Recursive descent over HCL2's grammar. A syntax fault ends the reading: what follows one is guesswork,
-and guesses would bury the one line that helps. Faults that leave the grammar intact (an attribute set
-twice) are collected.
+Recursive descent over HCL2's grammar. A syntax fault ends the reading of its argument; it goes on at the next one
+where recovery.py is sure of it, for guesses would bury the one line that helps. Faults that leave the grammar
+intact (an attribute set twice) are collected.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 
+from jobspec.syntax.recovery import resume_at
 from jobspec.syntax.scanner import Scanner
-from jobspec.syntax.source import Source
+from jobspec.syntax.source import Source, SyntaxFault
 from jobspec.syntax.template import read_heredoc, read_quoted
 from jobspec.syntax.tree import (
     Attribute,
@@ -36,6 +37,8 @@ from model.errors import Fault, JobspecError
 # How deep blocks and expressions may nest: the deepest of 653 real job files has 11, Nomad was seen to take 3000.
 # Whoever reads without jobspec.deep meets Python's own limit (RecursionError) after about a hundred.
 LEVELS_MAX = 5000
+# More faults than anyone mends at a time.
+FAULTS_MAX = 20
 # And how deep data may (JSON, HCL1), which knows no expressions: twice what any job's document has.
 NESTING_MAX = 80
 
@@ -68,8 +71,13 @@ def parse_body(source: Source, *, is_relaxed: bool = False) -> Body:
     number of arguments and blocks on one line.
     """
     parser = Parser(source, is_relaxed=is_relaxed)
-    parser.scanner.advance()
-    body = parser.body("end")
+    try:
+        parser.scanner.advance()
+        body = parser.body("end")
+    except _GiveUp:
+        pass
+    except SyntaxFault as fault:
+        parser.faults += fault.faults
     if parser.faults:
         raise JobspecError(tuple(parser.faults))
     return body
@@ -109,6 +117,10 @@ def _without_last_newline(value: Expression) -> Expression:
     return value
 
 
+class _GiveUp(Exception):
+    """There is no sure place to go on at; the faults are in the parser."""
+
+
 class Parser:
     """The state of one reading: the scanner, the depth, and the faults so far."""
 
@@ -118,6 +130,7 @@ class Parser:
         self.scanner = Scanner(source)
         self.faults: list[Fault] = []
         self._depth = 0
+        self._is_hcl = False  # whether anything was read in full: else the text is perhaps no HCL at all
 
     @contextmanager
     def nested(self, at: int) -> Iterator[None]:
@@ -150,9 +163,37 @@ class Parser:
                 scanner.advance()
             if scanner.kind == closer:
                 return Body(settings, tuple(blocks), scanner.start)
-            self._item(settings, blocks, closer)
-            if scanner.kind not in ("newline", "end") and not self._is_relaxed:
-                self._refuse_no_newline()
+            start, depth = scanner.start, self._depth
+            try:
+                self._item(settings, blocks, closer)
+                if scanner.kind not in ("newline", "end") and not self._is_relaxed:
+                    self._refuse_no_newline()
+                self._is_hcl = True
+            except SyntaxFault as fault:
+                self._recover(fault, start)
+                self._depth = depth
+
+    def _recover(self, fault: SyntaxFault, start: int) -> None:
+        """Notes a fault, and goes on behind the item at `start` that holds it. Raises _GiveUp when nothing is sure."""
+        scanner = self.scanner
+        is_closing = scanner.kind in ("}", "end") and scanner.start == start
+        if (
+            is_closing and self.faults
+        ):  # a brace too many or too few: perhaps only because of an earlier fault
+            raise _GiveUp
+        self.faults += fault.faults
+        if (
+            is_closing
+            or self._is_relaxed
+            or len(self.faults) >= FAULTS_MAX
+            or not (self._is_hcl or self._depth)
+        ):
+            raise _GiveUp
+        at = resume_at(scanner.text, start, fault.at)
+        if at is None:
+            raise _GiveUp
+        scanner.skips_newlines = False
+        scanner.resume(at)
 
     def _item(self, settings: dict[str, Setting], blocks: list[Block], closer: str) -> None:
         scanner = self.scanner

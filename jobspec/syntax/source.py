@@ -11,6 +11,14 @@ _MESSAGE_MAX = 600
 _PATH_MAX = 300
 
 
+class SyntaxFault(JobspecError):
+    """A text breaks the grammar at the offset `at`; whoever reads it may go on behind."""
+
+    def __init__(self, fault: Fault, at: int) -> None:
+        self.at = at
+        super().__init__((fault,))
+
+
 class Source:
     """A text with the name it is reported under."""
 
@@ -40,7 +48,7 @@ class Source:
         return one_line(Fault(message=message, where=self.where(at), path=path))
 
     def refuse(self, at: int, message: str) -> NoReturn:
-        raise JobspecError((self.fault(at, message),))
+        raise SyntaxFault(self.fault(at, message), at)
 
 
 def one_line(fault: Fault) -> Fault:
