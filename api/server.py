@@ -5,6 +5,7 @@ Errors are Nomad's: the bare message as text/plain, with its status codes.
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 
@@ -244,16 +245,27 @@ def application(context: Context) -> web.Application:
 class ApiServer:
     """The listening API. Use as `async with`; raises OSError when the port is taken."""
 
-    def __init__(self, context: Context, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        bound: socket.socket | None = None,
+    ) -> None:
+        """bound: holds the port already."""
         self._context = context
-        self._host, self._port, self._tls = host, port, tls
+        self._host, self._port, self._tls, self._bound = host, port, tls, bound
         self._runner = web.AppRunner(
             application(context), access_log=None, handle_signals=False, shutdown_timeout=1.0
         )
 
     async def __aenter__(self) -> "ApiServer":
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls).start()
+        if self._bound is not None:
+            await web.SockSite(self._runner, self._bound, ssl_context=self._tls).start()
+        else:
+            await web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls).start()
         return self
 
     async def __aexit__(self, *_: object) -> None:

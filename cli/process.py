@@ -18,7 +18,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,7 +40,7 @@ from catalog.services import Candidates, LocalAgent
 from catalog.transport import Endpoint, HttpTransport
 from cli import dev, local_consul
 from cli.main import VERSION
-from configs import AgentConfig
+from configs import Advertise, AgentConfig, Ports
 from leader.election import Election
 from model.cluster import Leader
 from model.errors import ConfigError, Fault, StoreUnavailable
@@ -77,6 +77,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
     """Puts one process together. Raises ConfigError for a port, directory or Consul that cannot be used."""
     address = _address(config)  # refused before anything is touched
     async with AsyncExitStack() as stack:
+        config, bound = _with_port(config, stack)
         data_dir = stack.enter_context(DataDir(config.data_dir, config.client.alloc_dir))
         node_id = data_dir.node_id()
         endpoint, kind = await local_consul.reach(config, stack)
@@ -166,12 +167,9 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             members=Candidates(client, keys.root).read,
         )
         try:
-            await stack.enter_async_context(ApiServer(context, config.http_host, config.ports.http))
+            await stack.enter_async_context(ApiServer(context, config.http_host, config.ports.http, bound=bound))
         except OSError as error:
-            where = f"{config.http_host}:{config.ports.http}"
-            # A name that does not resolve has numbers of its own, which strerror does not know.
-            reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
-            raise ConfigError((Fault(path="ports.http", message=f"cannot listen on {where}: {reason}"),)) from error
+            raise _not_listening(config, error) from error
         yield Running(
             http_addr=http_addr,
             consul_kind=kind,
@@ -181,6 +179,32 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             host=host,
             election=election,
         )
+
+
+def _with_port(config: AgentConfig, stack: AsyncExitStack) -> tuple[AgentConfig, socket.socket | None]:
+    """With `ports { http = 0 }` the port that the kernel gives, which others are to be told, and who holds it."""
+    if config.ports.http:
+        return config, None
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            config.http_host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = stack.enter_context(socket.socket(family, kind, protocol))
+        bound.bind(where)
+    except OSError as error:
+        raise _not_listening(config, error) from error
+    port = bound.getsockname()[1]
+    advertised = config.advertise.http.removesuffix(":0")
+    if advertised != config.advertise.http:
+        advertised = f"{advertised}:{port}"
+    return replace(config, ports=Ports(http=port), advertise=Advertise(http=advertised)), bound
+
+
+def _not_listening(config: AgentConfig, error: OSError) -> ConfigError:
+    where = f"{config.http_host}:{config.ports.http}"
+    # A name that does not resolve has numbers of its own, which strerror does not know.
+    reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+    return ConfigError((Fault(path="ports.http", message=f"cannot listen on {where}: {reason}"),))
 
 
 def _now() -> datetime:
