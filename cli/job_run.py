@@ -22,7 +22,7 @@ def read(args: argparse.Namespace) -> tuple[dict[str, Any], Callable[[], Job]]:
         if args.var or args.var_file or args.hcl1:
             raise CommandFailed("a job of the JSON API has no variables and is no HCL (-json with -var, -var-file or -hcl1)")
         document = _json(text, args.file)
-        return document, lambda: jobspec.valid_job(document)
+        return document, lambda: jobspec.valid_job(document, is_strict=args.nomad_strict)
     if args.hcl1 and (args.var or args.var_file):
         raise CommandFailed("HCL1 has no variables (-hcl1 with -var or -var-file)")
     variables = {}
@@ -40,7 +40,7 @@ def read(args: argparse.Namespace) -> tuple[dict[str, Any], Callable[[], Job]]:
         allows_any_file=args.allow_outside_files,
         is_hcl1=args.hcl1,
     )
-    return document, lambda: jobspec.valid_job(document)
+    return document, lambda: jobspec.valid_job(document, is_strict=args.nomad_strict)
 
 
 def _json(text: bytes, file: str) -> dict[str, Any]:

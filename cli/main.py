@@ -48,6 +48,7 @@ def _spec_flags(parser: argparse.ArgumentParser) -> None:
     _flag(parser, "var-file", action="append", default=[], metavar="FILE")
     _flag(parser, "json", action="store_true", help="FILE is a job of the JSON API, as -output prints it")
     _flag(parser, "hcl1", action="store_true", help="FILE is in HCL's first version")
+    _flag(parser, "nomad-strict", action="store_true", help="refuse what only drover knows")
     _flag(parser, "allow-outside-files", action="store_true", help="file() and its kin may leave FILE's directory")
 
 

@@ -63,16 +63,19 @@ def parse(
     )
 
 
-def canonicalize(document: Mapping[str, Any], *, source: "SourceMap | None" = None) -> "Job":
+def canonicalize(
+    document: Mapping[str, Any], *, source: "SourceMap | None" = None, is_strict: bool = False
+) -> "Job":
     """The job of a submission document, with all of Nomad's defaults filled in.
 
     document: from `parse`, or a JSON API body, with or without the `Job` wrapper; unknown keys are
     ignored, nulls mean unset. source: gives faults a line; `parse` results carry their own.
+    is_strict: what only drover has is a fault (`-nomad-strict`).
     Raises JobspecError with every fault found.
     """
     from jobspec.canonical import canonical_job
 
-    return canonical_job(document, source)
+    return canonical_job(document, source, is_strict=is_strict)
 
 
 def validate(job: "Job") -> tuple[Fault, ...]:
@@ -94,11 +97,11 @@ def read_job(text: bytes, *, file: str, **how: Any) -> "Job":
     return valid_job(parse(text, file=file, **how))
 
 
-def valid_job(document: Mapping[str, Any]) -> "Job":
+def valid_job(document: Mapping[str, Any], *, is_strict: bool = False) -> "Job":
     """canonicalize and validate. Raises JobspecError with every fault found, with lines if `parse` made it."""
     from jobspec.positions import Submission, sorted_faults
 
-    job = canonicalize(document)
+    job = canonicalize(document, is_strict=is_strict)
     faults = validate(job)
     if faults:
         source = document.source if isinstance(document, Submission) else None

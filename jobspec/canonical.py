@@ -60,14 +60,14 @@ _RESCHEDULE_NONE = {
 _SYSTEM = ("system", "sysbatch")
 
 
-def canonical_job(document: Mapping[str, Any], source: SourceMap | None) -> Job:
+def canonical_job(document: Mapping[str, Any], source: SourceMap | None, *, is_strict: bool) -> Job:
     """The Job of a submission document. Raises JobspecError with every fault found."""
     if not isinstance(document, Mapping):
         raise JobspecError((Fault(message=f"a job is an object, found {type(document).__name__}"),))
     if source is None and isinstance(document, Submission):
         source = document.source
     faults: list[Fault] = []
-    job = read_job_document(document, faults)
+    job = read_job_document(document, faults, is_strict=is_strict)
     if not isinstance(job.get("ID"), str) and not faults:
         faults.append(Fault(message='not a job: "ID" is missing (a job document was expected)', path="job"))
     job_type = job.get("Type", "service")

@@ -18,19 +18,25 @@ _SHOWN = {bool: "a bool", int: "a number", float: "a number", str: "a string", t
 _BROKEN = object()
 
 
-def read_job_document(document: Mapping[str, Any], faults: list[Fault]) -> dict[str, Any]:
-    """The set fields of a job's document, checked. `document`: with or without the `Job` wrapper."""
+def read_job_document(
+    document: Mapping[str, Any], faults: list[Fault], *, is_strict: bool = False
+) -> dict[str, Any]:
+    """The set fields of a job's document, checked. `document`: with or without the `Job` wrapper.
+
+    is_strict: what only drover has is a fault.
+    """
     inner = document.get("Job", document.get("job"))
     if isinstance(inner, Mapping) and "ID" not in document:
         document = inner
     name = document.get("ID")
     prefix = f"job.{name}" if isinstance(name, str) and name else "job"
-    return _Reader(faults, prefix).struct(STRUCTS["Job"], document, "")
+    return _Reader(faults, prefix, is_strict).struct(STRUCTS["Job"], document, "")
 
 
 class _Reader:
-    def __init__(self, faults: list[Fault], prefix: str) -> None:
+    def __init__(self, faults: list[Fault], prefix: str, is_strict: bool) -> None:
         self._faults = faults
+        self._is_strict = is_strict
         self._prefix = prefix
 
     def _refuse(self, path: str, message: str) -> None:
@@ -45,6 +51,9 @@ class _Reader:
             if field is None:
                 continue
             here = f"{path}.{_shown_name(field)}" if path else _shown_name(field)
+            if field.is_extension and self._is_strict:
+                self._refuse(here, "only drover knows this (refused by -nomad-strict)")
+                continue
             read = self._field(field, value, here)
             if read is not _BROKEN:
                 made[field.json] = read

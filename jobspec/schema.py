@@ -544,6 +544,12 @@ TaskCSIPluginConfig
   StagePublishBaseDir stage_publish_base_dir string
 """
 
+# What only drover has, by the struct it belongs to; `-nomad-strict` refuses it.
+_EXTENSIONS = """
+Spread
+  MaxSkew           max_skew          ?int
+"""
+
 _ZEROS: Mapping[str, object] = {
     "string": "",
     "bool": False,
@@ -575,6 +581,7 @@ class Field:
     shape: str
     is_struct: bool
     zero: object
+    is_extension: bool = False  # drover's own
 
     @property
     def is_block(self) -> bool:
@@ -612,29 +619,35 @@ class Struct:
         return {field.json.lower(): field for field in self.fields}
 
 
-def _read_table(table: str) -> Mapping[str, Struct]:
-    rows: dict[str, list[list[str]]] = {}
-    current: list[list[str]] = []
-    for line in table.strip("\n").splitlines():
-        if line.startswith(" "):
-            current.append(line.split())
-        else:
-            current = rows.setdefault(line.strip(), [])
+def _read_tables(table: str, extensions: str) -> Mapping[str, Struct]:
+    rows: dict[str, list[tuple[list[str], bool]]] = {}
+    for text in (table, extensions):
+        current: list[tuple[list[str], bool]] = []
+        for line in text.strip("\n").splitlines():
+            if line.startswith(" "):
+                current.append((line.split(), text is extensions))
+            else:
+                current = rows.setdefault(line.strip(), [])
     return {
-        name: Struct(name=name, fields=tuple(_field(*row, structs=rows) for row in fields))
+        name: Struct(
+            name=name,
+            fields=tuple(_field(*row, structs=rows, is_extension=is_own) for row, is_own in fields),
+        )
         for name, fields in rows.items()
     }
 
 
-def _field(json: str, hcl: str, text: str, *, structs: Mapping[str, object]) -> Field:
+def _field(json: str, hcl: str, text: str, *, structs: Mapping[str, object], is_extension: bool) -> Field:
     kind = text.lstrip("?")
     shape = {"[": "list", "{": "map"}.get(kind[0], "")
     if shape:
         kind = kind[1:-1]
     is_struct = kind in structs
     zero = None if shape or is_struct or text.startswith("?") else _ZEROS[kind]
-    return Field(json=json, hcl=hcl, kind=kind, shape=shape, is_struct=is_struct, zero=zero)
+    return Field(
+        json=json, hcl=hcl, kind=kind, shape=shape, is_struct=is_struct, zero=zero, is_extension=is_extension
+    )
 
 
-STRUCTS: Mapping[str, Struct] = _read_table(_TABLE)
+STRUCTS: Mapping[str, Struct] = _read_tables(_TABLE, _EXTENSIONS)
 JOB = STRUCTS["Job"]

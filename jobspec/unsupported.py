@@ -109,6 +109,13 @@ def _of_checks(name: str, has: Callable[[ServiceCheck], object]) -> Callable[[Jo
     )
 
 
+def _max_skews(job: Job) -> Paths:
+    for path, spreads in (("", job.spreads), *((f"{path}.", group.spreads) for path, group in _groups(job))):
+        for number, spread in enumerate(spreads):
+            if spread.max_skew is not None:
+                yield f"{path}spread[{number}].max_skew"
+
+
 def _of_networks(name: str, has: Callable[[Network], object]) -> Callable[[Job], Paths]:
     return lambda job: (f"{path}.{name}" for path, network in _networks(job) if has(network))
 
@@ -225,6 +232,11 @@ TABLE: tuple[Unsupported, ...] = (
         ),
     ),
     Unsupported(
+        feature="max_skew",
+        instead="leave it out: spread is a preference",
+        places=_max_skews,
+    ),
+    Unsupported(
         feature="a node pool",
         instead="name a virtual datacenter in datacenters",
         places=_of_job("node_pool", lambda j: j.node_pool != "default"),
@@ -278,6 +290,16 @@ TABLE: tuple[Unsupported, ...] = (
         feature="advertise in a check",
         instead="set the service's address_mode",
         places=_of_checks("advertise", lambda c: c.advertise),
+    ),
+    Unsupported(
+        feature="tls_server_name",  # Consul 1.8 refuses the whole service then
+        instead="check by the name the certificate has",
+        places=_of_checks("tls_server_name", lambda c: c.tls_server_name),
+    ),
+    Unsupported(
+        feature="failures_before_warning",
+        instead="use failures_before_critical",
+        places=_of_checks("failures_before_warning", lambda c: c.failures_before_warning),
     ),
     Unsupported(
         feature="an action",

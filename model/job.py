@@ -59,6 +59,7 @@ class Spread(Document):
     attribute: str
     weight: int = 50
     spread_target: tuple[SpreadTarget, ...] = ()
+    max_skew: int | None = None  # drover's: how many allocs apart the fullest and the emptiest value may be
 
 
 class Port(Document):

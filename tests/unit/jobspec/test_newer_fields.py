@@ -65,3 +65,12 @@ def test_what_drover_does_not_have_is_refused_by_name_with_what_to_do_instead(na
     assert fault.path.endswith(path)
     assert "not supported by drover" in fault.message
     assert advice in fault.message
+
+
+def test_what_only_drover_knows_is_refused_by_the_strict_reading_alone() -> None:
+    text = job_text(job='spread {\n attribute = "${node.datacenter}"\n max_skew = 2\n}')
+    document = jobspec.parse(text, file="web.hcl")
+    assert jobspec.canonicalize(document).spreads[0].max_skew == 2
+    for form in (document, dict(document)):
+        with pytest.raises(JobspecError, match=r"spread\[0\]\.max_skew: only drover knows this"):
+            jobspec.canonicalize(form, is_strict=True)
