@@ -8,7 +8,10 @@ STAMP := $(VENV)/.installed
 BESIDE := $(wildcard tests/unit tests/prop tests/exhaust tests/contract tests/agent tests/sim)
 ALONE := tests/cli tests/api tests/e2e
 
-.PHONY: demo test lint unit wheel clean
+# How long each target of the fuzzer runs, in seconds.
+FUZZ_S ?= 600
+
+.PHONY: demo test lint unit fuzz wheel clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("drover needs Python 3.11 or later, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -35,8 +38,15 @@ lint: $(STAMP)
 unit: $(STAMP)
 	$(BIN)/python -m pytest tests/unit tests/prop -x
 
+fuzz: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	mkdir -p .fuzz/hcl .fuzz/function .fuzz/json .fuzz/document
+	for kind in hcl function json document; do \
+	  $(BIN)/python -m tests.fuzz.jobspec_atheris $$kind .fuzz/$$kind -max_total_time=$(FUZZ_S) -artifact_prefix=.fuzz/$$kind- || exit 1; \
+	done
+
 wheel: $(STAMP)
 	$(BIN)/python -m pip wheel --quiet --no-deps -w dist .
 
 clean:
-	rm -rf $(VENV) dist .mypy_cache .ruff_cache
+	rm -rf $(VENV) .fuzz dist .mypy_cache .ruff_cache
