@@ -11,30 +11,39 @@ from aiohttp import web
 
 import jobspec
 from api.context import CONTEXT
-from api.query import BadRequest, NotFound, Query, Refused, answer, block, check_region, decode, member, read
+from api.query import (
+    BadRequest,
+    NotFound,
+    Query,
+    Refused,
+    answer,
+    check_region,
+    decode,
+    member,
+    of_state,
+    read,
+)
 from api.shapes import StubCache, evaluation_document, job_document, job_stub, job_summary
 from leader import commands
 from leader.leading import Leading
+from leader.view import View
 from model.errors import JobspecError
 from model.job import DEFAULT_NAMESPACE, DEFAULT_REGION, Job, JobId
 from model.snapshot import JobKey
 
+_TOPICS = {"allocations": "job-allocs", "evaluations": "job-evals", "summary": "summary"}
 SUFFIXES = ("allocations", "evaluations", "deployment", "deployments", "summary", "versions", "evaluate")
 
 
-def job_list(leading: Leading, query: Query) -> list[dict[str, Any]]:
-    view = leading.view
-    return [
-        job_stub(view, key, view.jobs[key])
-        for key in sorted(view.jobs)
-        if query.has_namespace(key[0]) and key[1].startswith(query.prefix)
-    ]
-
-
 async def list_jobs(request: web.Request, leading: Leading) -> web.Response:
-    query = read(request)
-    await block(leading.view, ("jobs",), query)
-    return answer(request, job_list(leading, query), index=leading.view.topic_index(("jobs",)))
+    def chosen(view: View, query: Query) -> object:
+        return [
+            job_stub(view, key, view.jobs[key])
+            for key in sorted(view.jobs)
+            if query.has_namespace(key[0]) and key[1].startswith(query.prefix)
+        ]
+
+    return await of_state(request, leading.view, ("jobs",), chosen)
 
 
 async def register(request: web.Request, leading: Leading) -> web.Response:
@@ -149,7 +158,7 @@ async def job(request: web.Request, leading: Leading, stubs: StubCache) -> web.R
     query = read(request)
     key: JobKey = (query.namespace, JobId(job_id))
     if request.method in ("GET", "HEAD"):
-        return await _read_job(request, leading, stubs, key, suffix, query)
+        return await _read_job(request, leading, stubs, key, suffix)
     if request.method == "DELETE" and not suffix:
         return await _deregister(request, leading, key)
     if request.method in ("PUT", "POST") and not suffix:
@@ -163,40 +172,35 @@ async def job(request: web.Request, leading: Leading, stubs: StubCache) -> web.R
 
 
 async def _read_job(
-    request: web.Request, leading: Leading, stubs: StubCache, key: JobKey, suffix: str, query: Query
+    request: web.Request, leading: Leading, stubs: StubCache, key: JobKey, suffix: str
 ) -> web.Response:
-    view = leading.view
-    match suffix:
-        case "allocations":
-            topic = ("job-allocs", key)
-            await block(view, topic, query)
-            allocs = sorted(view.allocs_by_job.get(key, {}).values(), key=lambda a: a.create_index)
-            return answer(request, stubs.list(view, allocs), index=view.topic_index(topic))
-        case "evaluations":
-            topic = ("job-evals", key)
-            await block(view, topic, query)
-            known = view.evals_by_job.get(key, {}).values()
-            shown = [evaluation_document(view, e.document, e.create_index, e.modify_index) for e in known]
-            shown.sort(key=lambda e: -int(e["CreateIndex"]))
-            return answer(request, shown, index=view.topic_index(topic))
-        case "deployments" | "deployment":
-            await block(view, ("job", key), query)
-            return answer(request, [] if suffix == "deployments" else None, index=view.topic_index(("job", key)))
-    topic = ("summary", key) if suffix == "summary" else ("job", key)
-    await block(view, topic, query)
-    current = view.jobs.get(key)
-    if current is None:
-        raise NotFound(
-            "job versions not found" if suffix == "versions" else "job not found", index=view.topic_index(topic)
-        )
-    match suffix:
-        case "summary":
-            return answer(request, job_summary(view, key, current), index=view.topic_index(topic))
-        case "versions":
-            versions = sorted((v for k, v in view.versions if k == key), reverse=True)
-            shown = [job_document(view, key, view.versions[key, v]) for v in versions]
-            return answer(request, {"Versions": shown, "Diffs": None}, index=view.topic_index(topic))
-    return answer(request, job_document(view, key, current), index=view.topic_index(topic))
+    def found(view: View, _: Query) -> object:
+        match suffix:
+            case "allocations":
+                allocs = view.allocs_by_job.get(key, {}).values()
+                return stubs.list(view, sorted(allocs, key=lambda a: a.create_index))
+            case "evaluations":
+                known = view.evals_by_job.get(key, {}).values()
+                return [evaluation_document(view, e) for e in sorted(known, key=lambda e: -e.create_index)]
+            case "deployments":
+                return []
+            case "deployment":
+                return b"null"
+        current = view.jobs.get(key)
+        if current is None:
+            return None
+        match suffix:
+            case "summary":
+                return job_summary(view, key, current)
+            case "versions":
+                versions = sorted((v for k, v in view.versions if k == key), reverse=True)
+                shown = [job_document(view, key, view.versions[key, v]) for v in versions]
+                return {"Versions": shown, "Diffs": None}
+        return job_document(view, key, current)
+
+    topic = (_TOPICS.get(suffix, "job"), key)
+    missing = "job versions not found" if suffix == "versions" else "job not found"
+    return await of_state(request, leading.view, topic, found, missing=missing)
 
 
 async def _deregister(request: web.Request, leading: Leading, key: JobKey) -> web.Response:

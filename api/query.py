@@ -7,6 +7,7 @@ JSON object, its members of the right type.
 
 import random
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -132,6 +133,24 @@ def answer(request: web.Request, document: object, *, index: int = 0, is_read: b
         body = msgspec.json.format(body, indent=4)
     headers = read_headers(index) if is_read else {"X-Nomad-Index": str(index)}
     return web.Response(body=body, content_type="application/json", headers=headers if index else None)
+
+
+async def of_state(
+    request: web.Request,
+    view: View,
+    topic: Topic,
+    look: Callable[[View, Query], object],
+    *,
+    missing: str = "",
+) -> web.Response:
+    """What the leader's view holds, once it is as new as was asked for. look: None where there is no such thing,
+    which is told as `missing`. Raises BadRequest, NotFound."""
+    query = read(request)
+    await block(view, topic, query)
+    found = look(view, query)
+    if found is None:
+        raise NotFound(missing, index=view.topic_index(topic))
+    return answer(request, found, index=view.topic_index(topic))
 
 
 def read_headers(index: int) -> dict[str, str]:

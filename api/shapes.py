@@ -10,9 +10,8 @@ from typing import Any
 
 import msgspec
 
-from leader.view import View, job_key
+from leader.view import Indexed, View, job_key
 from model.alloc import Alloc, ClientStatus, DeploymentHealth, RescheduleTracker, TaskState, Verdict
-from model.evaluation import Evaluation
 from model.job import Job, JobStatus, TaskGroup
 from model.node import NodeStatus
 from model.snapshot import JobKey, Life, NodeView, Reach
@@ -256,13 +255,13 @@ def job_summary(view: View, key: JobKey, job: Job) -> dict[str, Any]:
     }
 
 
-def evaluation_document(view: View, evaluation: Evaluation, create_index: int, modify_index: int) -> dict[str, Any]:
-    shown = _to_dict(evaluation)
+def evaluation_document(view: View, evaluation: Indexed) -> dict[str, Any]:
+    shown = _to_dict(evaluation.document)
     shown |= {
-        "CreateIndex": view.api_index(create_index),
-        "ModifyIndex": view.api_index(modify_index),
+        "CreateIndex": view.api_index(evaluation.create_index),
+        "ModifyIndex": view.api_index(evaluation.modify_index),
         "FailedTGAllocs": shown["FailedTGAllocs"] or None,
-        "SnapshotIndex": view.api_index(create_index),
+        "SnapshotIndex": view.api_index(evaluation.create_index),
     }
     return shown
 
