@@ -13,7 +13,7 @@ from catalog.kv import Entry, Op, delete, put, replace
 from leader.deciding import new_evaluation
 from leader.leading import Leading
 from model.cluster import JobRecord
-from model.errors import DroverError, Fault, JobspecError, StoreRefused, StoreUnclear, WriteConflict
+from model.errors import DroverError, StoreRefused, StoreUnclear, WriteConflict
 from model.evaluation import EvalStatus, Evaluation
 from model.job import Job, JobId, JobStatus, Namespace
 from model.node import Eligibility, NodeControl, NodeId
@@ -42,7 +42,7 @@ async def register(leading: Leading, job: Job, *, enforce_index: int | None = No
     """Makes `job` the current version. An unchanged job keeps its version and only gets an evaluation.
 
     enforce_index: the JobModifyIndex (of the API) the caller saw, 0 for "must not exist", None for any.
-    Raises EnforceIndexError, JobspecError (too large), SessionLost, WriteConflict, StoreRefused, StoreUnavailable.
+    Raises EnforceIndexError, SessionLost, WriteConflict, StoreRefused (too large), StoreUnavailable.
     """
     key: JobKey = (job.namespace, job.id)
     async with leading.turn(key):
@@ -187,7 +187,7 @@ async def _write_version(leading: Leading, key: JobKey, job: Job, triggered_by: 
     try:
         version = put(version_key, encode(job))
     except StoreRefused as error:
-        raise JobspecError((Fault(message=f"the job is too large: {error}"),)) from error
+        raise StoreRefused(f"the job is too large: {error}") from error
     ops: list[Op] = [
         version,
         replace(record_key, encode(record), known.modify_index if known else 0),

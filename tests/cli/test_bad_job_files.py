@@ -176,7 +176,7 @@ def test_a_job_too_large_for_consul_is_refused_with_its_size_and_the_limit(
     (tmp_path / "web.hcl").write_text(web(task=f'env {{\n        A = "{text}"\n      }}'))
     done = drover("job", "run", "web.hcl", cwd=tmp_path, address=one.address)
     assert (done.code, len(done.err), done.out) == (1, 1, [])
-    assert done.err[0].startswith("Error: Unexpected response code: 500 (drover/state/versions/default/web/0: 37")
+    assert done.err[0].startswith("Error: Unexpected response code: 500 (the job is too large: drover/state/versions/default/web/0: 37")
     assert done.err[0].endswith(" bytes do not fit into Consul (limit about 393216 bytes a value))")
     assert done.took_s < REFUSAL_S_MAX
     assert keys(consul) == before
