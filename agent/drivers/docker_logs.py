@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agent.drivers.docker_engine import Engine, frames
-from agent.logs import current, numbers
+from agent.logs import current, numbers, stream_of
 from model.wire import Document, decode, encode
 
 _STREAMS = {1: "stdout", 2: "stderr"}
@@ -40,12 +40,14 @@ class ContainerLogs:
 
     def __init__(self, stems: dict[str, Path], record: Path) -> None:
         self._stems = stems
+        self._files = {stream: stream_of(stem) for stream, stem in stems.items()}
         self._path = record
         self._record = _Record()
 
     async def follow(self, engine: Engine, container: str) -> None:
         """Appends all there is and will be; returns when the container has ended. Raises DriverBusy."""
-        self._resume()
+        async with self._files["stdout"].held(), self._files["stderr"].held():
+            self._resume()
         since = self._record.at or "0"
         params = {"stdout": 1, "stderr": 1, "follow": 1, "timestamps": 1, "since": _unix(since)}
         skip = self._record.count
@@ -59,7 +61,9 @@ class ContainerLogs:
                         continue
                     batch[_STREAMS.get(stream, "stdout")].append(message[_STAMP_BYTES + 1 :])
                     self._count(at)
-                self._append(batch)
+                # A cut between the choice of the file and the write would take the file away, or bury it.
+                async with self._files["stdout"].held(), self._files["stderr"].held():
+                    self._append(batch)
                 is_trickle = sum(len(m) for messages in batch.values() for m in messages) < _TRICKLE_BYTES
                 batch = {"stdout": [], "stderr": []}
                 if is_trickle:
