@@ -9,11 +9,11 @@ parser's own (LEVELS_MAX), which has this stack to spare for each.
 import sys
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# A level takes up to ten calls to read; parser.LEVELS_MAX of them, and as much again to spare.
+# A level takes up to ten calls to read; source.LEVELS_MAX of them, and as much again to spare.
 _CALLS_MAX = 100_000
 # Of addresses, not of memory: only what is used counts. C functions in between (json, sorting) take about 500 bytes.
 _STACK_BYTES = 512 << 20
@@ -29,6 +29,17 @@ def run(work: Callable[[], T]) -> T:
     except RecursionError:
         pass  # go on outside of the handler: the exception holds every frame of the first try
     return _run_deep(work)
+
+
+def nests_deeper(document: object, levels: int) -> bool:
+    """Whether lists and maps stand in each other more than so many times."""
+    level: list[Any] = [document]
+    for _ in range(levels + 1):
+        inner = [item.values() if isinstance(item, dict) else item for item in level]
+        level = [item for items in inner for item in items if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _run_deep(work: Callable[[], T]) -> T:

@@ -159,18 +159,13 @@ def _shown_name(field: Field) -> str:
     return field.hcl if field.hcl not in "@-" else field.json
 
 
-def is_deep(document: Mapping[str, Any]) -> bool:
-    """Whether a document nests deeper than any job with the deepest driver configuration there may be."""
-    return _depth(document, 2 * _DATA_DEPTH_MAX) > 2 * _DATA_DEPTH_MAX
-
-
-def _depth(value: Any, enough: int = _DATA_DEPTH_MAX) -> int:
+def _depth(value: Any) -> int:
     """How deep a document nests, without recursion."""
     deepest, stack = 0, [(value, 1)]
     while stack:
         item, depth = stack.pop()
         deepest = max(deepest, depth)
-        if depth > enough:
+        if depth > _DATA_DEPTH_MAX:
             return depth
         if isinstance(item, Mapping):
             stack.extend((inner, depth + 1) for inner in item.values())

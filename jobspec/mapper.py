@@ -277,7 +277,10 @@ def _store(
         else:
             document[sugar.INHERITED_VAULT] = value
     elif field.shape == "list":
-        document[field.json] = [*(document[field.json] or []), value]
+        if document[field.json]:
+            document[field.json].append(value)
+        else:
+            document[field.json] = [value]
     elif field.shape == "map":
         document[field.json] = {**(document[field.json] or {}), label: value}
     else:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jobspec import deep
-from jobspec.document import is_deep
 from jobspec.evaluate import Function, Scope
 from jobspec.files import file_functions
 from jobspec.functions import FUNCTIONS, PRICES
@@ -17,6 +16,8 @@ from jobspec.syntax.tree import Block, Body
 from jobspec.variables import Variables
 from model.errors import Fault, JobspecError
 
+# A job's own structure has ten levels, a driver's configuration at most 64 (document.py).
+_LEVELS_MAX = 128
 _BLOCKS = ("job", "variable", "variables", "locals")
 
 
@@ -43,7 +44,7 @@ def parse_text(
             functions |= file_functions(Path(file).parent, allows_any_file=allows_any_file)
         document = _document(source, body, variables, var_files, environ, functions)
         # Levels of expressions are one thing; whatever gets the document walks it by recursion.
-        if is_deep(document):
+        if deep.nests_deeper(document, _LEVELS_MAX):
             source.refuse(body.blocks[-1].at, "a value in this block is nested too deeply")
         return document
 

@@ -34,6 +34,7 @@ def _skip(source: Source, at: int) -> int:
 
 def _value(source: Source, at: int, depth: int) -> tuple[Expression, int]:
     text = source.text
+    source.count_node(at)
     if depth > NESTING_MAX:
         source.refuse(at, f"nested too deeply (at most {NESTING_MAX} levels)")
     character = text[at : at + 1]

@@ -11,7 +11,7 @@ from decimal import Decimal, InvalidOperation
 
 from jobspec.syntax.recovery import resume_at
 from jobspec.syntax.scanner import Scanner
-from jobspec.syntax.source import Source, SyntaxFault
+from jobspec.syntax.source import BLOCK_WEIGHT, LEVELS_MAX, Source, SyntaxFault
 from jobspec.syntax.template import read_heredoc, read_quoted
 from jobspec.syntax.tree import (
     Attribute,
@@ -34,12 +34,9 @@ from jobspec.syntax.tree import (
 )
 from model.errors import Fault, JobspecError
 
-# How deep blocks and expressions may nest: the deepest of 653 real job files has 11, Nomad was seen to take 3000.
-# Whoever reads without jobspec.deep meets Python's own limit (RecursionError) after about a hundred.
-LEVELS_MAX = 5000
 # More faults than anyone mends at a time.
 FAULTS_MAX = 20
-# And how deep data may (JSON, HCL1), which knows no expressions: twice what any job's document has.
+# How deep data may nest (JSON, HCL1), which knows no expressions: more than any job's document.
 NESTING_MAX = 80
 
 # Reading a number takes time with the square of its digits; Nomad's own have no more than 154.
@@ -147,6 +144,7 @@ class Parser:
         self.scanner.skips_newlines = before
 
     def _enter(self, at: int) -> None:
+        self.source.count_node(at)
         self._depth += 1
         if self._depth > LEVELS_MAX:
             self.source.refuse(at, f"nested too deeply (at most {LEVELS_MAX} levels)")
@@ -177,9 +175,7 @@ class Parser:
         """Notes a fault, and goes on behind the item at `start` that holds it. Raises _GiveUp when nothing is sure."""
         scanner = self.scanner
         is_closing = scanner.kind in ("}", "end") and scanner.start == start
-        if (
-            is_closing and self.faults
-        ):  # a brace too many or too few: perhaps only because of an earlier fault
+        if is_closing and self.faults:  # a brace too many or too few: perhaps because of an earlier fault
             raise _GiveUp
         self.faults += fault.faults
         if (
@@ -252,6 +248,7 @@ class Parser:
                 labels.append(str(label.value))
             else:
                 scanner.refuse(f'expected "{{" or a label after {kind[:60]}, found {scanner.describe()}')
+        self.source.count_node(at, BLOCK_WEIGHT)
         self._enter(at)
         scanner.advance()
         is_long = scanner.kind == "newline" or self._is_relaxed
@@ -310,6 +307,7 @@ class Parser:
                 operands.append(Binary(at, operator, operands.pop(), right))
             if not precedence:
                 return operands[0]
+            self.source.count_node(scanner.start)
             operators.append((precedence, scanner.kind, scanner.start))
             scanner.advance()
             operands.append(self._operand())

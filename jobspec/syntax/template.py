@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from jobspec.syntax.source import LEVELS_MAX
 from jobspec.syntax.tree import Expression, ForDirective, If, Literal, Reference, Template
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ _SIGN = r"\$(?!\$?\{)|%(?!%?\{)"
 _QUOTED_TEXT = re.compile(rf'(?:[^"\\$%\n]|{_SIGN})++')
 _HEREDOC_TEXT = re.compile(rf"(?:[^$%\n]|{_SIGN})*+\n|(?:[^$%\n]|{_SIGN})++")
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\"}
+_OPENS = {"if": 1, "for": 1, "endif": -1, "endfor": -1}
 _DIRECTIVE = re.compile(r"[ \t\r\n]*+(if|else|endif|for|endfor)\b")
 
 
@@ -36,6 +38,7 @@ class _Piece:
     names: tuple[str, str] = ("", "")
     trims_left: bool = False
     trims_right: bool = False
+    open_directives: int = 0  # behind this piece
 
 
 def read_quoted(parser: "Parser") -> Expression:
@@ -107,8 +110,12 @@ def read_heredoc(parser: "Parser") -> Expression:
 
 def _flush(run: list[str], pieces: list[_Piece], at: int) -> None:
     if run:
-        pieces.append(_Piece("text", at, "".join(run)))
+        pieces.append(_Piece("text", at, "".join(run), open_directives=_open_directives(pieces)))
         run.clear()
+
+
+def _open_directives(pieces: list[_Piece]) -> int:
+    return pieces[-1].open_directives if pieces else 0
 
 
 def _escape(parser: "Parser", pos: int) -> tuple[str, int]:
@@ -142,6 +149,9 @@ def _dollar_or_percent(parser: "Parser", pos: int, run: list[str], pieces: list[
         return pos + 1
     _flush(run, pieces, pos)
     piece = _interpolation(parser, pos) if sign == "$" else _directive(parser, pos)
+    piece.open_directives = _open_directives(pieces) + _OPENS.get(piece.kind, 0)
+    if piece.open_directives > LEVELS_MAX:  # said here, and not after megabytes of them were read
+        parser.scanner.refuse(f"nested too deeply (at most {LEVELS_MAX} levels)", piece.at)
     pieces.append(piece)
     return parser.scanner.end
 

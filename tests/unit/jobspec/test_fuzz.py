@@ -123,6 +123,14 @@ MONSTERS = {
     "many indexes": b"a = b" + b"[0]" * 100_000,
     "many signs": b"a = " + b"-" * BIG,
     "deep JSON": b'{"job":' * 100_000,
+    "10 MB of numbers": b'job "x" {\n meta {\n a = [' + b"1," * (BIG - 100) + b"]\n}\n}",
+    "10 MB of sums": b'job "x" {\n priority = 1' + b"+1" * (BIG - 100) + b"\n}",
+    "10 MB of interpolations": b'job "x" {\n datacenters = ["' + b"${1}" * (BIG // 2 - 100) + b'"]\n}',
+    "10 MB of directives": b'job "x" {\n datacenters = ["' + b"%{if true}" * (BIG // 5 - 100) + b'"]\n}',
+    "10 MB of groups": b'job "x" {\n' + b'group "a" {\n}\n' * (BIG // 7 - 100) + b"}",
+    "10 MB of faults": b'job "x" {\n' + b"a = @\n" * (BIG // 3 - 100) + b"}",
+    "10 MB of JSON": b'{"job": {"x": {"meta": {"a": [' + b"1," * (BIG - 100) + b"1]}}}}",
+    "groups in plenty": b'job "x" {\n' + b'group "a" {\n}\n' * 24_000 + b"}",
     "many arguments": b'job "x" {\n' + b"".join(b"a%d = 1\n" % n for n in range(20_000)) + b"}",
 }  # fmt: skip
 
