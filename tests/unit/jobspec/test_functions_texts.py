@@ -81,6 +81,8 @@ EXAMPLES: Examples = {
         ('regex_replace("-ab-axxb-", "a(?P<x>x*)b", "$${x}W")', "-W-xxW-"),
         ('regex_replace("-ab-axxb-", "a(x*)b", "$1W")', "---"),
         ('regex_replace("ab", "b", "$$")', "a$"),
+        ('regex_replace("a1 b2", "[[:alpha:]_]+[[:digit:]]", "x")', "x x"),
+        (r'regex_replace("aa", "a\\z", "b")', "ab"),
     ],
     "replace": [
         ('replace("1 + 2 + 3", "+", "-")', "1 - 2 - 3"),
