@@ -17,7 +17,8 @@ import msgspec
 
 from catalog.keys import last_segment
 from catalog.kv import Entry, Op, delete, pause, put
-from leader.decide.place import FeasibleCache, as_changed, fitting_nodes, held_by, leaving, place
+from leader.decide.feasible import FeasibleCache, fitting_nodes
+from leader.decide.place import as_changed, held_by, leaving, place
 from leader.decide.reconcile import reconcile
 from leader.fenced import Fenced
 from leader.store import LeaderStore
@@ -69,6 +70,7 @@ class Deciding:
                 elif indexed.document.status is EvalStatus.BLOCKED:
                     self._blocked[key] = indexed.document
         self._mark_all()
+        self.view.mark(self._asked)  # also about jobs that never were
 
     def asked(self, evaluation: Evaluation) -> None:
         """A command's evaluation was written: it is answered by the next decision about its job."""
