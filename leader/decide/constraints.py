@@ -26,17 +26,27 @@ def resolve(target: str, node: Node) -> str | None:
     fixed = {
         "node.unique.id": node.id,
         "node.unique.name": node.name,
-        "node.datacenter": node.datacenter,
+        # The name under which a job may ask for it: a virtual datacenter stands in for the physical one.
+        "node.datacenter": node.virtual_datacenter or node.datacenter,
+        "node.physical_datacenter": node.datacenter,
+        "node.virtual_datacenter": node.virtual_datacenter or None,
         "node.class": node.node_class,
     }
     if name in fixed:
         return fixed[name]
     prefix, _, rest = name.partition(".")
+    if prefix == "unique":
+        return node.attributes.get(name)
     if prefix == "attr":
         return node.attributes.get(rest)
     if prefix == "meta":
         return node.meta.get(rest)
     return None
+
+
+def is_unique(constraint: Constraint) -> bool:
+    """Whether it asks for something that differs between nodes of one class."""
+    return "unique." in constraint.ltarget or "unique." in constraint.rtarget
 
 
 def violated(constraint: Constraint, node: Node) -> bool:
@@ -51,6 +61,8 @@ def violated(constraint: Constraint, node: Node) -> bool:
             return left is not None
         case "!=" | "not":
             return left == right
+        case "not_in":
+            return left is not None and right is not None and left in _words(right)
     if left is None or right is None:
         return True
     check = _CHECKS.get(constraint.operand)
@@ -192,6 +204,7 @@ _CHECKS: dict[str, Callable[[str, str], bool]] = {
     "regexp": _matches,
     "version": _version_check(is_semver=False),
     "semver": _version_check(is_semver=True),
+    "in": lambda a, b: a in _words(b),
     "set_contains": lambda a, b: _words(b) <= _words(a),
     "set_contains_all": lambda a, b: _words(b) <= _words(a),
     "set_contains_any": lambda a, b: bool(_words(b) & _words(a)),

@@ -1,89 +1,39 @@
 """Where does a missing alloc go, and if nowhere, why?
 
-    all nodes ──filters, cached per group──> feasible ──room──> fitting ──score──> the best one
+    all nodes ──feasible──> mask ──room──> scores (ranking) ──spread: the shortest cell──> the best node in it
+                                                                  └─ its ports ─> taken, one row worked out again
 
-Every filter has a reason, so every "no" can be told. Scores are Nomad's: bin packing by cpu and memory,
-less for each alloc of the same group already there, less for a node where it failed before.
+Every filter has a reason, so every "no" can be told. Spread comes first and the score second; distinct_hosts,
+distinct_property and max_skew are never traded for anything.
 """
 
-import fnmatch
-import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import replace
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from leader.decide.constraints import reason, resolve, violated
+from leader.decide.constraints import reason
+from leader.decide.feasible import FeasibleCache
+from leader.decide.ports import Rng, assign_ports, networks_of
+from leader.decide.ranking import BINPACK, Ranking
+from leader.decide.spread import Cells
 from leader.decide.table import Held, NodeTable, ask_of
 from model.alloc import Alloc, AllocatedPort, AllocId, ClientStatus, DesiredAlloc, EvalId
 from model.evaluation import PlacementMetric
 from model.job import Constraint, Job, TaskGroup
-from model.node import DriverInfo, NodeId
+from model.node import NodeId
 from model.plan import Placed, PlaceRequest, Reconciled
 
 Mask = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 
 # Nomad's wording in DimensionExhausted.
 _DIMENSIONS = ("cpu", "memory", "disk")
-# Random tries for a dynamic port before the range is walked: with half the range used, 20 tries miss once in a million.
-_PORT_TRIES = 20
-
-
-class Rng(Protocol):
-    """The source of chance a caller hands in: random.Random has it."""
-
-    def getrandbits(self, k: int, /) -> int: ...
-
-    def randint(self, a: int, b: int) -> int: ...
-
-
-@dataclass(slots=True)
-class Feasible:
-    """Which nodes a group may run on at all, and how many each filter took away. Kept per group."""
-
-    mask: Mask
-    filtered: dict[str, int]
-    available: dict[str, int]
-
-
-# Datacenters, drivers and constraints: all that a mask depends on.
-_Signature = tuple[tuple[str, ...], tuple[str, ...], tuple[Constraint, ...]]
-
-
-@dataclass(slots=True)
-class FeasibleCache:
-    """Masks by what they were computed from, good for one generation of the node table.
-
-    Not by job and version: a job that was purged and submitted again begins with version 0 once more.
-    """
-
-    generation: int = -1
-    masks: dict[_Signature, Feasible] = field(default_factory=dict)
-
-    def get(self, table: NodeTable, job: Job, group: TaskGroup) -> Feasible:
-        if self.generation != table.generation:
-            self.masks.clear()
-            self.generation = table.generation
-        drivers = tuple(sorted({task.driver for task in group.tasks}))
-        key: _Signature = (tuple(job.datacenters), drivers, constraints_of(job, group))
-        found = self.masks.get(key)
-        if found is None:
-            found = self.masks[key] = _feasible(table, job, drivers, key[2])
-        return found
-
-
-def constraints_of(job: Job, group: TaskGroup) -> tuple[Constraint, ...]:
-    """Job, group and task constraints, all of which must hold."""
-    return (*job.constraints, *group.constraints, *(c for task in group.tasks for c in task.constraints))
-
-
-def fitting_nodes(table: NodeTable, cache: FeasibleCache, job: Job, group: TaskGroup) -> frozenset[NodeId]:
-    """The nodes a system job's group belongs on, whether or not there is room right now."""
-    mask = cache.get(table, job, group).mask & table.takes_work[: len(table.ids)]
-    return frozenset(table.ids[row] for row in np.flatnonzero(mask))
+# Two cells that are short of the same, but for how floats add up.
+_SAME = 1e-9
 
 
 def as_changed(allocs: Iterable[Alloc], needed: Reconciled) -> list[Alloc]:
@@ -118,298 +68,347 @@ def place(
     eval_id: EvalId,
     now_ns: int,
     epoch: int,
+    algorithm: str = BINPACK,
 ) -> Placed:
-    """Places what fits; takes the room in `table` as it goes. held, leaving: of the job's allocs.
+    """Places what fits; takes the room in `table` as it goes. All requests are of one job; held, leaving: of its allocs.
 
-    What leaves is told to stop but has not ended. Its room and ports, as those of the alloc
-    that a request replaces, are free for the job's own new ones (on the node these wait until the place is clear),
-    and for nobody else.
+    What leaves is told to stop but has not ended. Its room and ports, as those of the alloc that a request replaces,
+    are free for the job's own new ones (on the node these wait until the place is clear), and for nobody else.
+    algorithm: "binpack" or "spread".
     """
-    lent: dict[AllocId, Held] = {}
+    if not requests:
+        return Placed()
+    placing = _Placing(requests[0].job, table, cache, held, rng, algorithm)
     for alloc_id in leaving:
-        _lend(alloc_id, table, lent)
+        placing.lend(alloc_id)
     try:
-        return _place(requests, table, cache, held, lent, rng, eval_id, now_ns, epoch)
+        return placing.run(requests, eval_id, now_ns, epoch)
     finally:
-        for alloc_id, room in lent.items():
-            table.take_back(alloc_id, room)
+        placing.return_lent()
 
 
-def _lend(alloc_id: AllocId, table: NodeTable, lent: dict[AllocId, Held]) -> None:
-    room = table.free(alloc_id)
-    if room is not None:
-        lent[alloc_id] = room
+class _Placing:
+    """One run over one job's requests."""
 
+    def __init__(
+        self,
+        job: Job,
+        table: NodeTable,
+        cache: FeasibleCache,
+        held: Mapping[str, Mapping[NodeId, int]],
+        rng: Rng,
+        algorithm: str,
+    ) -> None:
+        self._job, self._table, self._cache, self._rng, self._algorithm = job, table, cache, rng, algorithm
+        self._held = {group: dict(nodes) for group, nodes in held.items()}
+        self._lent: dict[AllocId, Held] = {}
+        self._groups: dict[str, _Group] = {}
 
-def _place(
-    requests: Sequence[PlaceRequest],
-    table: NodeTable,
-    cache: FeasibleCache,
-    held: Mapping[str, Mapping[NodeId, int]],
-    lent: dict[AllocId, Held],
-    rng: Rng,
-    eval_id: EvalId,
-    now_ns: int,
-    epoch: int,
-) -> Placed:
-    placed: list[DesiredAlloc] = []
-    stopped: list[DesiredAlloc] = []
-    failed: dict[str, PlacementMetric] = {}
-    queued: dict[str, int] = {}
-    counts = {group: dict(nodes) for group, nodes in held.items()}
-    for request in requests:
-        group = request.group
-        queued.setdefault(group.name, 0)
-        here = counts.setdefault(group.name, {})
-        old = request.stops
-        if group.name in failed and not request.node_id and old is None:
-            # All of a group ask for the same: what one did not find the next will not.
-            failed[group.name] = _coalesced(failed[group.name])
-            queued[group.name] += 1
-            continue
-        if old is not None:
-            _lend(old.id, table, lent)
-            here[old.node_id] -= 1
-        choice = _choose(request, table, cache.get(table, request.job, group), counts, rng)
-        if isinstance(choice, PlacementMetric):
-            failed[group.name] = _coalesced(failed[group.name]) if group.name in failed else choice
-            queued[group.name] += 1
+    def lend(self, alloc_id: AllocId) -> None:
+        room = self._table.free(alloc_id)
+        if room is not None:
+            self._lent[alloc_id] = room
+
+    def return_lent(self) -> None:
+        for alloc_id, room in self._lent.items():
+            self._table.take_back(alloc_id, room)
+        self._lent.clear()
+
+    def run(self, requests: Sequence[PlaceRequest], eval_id: EvalId, now_ns: int, epoch: int) -> Placed:
+        placed: list[DesiredAlloc] = []
+        stopped: list[DesiredAlloc] = []
+        failed: dict[str, PlacementMetric] = {}
+        queued: dict[str, int] = {}
+        for request in requests:
+            name, old = request.group.name, request.stops
+            queued.setdefault(name, 0)
+            if name in failed and not request.node_id and old is None:
+                # All of a group ask for the same: what one did not find the next will not.
+                failed[name] = _coalesced(failed[name])
+                queued[name] += 1
+                continue
+            group = self._groups.get(name)
+            if group is None:
+                group = self._groups[name] = _Group(self._job, request.group, self._table, self._cache, self._held, self._algorithm)
             if old is not None:
-                here[old.node_id] += 1
-                if old.id in lent:
-                    table.take_back(old.id, lent.pop(old.id))
-            continue
-        row, ports = choice
-        node_id = table.ids[row]
-        alloc = _document(request, table, row, ports, rng, eval_id, now_ns, epoch)
-        table.hold(alloc.id, node_id, ask_of(group), ports)
-        here[node_id] = here.get(node_id, 0) + 1
-        placed.append(alloc)
-        if old is not None:
-            stopped.append(old)
-    return Placed(allocs=tuple(placed), stopped=tuple(stopped), failed=failed, queued=queued)
+                self.lend(old.id)
+                self._changed(name, old.node_id, -1)
+            choice = group.choose(request, self._rng)
+            if isinstance(choice, PlacementMetric):
+                failed[name] = _merged(failed.get(name), choice, is_of_one_node=bool(request.node_id))
+                queued[name] += 1
+                if old is not None:
+                    if old.id in self._lent:
+                        self._table.take_back(old.id, self._lent.pop(old.id))
+                    self._changed(name, old.node_id, 1)
+                continue
+            row, ports = choice
+            alloc = self._document(request, row, ports, eval_id, now_ns, epoch)
+            self._table.hold(alloc.id, alloc.node_id, group.ask, ports)
+            self._changed(name, alloc.node_id, 1)
+            placed.append(alloc)
+            if old is not None:
+                stopped.append(old)
+        return Placed(allocs=tuple(placed), stopped=tuple(stopped), failed=failed, queued=queued)
+
+    def _changed(self, group: str, node_id: NodeId, by: int) -> None:
+        """An alloc of the group came to the node (+1) or left it (-1)."""
+        here = self._held.setdefault(group, {})
+        here[node_id] = here.get(node_id, 0) + by
+        row = self._table.rows.get(node_id)
+        if row is not None:
+            for name, one in self._groups.items():
+                one.changed(row, by, is_own=name == group)
+
+    def _document(
+        self,
+        request: PlaceRequest,
+        row: int,
+        ports: tuple[AllocatedPort, ...],
+        eval_id: EvalId,
+        now_ns: int,
+        epoch: int,
+    ) -> DesiredAlloc:
+        job, node = request.job, self._table.views[row].node
+        return DesiredAlloc(
+            id=_new_id(self._rng),
+            name=request.name,
+            namespace=job.namespace,
+            job_id=job.id,
+            job_version=job.version,
+            task_group=request.group.name,
+            node_id=node.id,
+            node_name=node.name,
+            eval_id=eval_id,
+            ports=ports,
+            previous_allocation=request.previous.id if request.previous else AllocId(""),
+            reschedule_tracker=request.tracker,
+            create_time=now_ns,
+            modify_time=now_ns,
+            epoch=epoch,
+        )
+
+
+def _new_id(rng: Rng) -> AllocId:
+    """A random UUID (version 4) from the run's own chance."""
+    text = f"{rng.getrandbits(128):032x}"
+    variant = "89ab"[int(text[16], 16) & 3]
+    return AllocId(f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}")
 
 
 def _coalesced(metric: PlacementMetric) -> PlacementMetric:
     return msgspec.structs.replace(metric, coalesced_failures=metric.coalesced_failures + 1)
 
 
-def _choose(
-    request: PlaceRequest,
-    table: NodeTable,
-    feasible: Feasible,
-    counts: Mapping[str, Mapping[NodeId, int]],
-    rng: Rng,
-) -> tuple[int, tuple[AllocatedPort, ...]] | PlacementMetric:
-    size = len(table.ids)
-    ask = ask_of(request.group)
-    need = np.array((ask.cpu_mhz, ask.memory_mb, ask.disk_mb), dtype=np.float64)
-    mask = feasible.mask & table.takes_work[:size]
-    filtered = dict(feasible.filtered)
-    if request.node_id:
-        only = np.zeros(size, dtype=bool)
-        if request.node_id in table.rows:
-            only[table.rows[NodeId(request.node_id)]] = True
-        mask = mask & only
-    here = counts[request.group.name]
-    for constraint in request.group.constraints:
-        mask = _distinct(constraint, mask, table, here, filtered)
-    for constraint in request.job.constraints:
-        # The job's own hold across all its groups.
-        mask = _distinct(constraint, mask, table, _together(counts), filtered)
-    free = table.total[:size] - table.used[:size]
-    short = free < need
-    fits = mask & ~short.any(axis=1)
-    exhausted: dict[str, int] = {
-        name: int(count)
-        for name, count in zip(_DIMENSIONS, (short & mask[:, None]).sum(axis=0))
-        if count
-    }
-    previous = request.previous
-    scores = _scores(table, size, need, here, request.group.count)
-    if previous is not None and previous.client_status in (ClientStatus.FAILED, ClientStatus.LOST):
-        tried = table.rows.get(previous.desired.node_id)
-        if tried is not None:
-            scores[tried] -= 1.0
-    scores[~fits] = -np.inf
-    for _ in range(int(fits.sum())):
-        row = int(np.argmax(scores))
-        ports = assign_ports(request.group, table, row, rng)
-        if isinstance(ports, tuple):
-            return row, ports
-        exhausted[ports] = exhausted.get(ports, 0) + 1
-        scores[row] = -np.inf
-    return PlacementMetric(
-        nodes_evaluated=int(table.takes_work[:size].sum()),
-        nodes_filtered=sum(filtered.values()),
-        nodes_exhausted=int(mask.sum()),
-        nodes_available=feasible.available,
-        constraint_filtered=filtered,
-        dimension_exhausted=exhausted,
+def _merged(known: PlacementMetric | None, new: PlacementMetric, *, is_of_one_node: bool) -> PlacementMetric:
+    """Further failures of a group: the same again, or one more node that was looked at by itself."""
+    if known is None:
+        return new
+    if not is_of_one_node:
+        return _coalesced(known)
+    return msgspec.structs.replace(
+        known,
+        nodes_evaluated=known.nodes_evaluated + new.nodes_evaluated,
+        nodes_filtered=known.nodes_filtered + new.nodes_filtered,
+        nodes_exhausted=known.nodes_exhausted + new.nodes_exhausted,
+        constraint_filtered=_added(known.constraint_filtered, new.constraint_filtered),
+        dimension_exhausted=_added(known.dimension_exhausted, new.dimension_exhausted),
+        class_filtered=_added(known.class_filtered, new.class_filtered),
+        class_exhausted=_added(known.class_exhausted, new.class_exhausted),
+        coalesced_failures=known.coalesced_failures + 1,
     )
 
 
-def _scores(
-    table: NodeTable, size: int, need: npt.NDArray[np.float64], here: Mapping[NodeId, int], count: int
-) -> npt.NDArray[np.float64]:
-    """Nomad's ScoreFitBinPack (0..18, here /18) and job anti-affinity -(collisions + 1) / count, averaged."""
-    total = np.maximum(table.total[:size, :2], 1.0)
-    share = 1.0 - (table.used[:size, :2] + need[:2]) / total
-    binpack: npt.NDArray[np.float64] = np.clip(20.0 - np.power(10.0, share).sum(axis=1), 0.0, 18.0) / 18.0
-    if not here:
-        return binpack
-    parts = np.ones(size)
-    for node_id, collisions in here.items():
-        row = table.rows.get(node_id)
-        if row is not None and collisions:
-            binpack[row] -= (collisions + 1) / max(1, count)
-            parts[row] = 2.0
-    binpack /= parts
-    return binpack
+def _added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return dict(Counter(one) + Counter(other))
 
 
-def _together(counts: Mapping[str, Mapping[NodeId, int]]) -> dict[NodeId, int]:
-    total: dict[NodeId, int] = {}
-    for of_group in counts.values():
-        for node_id, count in of_group.items():
-            total[node_id] = total.get(node_id, 0) + count
-    return total
+class _Group:
+    """What is known of all nodes for one group of the job, kept up to date placement by placement."""
+
+    def __init__(
+        self,
+        job: Job,
+        group: TaskGroup,
+        table: NodeTable,
+        cache: FeasibleCache,
+        held: Mapping[str, Mapping[NodeId, int]],
+        algorithm: str,
+    ) -> None:
+        self.ask = ask_of(group)
+        self._table = table
+        self._networks = networks_of(group)
+        self._feasible = cache.get(table, job, group)
+        self._may = self._feasible.mask & table.takes_work[: len(table.ids)]
+        self._own_distinct = _distinct_hosts(group.constraints)
+        self._job_distinct = _distinct_hosts(job.constraints)
+        own = held.get(group.name, {})
+        together = Counter[NodeId]()
+        for nodes in held.values():
+            together.update(nodes)
+        self._here = _by_row(table, own)
+        self._together = _by_row(table, together)
+        mask = self._may.copy()
+        for row in (*self._here, *self._together):
+            mask[row] = self._may[row] and self._is_open(row)
+        self._ranking = Ranking(table, job, group, mask, self._here, algorithm)
+        self._mask = mask
+        limits = [(c, own, False) for c in group.constraints if c.operand == "distinct_property"]
+        limits += [(c, together, True) for c in job.constraints if c.operand == "distinct_property"]
+        spreads = (*job.spreads, *group.spreads)
+        self._cells = Cells(table, self._may, spreads, limits, own, group.count) if spreads or limits else None
+        self._no_ports: dict[int, str] = {}
+        self._members: list[Ints] = []
+        self._best_of: Ints = np.zeros(0, dtype=np.int64)
+        if self._cells is not None:
+            self._index(self._cells)
+
+    # -- changes
+
+    def changed(self, row: int, by: int, *, is_own: bool) -> None:
+        """An alloc of the job came to this row (+1) or left it (-1)."""
+        self._together[row] = self._together.get(row, 0) + by
+        if is_own:
+            self._here[row] = self._here.get(row, 0) + by
+        if self._cells is not None:
+            self._cells.change(row, by, is_own=is_own)
+        self._no_ports.pop(row, None)
+        self._mask[row] = self._may[row] and self._is_open(row)
+        self._refresh(row)
+
+    def _is_open(self, row: int) -> bool:
+        if self._own_distinct is not None and self._here.get(row, 0) > 0:
+            return False
+        return self._job_distinct is None or self._together.get(row, 0) <= 0
+
+    def _refresh(self, row: int) -> None:
+        self._ranking.refresh(row)
+        self._rank_cell(row)
+
+    def _index(self, cells: Cells) -> None:
+        """The rows of each cell, and the best of them."""
+        rows = np.flatnonzero(self._may)
+        order = np.lexsort((-self._ranking.scores[rows], cells.of_row[rows]))
+        rows = rows[order]
+        starts = np.searchsorted(cells.of_row[rows], np.arange(cells.size))
+        self._members = np.split(rows, starts[1:])
+        self._best_of = rows[starts] if len(rows) else np.zeros(0, dtype=np.int64)
+
+    def _rank_cell(self, row: int) -> None:
+        if self._cells is None:
+            return
+        cell = int(self._cells.of_row[row])
+        if cell >= 0:
+            members = self._members[cell]
+            self._best_of[cell] = members[self._ranking.scores[members].argmax()]
+
+    # -- choosing
+
+    def choose(self, request: PlaceRequest, rng: Rng) -> tuple[int, tuple[AllocatedPort, ...]] | PlacementMetric:
+        """The best node for the request and its ports there, or why there is none."""
+        if request.node_id:
+            return self._on(request, rng)
+        tried = self._tried(request)
+        for row in tried:
+            if row not in self._no_ports:
+                self._ranking.scores[row] = self._ranking.penalized(row)
+                self._rank_cell(row)
+        try:
+            while (best := self._best()) is not None:
+                ports = self._ports(best, rng)
+                if isinstance(ports, tuple):
+                    return best, ports
+                self._no_ports[best] = ports
+                self._ranking.scores[best] = -np.inf
+                self._rank_cell(best)
+            return self._metric(np.arange(len(self._may)))
+        finally:
+            for row in tried:
+                if row not in self._no_ports:
+                    self._refresh(row)
+
+    def _on(self, request: PlaceRequest, rng: Rng) -> tuple[int, tuple[AllocatedPort, ...]] | PlacementMetric:
+        """On the one node that is asked for."""
+        row = self._table.rows.get(NodeId(request.node_id))
+        if row is None:
+            return PlacementMetric()
+        if self._ranking.scores[row] > -np.inf:
+            ports = self._ports(row, rng)
+            if isinstance(ports, tuple):
+                return row, ports
+            self._no_ports[row] = ports
+        return self._metric(np.array([row]))
+
+    def _ports(self, row: int, rng: Rng) -> tuple[AllocatedPort, ...] | str:
+        return assign_ports(self._networks, self._table.views[row].node, self._table.ports_used(row), rng)
+
+    def _tried(self, request: PlaceRequest) -> list[int]:
+        """Rows of the nodes where it failed before."""
+        previous = request.previous
+        if previous is None or previous.client_status not in (ClientStatus.FAILED, ClientStatus.LOST):
+            return []
+        nodes = [previous.desired.node_id]
+        if request.tracker is not None:
+            nodes += [event.prev_node_id for event in request.tracker.events]
+        return sorted({self._table.rows[node] for node in nodes if node in self._table.rows})
+
+    def _best(self) -> int | None:
+        scores = self._ranking.scores
+        if self._cells is None:
+            if not len(scores):
+                return None
+            row = int(scores.argmax())
+            return row if scores[row] > -np.inf else None
+        if not len(self._best_of):
+            return None
+        of_cell = scores[self._best_of]
+        short = self._cells.short()
+        short[of_cell == -np.inf] = -np.inf
+        most = short.max()
+        if most == -np.inf:
+            return None
+        of_cell[short < most - _SAME] = -np.inf
+        return int(self._best_of[of_cell.argmax()])
+
+    # -- reasons
+
+    def _metric(self, looked_at: Ints) -> PlacementMetric:
+        """Why none of these rows will do."""
+        takes_work = np.zeros(len(self._may), dtype=bool)
+        takes_work[looked_at] = self._table.takes_work[looked_at]
+        filtered = Counter(self._feasible.filtered(takes_work))
+        rows = looked_at[self._may[looked_at]]
+        for constraint, counts in ((self._own_distinct, self._here), (self._job_distinct, self._together)):
+            if constraint is not None:
+                taken = np.fromiter((counts.get(int(row), 0) > 0 for row in rows), np.bool_, len(rows))
+                filtered[reason(constraint)] += int(taken.sum())
+                rows = rows[~taken]
+        if self._cells is not None:
+            refused, rows = self._cells.refused(rows)
+            filtered.update(refused)
+        free = self._table.total[rows] - self._table.used[rows]
+        short = (free < self._ranking.need).sum(axis=0)
+        exhausted = Counter({name: int(count) for name, count in zip(_DIMENSIONS, short) if count})
+        exhausted.update(self._no_ports[row] for row in rows.tolist() if row in self._no_ports)
+        filtered = +filtered
+        return PlacementMetric(
+            nodes_evaluated=int(takes_work.sum()),
+            nodes_filtered=sum(filtered.values()),
+            nodes_exhausted=len(rows),
+            nodes_available=self._feasible.available(takes_work),
+            constraint_filtered=dict(filtered),
+            class_exhausted=self._by_class(rows),
+            dimension_exhausted=dict(exhausted),
+        )
+
+    def _by_class(self, rows: Ints) -> dict[str, int]:
+        found = Counter(self._table.views[row].node.node_class for row in rows.tolist())
+        return {name: count for name, count in sorted(found.items()) if name}
 
 
-def _distinct(
-    constraint: Constraint,
-    mask: Mask,
-    table: NodeTable,
-    here: Mapping[NodeId, int],
-    filtered: dict[str, int],
-) -> Mask:
-    if constraint.operand == "distinct_hosts":
-        taken = [table.rows[n] for n, count in here.items() if count and n in table.rows]
-        if not taken or constraint.rtarget == "false":
-            return mask
-        allowed = mask.copy()
-        allowed[taken] = False
-    elif constraint.operand == "distinct_property":
-        limit = int(constraint.rtarget) if constraint.rtarget.isdecimal() else 1
-        counts: dict[str | None, int] = {}
-        for node_id, count in here.items():
-            if node_id in table.rows:
-                value = resolve(constraint.ltarget, table.views[table.rows[node_id]].node)
-                counts[value] = counts.get(value, 0) + count
-        allowed = mask.copy()
-        for row in np.flatnonzero(mask):
-            value = resolve(constraint.ltarget, table.views[row].node)
-            if value is None or counts.get(value, 0) >= limit:
-                allowed[row] = False
-    else:
-        return mask
-    taken_away = int(mask.sum() - allowed.sum())
-    if taken_away:
-        name = reason(constraint)
-        filtered[name] = filtered.get(name, 0) + taken_away
-    return allowed
+def _distinct_hosts(constraints: Iterable[Constraint]) -> Constraint | None:
+    return next((c for c in constraints if c.operand == "distinct_hosts" and c.rtarget != "false"), None)
 
 
-def _feasible(
-    table: NodeTable, job: Job, drivers: Sequence[str], constraints: Sequence[Constraint]
-) -> Feasible:
-    size = len(table.ids)
-    mask = np.zeros(size, dtype=bool)
-    filtered: dict[str, int] = {}
-    available: dict[str, int] = {}
-    for row in range(size):
-        view = table.views[row]
-        node = view.node
-        if not in_datacenters(job, node.datacenter, node.virtual_datacenter):
-            continue
-        if view.takes_work:
-            available[node.datacenter] = available.get(node.datacenter, 0) + 1
-        why = next((f"missing drivers: {d}" for d in drivers if not _has_driver(node.drivers.get(d))), None)
-        why = why or next((reason(c) for c in constraints if violated(c, node)), None)
-        if why is None:
-            mask[row] = True
-        elif view.takes_work:
-            filtered[why] = filtered.get(why, 0) + 1
-    return Feasible(mask, filtered, available)
-
-
-def _has_driver(info: DriverInfo | None) -> bool:
-    return info is not None and info.detected and info.healthy
-
-
-def in_datacenters(job: Job, datacenter: str, virtual: str) -> bool:
-    """Whether the job names the node's datacenter. A node of a virtual one takes only jobs that name that:
-    a wildcard enters it only with a prefix of its name, `*` alone never."""
-    if virtual:
-        return any(fnmatch.fnmatchcase(virtual, name) for name in job.datacenters if name.strip("*"))
-    return any(fnmatch.fnmatchcase(datacenter, name) for name in job.datacenters)
-
-
-def assign_ports(
-    group: TaskGroup, table: NodeTable, row: int, rng: Rng
-) -> tuple[AllocatedPort, ...] | str:
-    """The group's ports on this node, or the dimension that is exhausted, in Nomad's words."""
-    node = table.views[row].node
-    used = table.ports_used(row)
-    taken: set[int] = set()
-    ports: list[AllocatedPort] = []
-    networks = (*group.networks, *(network for task in group.tasks for network in task.resources.networks))
-    for network in networks:
-        for port in network.reserved_ports:
-            if port.value in used or port.value in taken or port.value in node.reserved.ports:
-                return f"network: reserved port collision {port.label}={port.value}"
-            taken.add(port.value)
-            ports.append(AllocatedPort(label=port.label, value=port.value, to=port.to, host_ip=node.address))
-    low, high = node.resources.min_dynamic_port, node.resources.max_dynamic_port
-    for network in networks:
-        for port in network.dynamic_ports:
-            number = _dynamic_port(low, high, used, taken, node.reserved.ports, rng)
-            if number is None:
-                return "network: dynamic port selection failed"
-            taken.add(number)
-            to = number if port.to == -1 else port.to
-            ports.append(AllocatedPort(label=port.label, value=number, to=to, host_ip=node.address))
-    return tuple(ports)
-
-
-def _dynamic_port(
-    low: int, high: int, used: Mapping[int, int], taken: set[int], reserved: Sequence[int], rng: Rng
-) -> int | None:
-    def is_free(number: int) -> bool:
-        return number not in used and number not in taken and number not in reserved
-
-    for _ in range(_PORT_TRIES):
-        number = rng.randint(low, high)
-        if is_free(number):
-            return number
-    return next((number for number in range(low, high + 1) if is_free(number)), None)
-
-
-def _document(
-    request: PlaceRequest,
-    table: NodeTable,
-    row: int,
-    ports: tuple[AllocatedPort, ...],
-    rng: Rng,
-    eval_id: EvalId,
-    now_ns: int,
-    epoch: int,
-) -> DesiredAlloc:
-    node = table.views[row].node
-    return DesiredAlloc(
-        id=AllocId(str(uuid.UUID(int=rng.getrandbits(128), version=4))),
-        name=request.name,
-        namespace=request.job.namespace,
-        job_id=request.job.id,
-        job_version=request.job.version,
-        task_group=request.group.name,
-        node_id=node.id,
-        node_name=node.name,
-        eval_id=eval_id,
-        ports=ports,
-        previous_allocation=request.previous.id if request.previous else AllocId(""),
-        reschedule_tracker=request.tracker,
-        create_time=now_ns,
-        modify_time=now_ns,
-        epoch=epoch,
-    )
+def _by_row(table: NodeTable, nodes: Mapping[NodeId, int]) -> dict[int, int]:
+    return {table.rows[node]: count for node, count in nodes.items() if node in table.rows}

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from model.alloc import AllocatedPort, AllocId
 from model.job import TaskGroup
-from model.node import NodeId
+from model.node import Node, NodeId
 from model.snapshot import NodeView
 
 Floats = npt.NDArray[np.float64]
@@ -47,6 +47,10 @@ class NodeTable:
         self.total: Floats = np.zeros((0, 3))
         self.used: Floats = np.zeros((0, 3))
         self.takes_work: npt.NDArray[np.bool_] = np.zeros(0, dtype=bool)
+        # Nodes that only their unique attributes tell apart: one node of each class, and each row's class.
+        self.classes: list[Node] = []
+        self.class_of: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self._class_numbers: dict[object, int] = {}
         self._ports: list[dict[int, int]] = []
         self._held: dict[AllocId, Held] = {}
         # Counts changes of nodes, so that masks computed from them can be kept while it stands still.
@@ -54,7 +58,7 @@ class NodeTable:
 
     def set_node(self, view: NodeView) -> None:
         """Adds or updates a node."""
-        row = self.rows.get(view.id)
+        row, node = self.rows.get(view.id), view.node
         if row is None:
             row = self.rows[view.id] = len(self.ids)
             self.ids.append(view.id)
@@ -62,25 +66,49 @@ class NodeTable:
             self._ports.append({})
             if row >= len(self.takes_work):
                 self._grow(max(16, 2 * row))
-        elif self.views[row].node != view.node:
-            self.generation += 1
-        if self.views[row] is not view or not self.total[row].any():
-            self.generation += 1
+            self._set_facts(row, node)
+        elif self.views[row].node != node:
+            self._set_facts(row, node)
         self.views[row] = view
-        node = view.node
+        self.takes_work[row] = view.takes_work
+
+    def _set_facts(self, row: int, node: Node) -> None:
+        self.generation += 1
         self.total[row] = (
             node.resources.cpu_mhz - node.reserved.cpu_mhz,
             node.resources.memory_mb - node.reserved.memory_mb,
             node.resources.disk_mb - node.reserved.disk_mb,
         )
-        self.takes_work[row] = view.takes_work
+        self._classify(row, node)
+
+    def _classify(self, row: int, node: Node) -> None:
+        if len(self.classes) > 2 * len(self.ids) + 64:  # what nodes were once
+            self.classes.clear()
+            self._class_numbers.clear()
+            for other, view in enumerate(self.views):
+                self.class_of[other] = self._class_number(view.node)
+        self.class_of[row] = self._class_number(node)
+
+    def _class_number(self, node: Node) -> int:
+        key = (
+            node.datacenter,
+            node.virtual_datacenter,
+            node.node_class,
+            frozenset(item for item in node.attributes.items() if not item[0].startswith("unique.")),
+            frozenset(item for item in node.meta.items() if not item[0].startswith("unique.")),
+            frozenset((name, driver.detected, driver.healthy) for name, driver in node.drivers.items()),
+        )
+        number = self._class_numbers.get(key)
+        if number is None:
+            number = self._class_numbers[key] = len(self.classes)
+            self.classes.append(node)
+        return number
 
     def drop_node(self, node_id: NodeId) -> None:
         """A node that is gone keeps its row, without room or work, until the table is rebuilt."""
         row = self.rows.get(node_id)
         if row is not None:
             self.takes_work[row] = False
-            self.generation += 1
 
     def hold(self, alloc_id: AllocId, node_id: NodeId, ask: Ask, ports: tuple[AllocatedPort, ...]) -> None:
         """Takes room. Idempotent per alloc."""
@@ -122,3 +150,4 @@ class NodeTable:
             return new
 
         self.total, self.used, self.takes_work = larger(self.total), larger(self.used), larger(self.takes_work)
+        self.class_of = larger(self.class_of)

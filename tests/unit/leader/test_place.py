@@ -10,7 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from leader.decide.constraints import violated
-from leader.decide.place import FeasibleCache, in_datacenters, place
+from leader.decide.feasible import FeasibleCache, in_datacenters
+from leader.decide.place import place
 from leader.decide.table import NodeTable, ask_of
 from model.alloc import Alloc, AllocatedPort, AllocId, ClientStatus, DesiredAlloc, DesiredStatus, EvalId
 from model.evaluation import PlacementMetric
@@ -142,7 +143,7 @@ def test_a_node_that_refuses_gets_nothing(refusing: NodeView) -> None:
     ],
 )
 def test_a_job_enters_the_datacenters_that_it_names(names: tuple[str, ...], datacenter: str, virtual: str, fits: bool) -> None:
-    assert in_datacenters(job(datacenters=names), datacenter, virtual) is fits
+    assert in_datacenters(names, datacenter, virtual) is fits
 
 
 # -- reasons
