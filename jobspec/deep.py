@@ -18,17 +18,19 @@ _CALLS_MAX = 100_000
 # Of addresses, not of memory: only what is used counts. C functions in between (json, sorting) take about 500 bytes.
 _STACK_BYTES = 512 << 20
 
-# Python's limit on calls holds for all threads: two at a time would take it away from under each other.
-_one_at_a_time = threading.Lock()
+# Python's limit on calls holds for all threads, and one that is below it when it is lowered ends the process: so
+# not even a first try may run beside a deep one.
+_one_at_a_time = threading.RLock()
 
 
 def run(work: Callable[[], T]) -> T:
     """What `work` returns or raises; it may run twice. Raises RecursionError when it is too deep even so."""
-    try:
-        return work()
-    except RecursionError:
-        pass  # go on outside of the handler: the exception holds every frame of the first try
-    return _run_deep(work)
+    with _one_at_a_time:
+        try:
+            return work()
+        except RecursionError:
+            pass  # go on outside of the handler: the exception holds every frame of the first try
+        return _run_deep(work)
 
 
 def nests_deeper(document: object, levels: int) -> bool:
@@ -52,20 +54,19 @@ def _run_deep(work: Callable[[], T]) -> T:
         except BaseException as error:
             failures.append(error.with_traceback(None))
 
-    with _one_at_a_time:
-        calls_before = sys.getrecursionlimit()
-        stack_before = threading.stack_size(_STACK_BYTES)
-        try:
-            thread = threading.Thread(target=call, name="deep-jobspec", daemon=True)
-            sys.setrecursionlimit(max(calls_before, _CALLS_MAX))
-            thread.start()
-            threading.stack_size(stack_before)
-            thread.join()
-        except RuntimeError:  # no thread can be had
-            raise RecursionError("no room for a deeper stack") from None
-        finally:
-            threading.stack_size(stack_before)
-            sys.setrecursionlimit(calls_before)
+    calls_before = sys.getrecursionlimit()
+    stack_before = threading.stack_size(_STACK_BYTES)
+    try:
+        thread = threading.Thread(target=call, name="deep-jobspec", daemon=True)
+        sys.setrecursionlimit(max(calls_before, _CALLS_MAX))
+        thread.start()
+        threading.stack_size(stack_before)
+        thread.join()
+    except RuntimeError:  # no thread can be had
+        raise RecursionError("no room for a deeper stack") from None
+    finally:
+        threading.stack_size(stack_before)
+        sys.setrecursionlimit(calls_before)
     if failures:
         raise failures[0]
     return results[0]

@@ -73,12 +73,25 @@ def _replace(text: Value, old: Value, new: Value) -> Value:
 
 
 def _regex_replace(text: Value, pattern: Value, new: Value) -> Value:
-    put = to_text(new)
+    """Go's ReplaceAll: an empty match right behind another match is none."""
+    subject, put = to_text(text), to_text(new)
     try:
         compiled = compile_pattern(to_text(pattern))
     except PatternFault as fault:
         raise ConversionFault(str(fault)) from None
-    return compiled.sub(lambda match: _expand(match, put), to_text(text))
+    parts: list[str] = []
+    copied = size = 0
+    end_before = -1
+    for match in compiled.finditer(subject):
+        if match.start() == match.end() == end_before:
+            continue
+        end_before = match.end()
+        parts += (subject[copied : match.start()], _expand(match, put))
+        copied = match.end()
+        size += len(parts[-1])
+        _refuse_long(size)
+    parts.append(subject[copied:])
+    return "".join(parts)
 
 
 def _expand(match: "re.Match[str]", replacement: str) -> str:
@@ -90,7 +103,7 @@ def _expand(match: "re.Match[str]", replacement: str) -> str:
             return "$"
         try:
             return match[int(name) if name.isdigit() else name] or ""
-        except (IndexError, re.error):
+        except (IndexError, KeyError, OverflowError):
             return ""
 
     return re.sub(r"\$(?:\{(\w+)\}|(\w+)|\$)", group, replacement)

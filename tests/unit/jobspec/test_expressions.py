@@ -126,7 +126,6 @@ FAULTS = {
         "[for a in range(1000) : [for b in range(1000) : [for c in range(1000) : c]]]",
         "computes too much",
     ),
-    "endless pattern": ('regex_replace("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab", "(a+)+$", "")', "repeats a repetition"),
 }
 
 

@@ -83,6 +83,10 @@ EXAMPLES: Examples = {
         ('regex_replace("ab", "b", "$$")', "a$"),
         ('regex_replace("a1 b2", "[[:alpha:]_]+[[:digit:]]", "x")', "x x"),
         (r'regex_replace("aa", "a\\z", "b")', "ab"),
+        ('regex_replace("abc", "b*", "-")', "-a-c-"),
+        ('regex_replace("añb", "", "-")', "-a-ñ-b-"),
+        ('regex_replace("ab", "(?i)(B)|(x)", "<$1$2$3$${no}>")', "a<b>"),
+        (r'regex_replace("éa", "\\pL", "x")', "xx"),
     ],
     "replace": [
         ('replace("1 + 2 + 3", "+", "-")', "1 - 2 - 3"),
@@ -148,6 +152,7 @@ FAULTS = {
     'join(",")': "at least one list",
     'join(",", [null])': "string required",
     'regex_replace("a", "(", "")': "bad regular expression",
+    'regex_replace("a", "(?=a)", "")': "bad regular expression",
     'indent(-1, "a")': "must not be negative",
     'replace(replace("a", "a", format("%9999s", "")), " ", format("%9999s", ""))': "too long",
 }
@@ -156,3 +161,8 @@ FAULTS = {
 @pytest.mark.parametrize(("expression", "expected"), FAULTS.items())
 def test_a_wrong_argument_is_refused(expression: str, expected: str) -> None:
     assert expected in fault_of(expression)
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+$", "(a|a)*$", "a*a*a*a*a*a*a*c"])
+def test_no_pattern_takes_for_ever(pattern: str) -> None:
+    assert len(value_of(f'regex_replace("{"a" * 50_000}b", "{pattern}", "")')) == 50_001
