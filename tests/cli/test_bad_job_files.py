@@ -117,8 +117,8 @@ WRONG: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
         web(job='meta { x = "é" }').encode("latin-1"),
         ("3:15: not UTF-8 text: byte 0xe9 (a text file in UTF-8 was expected)",),
     ),
-    "deep list": ('job "a" { a = ' + "[" * 5000, ("1:94: nested too deeply (at most 80 levels)",)),
-    "deep blocks": ("a {\n" * 3000, ("81:1: nested too deeply (at most 80 levels)",)),
+    "deep list": ('job "a" { a = ' + "[" * 20_000, ("1:5014: nested too deeply (at most 5000 levels)",)),
+    "deep blocks": ("a {\n" * 20_000, ("5001:1: nested too deeply (at most 5000 levels)",)),
 }
 
 
