@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobspec.durations import DurationFault, parse_duration
-from jobspec.schema import INTEGER_RANGES, STRUCTS, Field, Struct
+from jobspec.schema import EXTENSION_OPERATORS, INTEGER_RANGES, STRUCTS, Field, Struct
 from model.errors import Fault
 
 # How deep driver configuration may nest: Consul, the API and the drivers all walk it recursively.
@@ -51,7 +51,8 @@ class _Reader:
             if field is None:
                 continue
             here = f"{path}.{_shown_name(field)}" if path else _shown_name(field)
-            if field.is_extension and self._is_strict:
+            is_own_operator = field.json == "Operand" and value in EXTENSION_OPERATORS
+            if (field.is_extension or is_own_operator) and self._is_strict:
                 self._refuse(here, "only drover knows this (refused by -nomad-strict)")
                 continue
             read = self._field(field, value, here)

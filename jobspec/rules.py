@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from jobspec.durations import duration_text
 from jobspec.patterns import PatternFault, compile_pattern
+from jobspec.schema import EXTENSION_OPERATORS
 from model.errors import Fault
 from model.job import (
     Affinity,
@@ -32,6 +33,7 @@ OPERATORS = (
     "set_contains_any",
     "is_set",
     "is_not_set",
+    *EXTENSION_OPERATORS,
 )
 # Operators that compare nothing, or only within a job.
 _WITHOUT_VALUE = ("distinct_hosts", "distinct_property", "is_set", "is_not_set")
@@ -105,6 +107,8 @@ def spread_faults(spreads: Sequence[Spread], path: str, *, is_system: bool) -> F
         here = f"{path}.spread[{number}]"
         if not spread.attribute:
             yield _fault(here, "an attribute is needed")
+        if spread.max_skew is not None and spread.max_skew < 1:
+            yield _fault(f"{here}.max_skew", f"must be at least 1, found {spread.max_skew}")
         if not 1 <= spread.weight <= 100:
             yield _fault(f"{here}.weight", f"must be between 1 and 100, found {spread.weight}")
         values = [target.value for target in spread.spread_target]

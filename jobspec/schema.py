@@ -544,8 +544,11 @@ TaskCSIPluginConfig
   StagePublishBaseDir stage_publish_base_dir string
 """
 
-# What only drover has, by the struct it belongs to; `-nomad-strict` refuses it.
+# What only drover has, by the struct it belongs to, and the operators of constraints; `-nomad-strict` refuses them.
+EXTENSION_OPERATORS = ("in", "not_in")
 _EXTENSIONS = """
+Job
+  SchedulerAlgorithm scheduler_algorithm ?string
 Spread
   MaxSkew           max_skew          ?int
 """

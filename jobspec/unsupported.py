@@ -109,13 +109,6 @@ def _of_checks(name: str, has: Callable[[ServiceCheck], object]) -> Callable[[Jo
     )
 
 
-def _max_skews(job: Job) -> Paths:
-    for path, spreads in (("", job.spreads), *((f"{path}.", group.spreads) for path, group in _groups(job))):
-        for number, spread in enumerate(spreads):
-            if spread.max_skew is not None:
-                yield f"{path}spread[{number}].max_skew"
-
-
 def _of_networks(name: str, has: Callable[[Network], object]) -> Callable[[Job], Paths]:
     return lambda job: (f"{path}.{name}" for path, network in _networks(job) if has(network))
 
@@ -230,11 +223,6 @@ TABLE: tuple[Unsupported, ...] = (
         places=_network_modes(
             lambda mode: mode not in ("", "host", "bridge") and not mode.startswith("cni/")
         ),
-    ),
-    Unsupported(
-        feature="max_skew",
-        instead="leave it out: spread is a preference",
-        places=_max_skews,
     ),
     Unsupported(
         feature="a node pool",

@@ -47,6 +47,10 @@ def _fault(path: str, message: str) -> Fault:
 
 def _job(job: Job, path: str) -> Faults:
     yield from _names(job, path)
+    if job.scheduler_algorithm not in ("", "binpack", "spread"):
+        yield _fault(
+            f"{path}.scheduler_algorithm", f'must be binpack or spread, found "{job.scheduler_algorithm[:60]}"'
+        )
     if not 1 <= job.priority <= 100:
         yield _fault(f"{path}.priority", f"must be between 1 and 100, found {job.priority}")
     if not job.datacenters:

@@ -410,6 +410,7 @@ class Job(Document):
     multiregion: Mapping[str, Any] | None = None
     node_pool: str = "default"
     ui: JobUi | None = msgspec.field(name="UI", default=None)
+    scheduler_algorithm: str = ""  # drover's: binpack or spread for this job, whatever the cluster does
     parent_id: JobId = JobId("")
     dispatched: bool = False
     payload: str | None = None  # base64, as Go's []byte

@@ -67,10 +67,19 @@ def test_what_drover_does_not_have_is_refused_by_name_with_what_to_do_instead(na
     assert advice in fault.message
 
 
-def test_what_only_drover_knows_is_refused_by_the_strict_reading_alone() -> None:
-    text = job_text(job='spread {\n attribute = "${node.datacenter}"\n max_skew = 2\n}')
-    document = jobspec.parse(text, file="web.hcl")
-    assert jobspec.canonicalize(document).spreads[0].max_skew == 2
+OWN = {
+    "spread[0].max_skew": {"job": 'spread {\n attribute = "${node.datacenter}"\n max_skew = 2\n}'},
+    "scheduler_algorithm": {"job": 'scheduler_algorithm = "spread"'},
+    "constraint[0].operator": {"job": 'constraint {\n attribute = "${node.class}"\n operator = "in"\n value = "a,b"\n}'},
+}
+
+
+@pytest.mark.parametrize("path", OWN)
+def test_what_only_drover_knows_is_refused_by_the_strict_reading_alone(path: str) -> None:
+    document = jobspec.parse(job_text(**OWN[path]), file="web.hcl")
+    assert jobspec.validate(jobspec.canonicalize(document)) == ()
     for form in (document, dict(document)):
-        with pytest.raises(JobspecError, match=r"spread\[0\]\.max_skew: only drover knows this"):
+        with pytest.raises(JobspecError) as caught:
             jobspec.canonicalize(form, is_strict=True)
+        (fault,) = caught.value.faults
+        assert (fault.path, fault.message) == (f"job.web.{path}", "only drover knows this (refused by -nomad-strict)")
