@@ -64,7 +64,7 @@ async def register(request: web.Request, leading: Leading) -> web.Response:
             "EvalID": done.evaluation.id,
             "EvalCreateIndex": index,
             "JobModifyIndex": leading.view.api_index(done.job_modify_index),
-            "Warnings": "\n".join(jobspec.warnings(job)),
+            "Warnings": "\n".join(_warnings(leading, job)),
             "Index": index,
             "LastContact": 0,
             "KnownLeader": False,
@@ -72,6 +72,13 @@ async def register(request: web.Request, leading: Leading) -> web.Response:
         index=index,
         is_read=False,
     )
+
+
+def _warnings(leading: Leading, job: Job) -> list[str]:
+    found = list(jobspec.warnings(job))
+    if commands.admitted(job, leading.settings) != job:
+        found.append("memory_max has no effect: memory_oversubscription_enabled is false in this cluster")
+    return found
 
 
 def _of_this_cluster(request: web.Request, job: Job) -> Job:

@@ -20,6 +20,7 @@ from configs.settings import (
     Ports,
     RawExec,
     Reserved,
+    Scheduler,
     Server,
 )
 from model.errors import ConfigError
@@ -37,6 +38,7 @@ __all__ = [
     "Ports",
     "RawExec",
     "Reserved",
+    "Scheduler",
     "Server",
     "load",
 ]

@@ -25,6 +25,7 @@ from configs.settings import (
     Ports,
     RawExec,
     Reserved,
+    Scheduler,
     Server,
 )
 from model.errors import ConfigError, Fault
@@ -172,7 +173,8 @@ def _server(settings: _Settings) -> Server:
             ("server",),
             "enabled max_heartbeats_per_second",
             "heartbeat_grace min_heartbeat_ttl lease_ttl agent_down_after lost_after",
-        )
+        ),
+        scheduler=_scheduler(settings),
     )
     # Consul's smallest TTL that survives a busy agent; below it a lease would be lost by itself.
     if server.lease_ttl_s < 1:
@@ -184,6 +186,24 @@ def _server(settings: _Settings) -> Server:
     if server.max_heartbeats_per_second <= 0:
         settings.refuse(("server", "max_heartbeats_per_second"), "must be greater than zero")
     return server
+
+
+def _scheduler(settings: _Settings) -> Scheduler:
+    prefix = ("server", "default_scheduler_config")
+    algorithm = settings.get(*prefix, "scheduler_algorithm") or "binpack"
+    if algorithm not in ("binpack", "spread"):
+        settings.refuse((*prefix, "scheduler_algorithm"), f'must be binpack or spread, found "{algorithm[:60]}"')
+    preempts = {
+        kind
+        for kind in ("system", "sysbatch", "batch", "service")
+        if _or(settings.get(*prefix, "preemption_config", f"{kind}_scheduler_enabled"), kind == "system")
+    }
+    oversubscribes = _or(settings.get(*prefix, "memory_oversubscription_enabled"), True)
+    return Scheduler(algorithm=algorithm, memory_oversubscription=oversubscribes, preempts=frozenset(preempts))
+
+
+def _or(given: bool | None, default: bool) -> bool:
+    return default if given is None else given
 
 
 def _client(settings: _Settings) -> Client:

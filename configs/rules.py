@@ -76,15 +76,30 @@ _PLUGIN_DOCKER = Section(
     }
 )
 
+_SCHEDULER = Section(
+    rules={
+        **_rules(Kind.TEXT, "scheduler_algorithm"),
+        **_rules(Kind.BOOL, "memory_oversubscription_enabled"),
+        **_rules(Kind.IGNORED, "pause_eval_broker reject_job_registration"),
+        "preemption_config": Section(
+            rules=_rules(
+                Kind.BOOL,
+                "system_scheduler_enabled sysbatch_scheduler_enabled batch_scheduler_enabled service_scheduler_enabled",
+            )
+        ),
+    }
+)
+
 _SERVER = Section(
     rules={
         **_rules(Kind.BOOL, "enabled"),
         **_rules(Kind.SPAN, "heartbeat_grace min_heartbeat_ttl lease_ttl agent_down_after lost_after"),
         **_rules(Kind.NUMBER, "max_heartbeats_per_second"),
+        "default_scheduler_config": _SCHEDULER,
         **_rules(
             Kind.IGNORED,
             "acl_token_gc_threshold authoritative_region batch_eval_gc_threshold bootstrap_expect"
-            " csi_plugin_gc_threshold csi_volume_claim_gc_threshold data_dir default_scheduler_config"
+            " csi_plugin_gc_threshold csi_volume_claim_gc_threshold data_dir"
             " deployment_gc_threshold enable_event_broker enabled_schedulers encrypt eval_gc_threshold"
             " event_buffer_size failover_heartbeat_ttl job_gc_interval job_gc_threshold license_path"
             " node_gc_threshold non_voting_server num_schedulers plan_rejection_tracker protocol_version"

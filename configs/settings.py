@@ -49,6 +49,16 @@ class Plugins:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scheduler:
+    """How the leader places; names are Nomad's `default_scheduler_config`. preempts: the job types that may push
+    away what is of lower priority."""
+
+    algorithm: str = "binpack"  # or spread
+    memory_oversubscription: bool = True
+    preempts: frozenset[str] = frozenset({"system"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     enabled: bool = False
     heartbeat_grace_s: float = 10.0
@@ -57,6 +67,7 @@ class Server:
     lease_ttl_s: float = 3.0  # drover's: TTL of the check that a candidate's lease hangs on
     agent_down_after_s: float = 300.0  # drover's: a node unheard for so long is down
     lost_after_s: float = 0.0  # drover's: how much later its allocs count as lost
+    scheduler: Scheduler = Scheduler()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,6 +44,8 @@ def _task(task: Task, path: str, known: Mapping[str, str]) -> Iterator[str]:
         yield f"{path}.resources.network[{number}]: deprecated, write the network block in the group"
     yield from _networks(task.resources.networks, f"{path}.resources")
     yield from _services(task.services, path, known)
+    if task.resources.memory_max_mb and task.driver == "raw_exec":
+        yield f"{path}.resources.memory_max: raw_exec limits no memory, it has no effect"
     if task.resources.iops:
         yield f"{path}.resources.iops: deprecated, it has no effect"
     if task.resources.disk_mb:

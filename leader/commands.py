@@ -17,7 +17,7 @@ from model.errors import DroverError, StoreRefused, StoreUnclear, WriteConflict
 from model.evaluation import EvalStatus, Evaluation
 from model.job import Job, JobId, JobStatus, Namespace
 from model.node import Eligibility, NodeControl, NodeId
-from model.snapshot import JobKey
+from model.snapshot import JobKey, Settings
 from model.wire import encode
 
 
@@ -98,6 +98,7 @@ async def _put_eligibility(leading: Leading, node_id: NodeId, eligibility: Eligi
 
 async def _register(leading: Leading, key: JobKey, job: Job, enforce_index: int | None) -> Registered:
     view = leading.view
+    job = admitted(job, leading.settings)
     current = view.jobs.get(key)
     if enforce_index is not None:
         _enforce(leading, key, current, enforce_index)
@@ -140,6 +141,21 @@ async def _deregister(leading: Leading, key: JobKey, *, purge: bool) -> Register
     view.put_eval(evaluation, *indexes(written[eval_key]))
     leading.deciding.asked(evaluation)
     return Registered(evaluation, index, record.modify_index)
+
+
+def admitted(job: Job, settings: Settings) -> Job:
+    """The job as this cluster takes it: without memory_max where memory is not oversubscribed."""
+    if settings.memory_oversubscription:
+        return job
+    replace_in = msgspec.structs.replace
+    groups = (
+        replace_in(
+            group,
+            tasks=tuple(replace_in(t, resources=replace_in(t.resources, memory_max_mb=0)) for t in group.tasks),
+        )
+        for group in job.task_groups
+    )
+    return replace_in(job, task_groups=tuple(groups))
 
 
 def spec_of(job: Job) -> Job:

@@ -217,6 +217,7 @@ class Deciding:
             eval_id=eval_id,
             now_ns=now_ns,
             epoch=self.fenced.epoch,
+            algorithm=(job and job.scheduler_algorithm) or self.settings.scheduler_algorithm,
         )
         changed = {alloc.id: alloc for alloc in (*needed.change, *placed.stopped)}
         plan = Plan(

@@ -83,6 +83,8 @@ class Settings:
     lost_after_s: how much longer than the grace a node is given before its work is replaced.
     agent_down_after_s: how long tasks count whose machine is alive but whose drover is not.
     gc_after_s: how long ended allocs that were replaced are kept for looking at.
+    scheduler_algorithm: binpack or spread, where a job does not say. preempts: job types that may push away what is
+    of lower priority. memory_oversubscription: whether memory_max counts; off, a job is taken without it.
     """
 
     heartbeat_grace_s: float = 10.0
@@ -91,3 +93,6 @@ class Settings:
     lost_after_s: float = 0.0
     agent_down_after_s: float = 300.0
     gc_after_s: float = 3600.0
+    scheduler_algorithm: str = "binpack"
+    memory_oversubscription: bool = True
+    preempts: frozenset[str] = frozenset({"system"})

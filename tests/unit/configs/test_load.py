@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import configs
-from configs import AgentConfig, Client, ConfigError, Consul, Plugins, Ports, RawExec, Reserved, Server
+from configs import AgentConfig, Client, ConfigError, Consul, Plugins, Ports, RawExec, Reserved, Scheduler, Server
 from model.secret import Secret
 
 EXAMPLES = Path(configs.__file__).parent / "examples"
@@ -496,3 +496,28 @@ def test_a_kv_path_that_consul_would_fold_is_refused(path: str, folder: Path) ->
     assert refusal(folder, f'consul {{\n  kv_path = "{path}"\n}}\n') == [
         f'a.hcl:2: consul.kv_path: "{path}" is no path of names'
     ]
+
+
+def test_how_the_leader_places_is_set_by_nomads_names(folder: Path) -> None:
+    assert load(folder, "client { enabled = true }").server.scheduler == Scheduler()
+    config = load(
+        folder,
+        """
+        server {
+          enabled = true
+          default_scheduler_config {
+            scheduler_algorithm             = "spread"
+            memory_oversubscription_enabled = false
+            preemption_config {
+              system_scheduler_enabled  = false
+              service_scheduler_enabled = true
+            }
+          }
+        }
+        """,
+    )
+    assert config.server.scheduler == Scheduler(
+        algorithm="spread", memory_oversubscription=False, preempts=frozenset({"service"})
+    )
+    with pytest.raises(ConfigError, match='scheduler_algorithm: must be binpack or spread, found "best"'):
+        load(folder, 'server {\n enabled = true\n default_scheduler_config {\n scheduler_algorithm = "best"\n}\n}')
