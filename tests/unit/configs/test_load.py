@@ -13,7 +13,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import configs
-from configs import AgentConfig, Client, ConfigError, Consul, Plugins, Ports, RawExec, Reserved, Scheduler, Server
+from configs import (
+    AgentConfig,
+    Client,
+    ConfigError,
+    Consul,
+    Plugins,
+    Ports,
+    RawExec,
+    Reserved,
+    Scheduler,
+    Server,
+)
 from model.secret import Secret
 
 EXAMPLES = Path(configs.__file__).parent / "examples"
