@@ -193,7 +193,7 @@ class Deciding:
             unheard_after_s=self.settings.heartbeat_grace_s,
             gc_after_ns=0 if self._force_gc else round(self.settings.gc_after_s * 1e9),
             fits=fits,
-            misplaced=self._misplaced(key, job) if job and not job.stop else (),
+            misplaced=self.misplaced(key, job) if job and not job.stop else (),
         )
         if needed.wake_at_ns is None:
             self._wake_at.pop(key, None)
@@ -231,7 +231,7 @@ class Deciding:
         evals = self._evaluations(key, job, evaluation, asked, placed, now_ns)
         return _Decided(key=key, plan=plan, evals=evals, needed=needed)
 
-    def _misplaced(self, key: JobKey, job: Job) -> set[AllocId]:
+    def misplaced(self, key: JobKey, job: Job) -> set[AllocId]:
         """Allocs of older versions on nodes that the current one's constraints rule out: not to be kept in place."""
         table = self.view.table
         found: set[AllocId] = set()

@@ -4,6 +4,7 @@ One row a node, in numpy arrays, kept up to date alloc by alloc instead of rebui
 alloc takes room from the moment it is planned until its agent says that it ended.
 """
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,13 @@ class NodeTable:
         self._held: dict[AllocId, Held] = {}
         # Counts changes of nodes, so that masks computed from them can be kept while it stands still.
         self.generation = 0
+
+    def copy(self) -> "NodeTable":
+        """For a trial: what it takes leaves no trace here. What is known of the nodes is shared: set none on it."""
+        trial = copy(self)
+        trial.used, trial._held = self.used.copy(), self._held.copy()
+        trial._ports = [ports.copy() for ports in self._ports]
+        return trial
 
     def set_node(self, view: NodeView) -> None:
         """Adds or updates a node."""

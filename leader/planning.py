@@ -1,0 +1,129 @@
+"""What would happen if this job were submitted now, and why is not all of it placed?
+
+    view ──a copy of the node table──> reconcile ─> place ──> forecast.py: how many of what, and the diff
+                                                        └──> explain.py: what every node says
+
+The same decisions as deciding.py's, as a trial: nothing is written, and what the trial takes is taken of the copy.
+"""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from jobspec.diff import job_diff
+from leader.commands import admitted, spec_of
+from leader.decide.feasible import FeasibleCache, fitting_nodes
+from leader.decide.forecast import GroupUpdates, annotated, updates_by_group
+from leader.decide.place import as_changed, held_by, leaving, place
+from leader.decide.reconcile import reconcile
+from leader.decide.table import NodeTable
+from leader.leading import Leading
+from model.alloc import Alloc, EvalId
+from model.evaluation import PlacementMetric
+from model.job import Job
+from model.plan import Placed, Reconciled
+from model.snapshot import JobKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """job: with the version it would have. job_modify_index: the current version's, Consul's; None: it is new."""
+
+    job: Job
+    updates: Mapping[str, GroupUpdates]
+    failed: Mapping[str, PlacementMetric]
+    job_modify_index: int | None
+    diff: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """allocs, after: the job's, as they are and with what is `needed`. table: the room left once all is placed."""
+
+    job: Job
+    current: Job | None
+    allocs: tuple[Alloc, ...]
+    after: tuple[Alloc, ...]
+    needed: Reconciled
+    placed: Placed
+    table: NodeTable
+    algorithm: str
+
+
+def forecast(leading: Leading, job: Job, *, has_diff: bool) -> Forecast:
+    """What submitting the job would do. It must be valid."""
+    trial = attempt(leading, job)
+    current, view = trial.current, leading.view
+    updates = updates_by_group(trial.job, trial.needed, trial.allocs, trial.after)
+    known = view.version_indexes.get((_key(job), current.version)) if current else None
+    return Forecast(
+        job=trial.job,
+        updates=updates,
+        failed=trial.placed.failed,
+        job_modify_index=known.modify_index if known else None,
+        diff=annotated(job_diff(current, trial.job), updates, current, trial.job) if has_diff else None,
+    )
+
+
+def attempt(leading: Leading, job: Job) -> Trial:
+    """The next step for this job, on a copy of the table."""
+    view, key = leading.view, _key(job)
+    current = view.jobs.get(key)
+    job = _as_submitted(leading, current, job)
+    table, cache = view.table.copy(), FeasibleCache()
+    is_placed_by_node = job.is_system and not job.stop
+    allocs = tuple(view.allocs_by_job.get(key, {}).values())
+    named = {alloc.desired.job_version for alloc in allocs}
+    needed = reconcile(
+        job,
+        allocs,
+        versions={version: view.versions[key, version] for version in named if (key, version) in view.versions},
+        nodes=view.nodes,
+        now_ns=leading.fenced.now_ns,
+        now_s=asyncio.get_running_loop().time(),
+        unheard_after_s=leading.settings.heartbeat_grace_s,
+        gc_after_ns=round(leading.settings.gc_after_s * 1e9),
+        fits={g.name: fitting_nodes(table, cache, job, g) for g in job.task_groups} if is_placed_by_node else None,
+        misplaced=() if job.stop else leading.deciding.misplaced(key, job),
+    )
+    after = tuple(as_changed(allocs, needed))
+    algorithm = job.scheduler_algorithm or leading.settings.scheduler_algorithm
+    placed = place(
+        needed.place,
+        table=table,
+        cache=cache,
+        held=held_by(after),
+        leaving=leaving(after),
+        rng=random.Random(0),
+        eval_id=EvalId(""),
+        now_ns=leading.fenced.now_ns,
+        epoch=leading.fenced.epoch,
+        algorithm=algorithm,
+    )
+    return Trial(
+        job=job,
+        current=current,
+        allocs=allocs,
+        after=after,
+        needed=needed,
+        placed=placed,
+        table=table,
+        algorithm=algorithm,
+    )
+
+
+def _as_submitted(leading: Leading, current: Job | None, job: Job) -> Job:
+    """With the version that it would get; the current one where nothing changed."""
+    job = admitted(job, leading.settings)
+    if current is not None and spec_of(current) == spec_of(job):
+        return current
+    newest = max((version for key, version in leading.view.versions if key == _key(job)), default=-1)
+    return msgspec.structs.replace(job, version=newest + 1)
+
+
+def _key(job: Job) -> JobKey:
+    return (job.namespace, job.id)
