@@ -11,6 +11,7 @@ from aiohttp import web
 
 import jobspec
 from api.context import CONTEXT
+from api.plans import plan_document
 from api.query import (
     BadRequest,
     NotFound,
@@ -24,7 +25,7 @@ from api.query import (
     read,
 )
 from api.shapes import StubCache, evaluation_document, job_document, job_stub, job_summary
-from leader import commands
+from leader import commands, planning
 from leader.leading import Leading
 from leader.view import View
 from model.errors import JobspecError
@@ -32,7 +33,7 @@ from model.job import DEFAULT_NAMESPACE, DEFAULT_REGION, Job, JobId
 from model.snapshot import JobKey
 
 _TOPICS = {"allocations": "job-allocs", "evaluations": "job-evals", "summary": "summary"}
-SUFFIXES = ("allocations", "evaluations", "deployment", "deployments", "summary", "versions", "evaluate")
+SUFFIXES = ("allocations", "evaluations", "deployment", "deployments", "summary", "versions", "evaluate", "plan", "why")
 
 
 async def list_jobs(request: web.Request, leading: Leading) -> web.Response:
@@ -48,14 +49,9 @@ async def list_jobs(request: web.Request, leading: Leading) -> web.Response:
 
 async def register(request: web.Request, leading: Leading) -> web.Response:
     body = decode(await request.read())
-    document = member(body, "Job", dict)
-    if document is None:
-        raise BadRequest("Job must be specified")
+    job = _submitted(request, body, request.match_info.get("rest"))
     enforce = member(body, "JobModifyIndex", int) or 0
     is_enforced = member(body, "EnforceIndex", bool)
-    job = _of_this_cluster(request, canonical(document))
-    if (path_id := request.match_info.get("rest")) and job.id != path_id:
-        raise BadRequest("Job ID does not match")
     done = await commands.register(leading, job, enforce_index=enforce if is_enforced else None)
     index = leading.view.api_index(done.eval_index)
     return answer(
@@ -72,6 +68,17 @@ async def register(request: web.Request, leading: Leading) -> web.Response:
         index=index,
         is_read=False,
     )
+
+
+def _submitted(request: web.Request, body: dict[str, Any], path_id: str | None) -> Job:
+    """The body's job, valid and of this cluster. path_id: the id that it must have, if any."""
+    document = member(body, "Job", dict)
+    if document is None:
+        raise BadRequest("Job must be specified")
+    job = _of_this_cluster(request, canonical(document))
+    if path_id and job.id != path_id:
+        raise BadRequest("Job ID does not match")
+    return job
 
 
 def _warnings(leading: Leading, job: Job) -> list[str]:
@@ -175,6 +182,8 @@ async def job(request: web.Request, leading: Leading, stubs: StubCache) -> web.R
         if done is None:
             raise NotFound("job not found")
         return _eval_answer(request, leading, done)
+    if request.method in ("PUT", "POST") and suffix == "plan":
+        return await _plan(request, leading, JobId(job_id))
     raise web.HTTPMethodNotAllowed(request.method, ["GET", "PUT", "POST", "DELETE"])
 
 
@@ -208,6 +217,14 @@ async def _read_job(
     topic = (_TOPICS.get(suffix, "job"), key)
     missing = "job versions not found" if suffix == "versions" else "job not found"
     return await of_state(request, leading.view, topic, found, missing=missing)
+
+
+async def _plan(request: web.Request, leading: Leading, job_id: JobId) -> web.Response:
+    """What submitting the job would do; nothing is written."""
+    body = decode(await request.read())
+    job = _submitted(request, body, job_id)
+    found = planning.forecast(leading, job, has_diff=bool(member(body, "Diff", bool)))
+    return answer(request, plan_document(leading.view, found, _warnings(leading, job)))
 
 
 async def _deregister(request: web.Request, leading: Leading, key: JobKey) -> web.Response:

@@ -12,6 +12,7 @@ import msgspec
 
 from leader.view import Indexed, View, job_key
 from model.alloc import Alloc, ClientStatus, DeploymentHealth, RescheduleTracker, TaskState, Verdict
+from model.evaluation import PlacementMetric
 from model.job import Job, JobStatus, TaskGroup
 from model.node import NodeStatus
 from model.snapshot import JobKey, Life, NodeView, Reach
@@ -260,10 +261,16 @@ def evaluation_document(view: View, evaluation: Indexed) -> dict[str, Any]:
     shown |= {
         "CreateIndex": view.api_index(evaluation.create_index),
         "ModifyIndex": view.api_index(evaluation.modify_index),
-        "FailedTGAllocs": shown["FailedTGAllocs"] or None,
+        "FailedTGAllocs": metrics_document(evaluation.document.failed_tg_allocs),
         "SnapshotIndex": view.api_index(evaluation.create_index),
     }
     return shown
+
+
+def metrics_document(failed: Mapping[str, PlacementMetric]) -> dict[str, Any] | None:
+    """Why groups found no node, by group; None where all did. With Nomad's members that drover has no use for."""
+    unused = {"QuotaExhausted": None, "ResourcesExhausted": None, "Scores": None, "ScoreMetaData": None}
+    return {group: {**_to_dict(metric), **unused} for group, metric in failed.items()} or None
 
 
 def node_document(view: View, node: NodeView) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Which command was asked for? The `drover` command: words, flags and exit codes are Nomad's.
 
-Flags take one dash or two, with `=` or a space. Exit codes: 0 fine, 1 error, 2 placed nothing or not all.
+Flags take one dash or two, with `=` or a space. Exit codes: 0 fine, 1 error, 2 placed nothing or not all;
+`job plan` has its own.
 Each command's module is imported only when it is the one asked for: `drover version` loads next to nothing.
 """
 
@@ -21,9 +22,11 @@ Handler = Callable[[argparse.Namespace], int]
 class _Parser(argparse.ArgumentParser):
     """Errors in one line, exit 1 as Nomad's."""
 
+    error_code = 1
+
     def error(self, message: str) -> NoReturn:
         sys.stderr.write(f"{self.prog}: {message}\nSee '{self.prog} -h'.\n")
-        raise SystemExit(1)
+        raise SystemExit(self.error_code)
 
     def _get_option_tuples(self, option_string: str) -> list[Any]:
         """No flag by its first letters: allow_abbrev=False spares those with one dash (`job stop -p` would purge)."""
@@ -77,14 +80,14 @@ def _agent(sub: argparse.ArgumentParser) -> None:
     _flag(sub, "consul-address", metavar="HOST:PORT")
 
 
-def _build() -> argparse.ArgumentParser:
+def _build() -> _Parser:
     parser = _Parser(prog="drover", description="Runs Nomad jobs on a Consul fleet.", allow_abbrev=False)
     parser.add_argument("-version", "--version", "-v", action="version", version=f"drover v{VERSION}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
 
     def command(
         under: "argparse._SubParsersAction[_Parser]", name: str, module: str, text: str, *flags: Callable[[argparse.ArgumentParser], None]
-    ) -> argparse.ArgumentParser:
+    ) -> _Parser:
         sub = under.add_parser(name, help=text, description=text, allow_abbrev=False)
         for add in flags:
             add(sub)
@@ -104,6 +107,15 @@ def _build() -> argparse.ArgumentParser:
         _flag(run, "check-index", type=int, metavar="N", help="only if the job's modify index is N (0: new)")
         _flag(run, "policy-override", action="store_true", help="accepted and without effect: there is no Sentinel")
         _flag(run, "output", action="store_true", help="print the job's JSON instead of submitting it")
+    for under, name in ((job, "plan"), (commands, "plan")):
+        plan = command(under, name, "cli.job_plan:run", "tell what submitting a job would change", _spec_flags, _client_flags)
+        plan.add_argument("-diff=false", "--diff=false", dest="diff", action="store_false", help="only the forecast")
+        for shown in ("-diff", "-diff=true"):
+            plan.add_argument(shown, f"-{shown}", dest="diff", action="store_true", default=True, help=argparse.SUPPRESS)
+        _flag(plan, "verbose", action="store_true", help="also the fields of what is added or deleted as a whole")
+        _flag(plan, "policy-override", action="store_true", help="accepted and without effect: there is no Sentinel")
+        plan.error_code = 255  # 1 says that something would change
+        plan.set_defaults(error_code=255)
     for under, name in ((job, "validate"), (commands, "validate")):
         command(under, name, "cli.job_run:validate", "check a job file", _spec_flags, _client_flags)
     for under, name in ((job, "init"), (commands, "init")):
@@ -178,7 +190,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A terminal that lacks a character gets its number; nothing fails half way through its output.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    args = _build().parse_args(argv)
+    parser = _build()
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        parser.error_code = getattr(args, "error_code", 1)
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     module, _, name = args.handler.partition(":")
     handler: Handler = version if module == "cli.main" else getattr(importlib.import_module(module), name)
     try:

@@ -1,6 +1,7 @@
 """What becomes of an evaluation? Follows it until it is complete, as `job run` and `job stop` print it."""
 
 import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cli.client import Api, ApiError, short
@@ -57,13 +58,23 @@ def print_placement_failure(group: str, metric: dict[str, Any]) -> None:
     """Why a group found no node, each reason with its number of nodes."""
     more = f" (and {metric['CoalescedFailures']} more)" if metric.get("CoalescedFailures") else ""
     print(f'    Task Group "{group}" (failed to place 1 allocation{more}):')
+    for line in refusals(metric):
+        print(f"      {line}")
+
+
+def refusals(metric: Mapping[str, Any]) -> Iterator[str]:
+    """What took how many nodes away, a line each."""
     if not metric["NodesEvaluated"]:
-        print("      * No nodes were eligible for evaluation")
+        yield "* No nodes were eligible for evaluation"
     if not metric["NodesAvailable"]:
-        print("      * No nodes are available in the job's datacenters")
+        yield "* No nodes are available in the job's datacenters"
+    for name, count in sorted((metric.get("ClassFiltered") or {}).items()):
+        yield f'* Class "{name}": {count} nodes excluded by filter'
     for reason, count in sorted((metric.get("ConstraintFiltered") or {}).items()):
-        print(f'      * Constraint "{reason}": {count} nodes excluded by filter')
-    if metric.get("DimensionExhausted"):
-        print(f"      * Resources exhausted on {metric['NodesExhausted']} nodes")
+        yield f'* Constraint "{reason}": {count} nodes excluded by filter'
+    if metric["NodesExhausted"]:
+        yield f"* Resources exhausted on {metric['NodesExhausted']} nodes"
+    for name, count in sorted((metric.get("ClassExhausted") or {}).items()):
+        yield f'* Class "{name}" exhausted on {count} nodes'
     for dimension, count in sorted((metric.get("DimensionExhausted") or {}).items()):
-        print(f'      * Dimension "{dimension}" exhausted on {count} nodes')
+        yield f'* Dimension "{dimension}" exhausted on {count} nodes'
