@@ -39,6 +39,9 @@ class Turf:
         before = desired.previous_allocation
         if before and before in self._order and not self._is_dead(before):
             return before, f"Waiting for alloc {before}, which it replaces, to end here"
+        for gone in desired.preempted_allocations:
+            if gone in self._order and not self._is_dead(gone):
+                return gone, f"Waiting for alloc {gone}, which has to go for it, to end here"
         for port in desired.ports:
             for owner in self._owners.get((port.host_ip, port.value), {}):
                 if owner != desired.id and self._is_ahead(owner, desired.id):

@@ -117,6 +117,8 @@ def alloc_full(view: View, alloc: Alloc) -> dict[str, Any]:
     shown |= {
         "Job": job_document(view, job_key(alloc), job) if job else None,
         "PreviousAllocation": desired.previous_allocation,
+        "PreemptedAllocations": list(desired.preempted_allocations) or None,
+        "PreemptedByAllocation": desired.preempted_by_allocation,
         "NextAllocation": desired.next_allocation,
         "DeploymentID": desired.deployment_id,
         "Metrics": {"NodesEvaluated": 0, "NodesFiltered": 0, "NodesExhausted": 0, "ScoreMetaData": None},

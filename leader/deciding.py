@@ -10,7 +10,7 @@ anything about those jobs is decided again.
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -19,11 +19,13 @@ from catalog.keys import last_segment
 from catalog.kv import Entry, Op, delete, pause, put
 from leader.decide.feasible import FeasibleCache, fitting_nodes
 from leader.decide.place import as_changed, held_by, leaving, place
+from leader.decide.preempt import PRIORITY_DELTA, Victim
 from leader.decide.reconcile import reconcile
+from leader.decide.table import ask_of
 from leader.fenced import Fenced
 from leader.store import LeaderStore
-from leader.view import View
-from model.alloc import AllocId, DesiredAlloc, EvalId
+from leader.view import View, job_key
+from model.alloc import AllocId, DesiredAlloc, DesiredStatus, EvalId
 from model.errors import InvariantBroken, StoreUnavailable, WriteConflict
 from model.evaluation import EvalStatus, Evaluation, PlacementMetric
 from model.job import Job
@@ -139,7 +141,13 @@ class Deciding:
 
     async def _decide_all(self, keys: Sequence[JobKey]) -> None:
         gather: list[_Decided] = []
-        for number, key in enumerate(keys):
+        for number, key in enumerate(sorted(keys, key=self._turn)):
+            job = self.view.jobs.get(key)
+            is_alone = job is not None and self.may_preempt(job)
+            if is_alone:
+                # It may push away allocs of any other job: what was decided about those must be in the view.
+                await self._apply(gather)
+                gather = []
             try:
                 gather.append(self._decide_job(key))
             except InvariantBroken:
@@ -148,12 +156,18 @@ class Deciding:
                 # One job that cannot be decided must not keep the others from it; it is tried again later.
                 log.exception("job %s cannot be decided", key[1])
                 self._wake_at[key] = self.fenced.now_ns + _UNDECIDED_NS
-            if sum(decided.size for decided in gather) >= _GATHER_OPS:
+            if is_alone or sum(decided.size for decided in gather) >= _GATHER_OPS:
                 await self._apply(gather)
                 gather = []
             elif number % _JOBS_PER_SLICE == _JOBS_PER_SLICE - 1:
                 await asyncio.sleep(0)
         await self._apply(gather)
+
+    def _turn(self, key: JobKey) -> tuple[int, int, JobKey]:
+        """Higher priorities are placed first, and of equal ones who has waited longest."""
+        job, blocked = self.view.jobs.get(key), self._blocked.get(key)
+        waits_since = blocked.create_time if blocked else self.fenced.now_ns
+        return -(job.priority if job else 0), waits_since, key
 
     async def _wait_for_work(self) -> None:
         soonest = min(self._wake_at.values(), default=None)
@@ -202,7 +216,7 @@ class Deciding:
         asked = self._asked.pop(key, [])
         evaluation = asked[-1] if asked else None
         if evaluation is None and needed.place and key not in self._blocked and job is not None:
-            evaluation = new_evaluation(self.fenced, job, "alloc-failure" if needed.place[0].previous else "node-update")
+            evaluation = new_evaluation(self.fenced, job, self._trigger(key, needed))
         # A job that is only blocked is tried again under its blocked evaluation.
         under = evaluation or self._blocked.get(key)
         eval_id = under.id if under else EvalId("")
@@ -218,8 +232,9 @@ class Deciding:
             now_ns=now_ns,
             epoch=self.fenced.epoch,
             algorithm=(job and job.scheduler_algorithm) or self.settings.scheduler_algorithm,
+            victims=self.victims if job and self.may_preempt(job) else None,
         )
-        changed = {alloc.id: alloc for alloc in (*needed.change, *placed.stopped)}
+        changed = {alloc.id: alloc for alloc in (*needed.change, *placed.stopped, *placed.preempted)}
         plan = Plan(
             change=tuple(
                 msgspec.structs.replace(alloc, epoch=self.fenced.epoch, modify_time=now_ns)
@@ -230,6 +245,21 @@ class Deciding:
         )
         evals = self._evaluations(key, job, evaluation, asked, placed, now_ns)
         return _Decided(key=key, plan=plan, evals=evals, needed=needed)
+
+    def may_preempt(self, job: Job) -> bool:
+        """Whether the job may push away what is of lower priority."""
+        return job.type.value in self.settings.preempts and job.priority > PRIORITY_DELTA
+
+    def victims(self, node_id: NodeId) -> Iterator[Victim]:
+        """What runs on the node and is meant to."""
+        view = self.view
+        for alloc in view.allocs_by_node.get(node_id, {}).values():
+            if not alloc.is_live:
+                continue
+            job = view.versions.get((job_key(alloc), alloc.desired.job_version))
+            group = job.group(alloc.desired.task_group) if job else None
+            if job is not None and group is not None:
+                yield Victim(alloc.desired, job.priority, ask_of(group))
 
     def misplaced(self, key: JobKey, job: Job) -> set[AllocId]:
         """Allocs of older versions on nodes that the current one's constraints rule out: not to be kept in place."""
@@ -243,6 +273,12 @@ class Deciding:
             if not self._cache.get(table, job, group).mask[row]:
                 found.add(alloc.id)
         return found
+
+    def _trigger(self, key: JobKey, needed: Reconciled) -> str:
+        """Why there is something to place that nobody asked for, in Nomad's words."""
+        if any(a.desired.desired_status is DesiredStatus.EVICT for a in self.view.allocs_by_job.get(key, {}).values()):
+            return "preemption"
+        return "alloc-failure" if needed.place[0].previous else "node-update"
 
     def _adopted(self, key: JobKey) -> tuple[DesiredAlloc, ...]:
         """The documents, to be written back, of what runs though nothing desired names it; reconcile then keeps or
@@ -379,6 +415,9 @@ class Deciding:
                     self.view.put_eval(document, create_index, modify_index)
                 elif isinstance(document, DesiredAlloc):
                     self.view.put_desired(document, create_index, modify_index)
+                    if document.desired_status is DesiredStatus.EVICT:
+                        # Its job needs another place.
+                        self.view.mark([(document.namespace, document.job_id)])
             elif op.key.startswith(self.store.keys.desired):
                 self.view.drop_alloc(AllocId(last_segment(op.key)), highest)
             elif op.key.startswith(self.store.keys.evals):

@@ -130,15 +130,17 @@ class LeaderStore:
         return [*ops, self.sentinel(self.keys.inboxes, nonce)]
 
     def steps(self, plan: Plan, view: View) -> list[list[Op]]:
-        """The plan's writes in their order: changed (stopped) allocs, new ones, each with the stop of what it
-        replaces, deletions with their sentinel."""
+        """The plan's writes in their order: changed (stopped) allocs, new ones, each with the stops of what it
+        replaces or pushes away, deletions with their sentinel."""
         stops = {alloc.id: alloc for alloc in plan.change if alloc.is_stopping}
-        replacing = {a.id: stops[a.previous_allocation] for a in plan.place if a.previous_allocation in stops}
-        paired = {alloc.id for alloc in replacing.values()}
+        going = {
+            alloc.id: [stops[a] for a in (alloc.previous_allocation, *alloc.preempted_allocations) if a in stops]
+            for alloc in plan.place
+        }
+        paired = {stop.id for of_one in going.values() for stop in of_one}
         steps = [[self._put(alloc)] for alloc in plan.change if alloc.id not in paired]
         for alloc in plan.place:
-            stop = replacing.get(alloc.id)
-            steps.append([*([self._put(stop)] if stop else []), self._put(alloc)])
+            steps.append([*map(self._put, going[alloc.id]), self._put(alloc)])
         for alloc_id in plan.forget:
             node_id = view.allocs[alloc_id].desired.node_id
             steps.append(

@@ -103,6 +103,8 @@ class DesiredAlloc(Document):
     previous_allocation: AllocId = AllocId("")
     next_allocation: AllocId = AllocId("")
     reschedule_tracker: RescheduleTracker | None = None
+    preempted_allocations: tuple[AllocId, ...] = ()  # what had to go for it
+    preempted_by_allocation: AllocId = AllocId("")
     create_time: int = 0
     modify_time: int = 0
     epoch: int = 0  # the epoch of the leader that wrote this; effects carry it, a lower one is refused

@@ -18,10 +18,11 @@ import numpy.typing as npt
 from leader.decide.constraints import reason
 from leader.decide.feasible import FeasibleCache
 from leader.decide.ports import Rng, assign_ports, networks_of
+from leader.decide.preempt import Harm, Victim, Victims, least_harm
 from leader.decide.ranking import BINPACK, Ranking
 from leader.decide.spread import Cells
 from leader.decide.table import Held, NodeTable, ask_of
-from model.alloc import Alloc, AllocatedPort, AllocId, ClientStatus, DesiredAlloc, EvalId
+from model.alloc import Alloc, AllocatedPort, AllocId, ClientStatus, DesiredAlloc, DesiredStatus, EvalId
 from model.evaluation import PlacementMetric
 from model.job import Constraint, Job, TaskGroup
 from model.node import NodeId
@@ -69,16 +70,17 @@ def place(
     now_ns: int,
     epoch: int,
     algorithm: str = BINPACK,
+    victims: Victims | None = None,
 ) -> Placed:
     """Places what fits; takes the room in `table` as it goes. All requests are of one job; held, leaving: of its allocs.
 
     What leaves is told to stop but has not ended. Its room and ports, as those of the alloc that a request replaces,
     are free for the job's own new ones (on the node these wait until the place is clear), and for nobody else.
-    algorithm: "binpack" or "spread".
+    algorithm: "binpack" or "spread". victims: what runs on a node, when the job may push others away.
     """
     if not requests:
         return Placed()
-    placing = _Placing(requests[0].job, table, cache, held, rng, algorithm)
+    placing = _Placing(requests[0].job, table, cache, held, rng, algorithm, victims)
     for alloc_id in leaving:
         placing.lend(alloc_id)
     try:
@@ -98,8 +100,10 @@ class _Placing:
         held: Mapping[str, Mapping[NodeId, int]],
         rng: Rng,
         algorithm: str,
+        victims: Victims | None,
     ) -> None:
         self._job, self._table, self._cache, self._rng, self._algorithm = job, table, cache, rng, algorithm
+        self._victims = victims
         self._held = {group: dict(nodes) for group, nodes in held.items()}
         self._lent: dict[AllocId, Held] = {}
         self._groups: dict[str, _Group] = {}
@@ -117,6 +121,7 @@ class _Placing:
     def run(self, requests: Sequence[PlaceRequest], eval_id: EvalId, now_ns: int, epoch: int) -> Placed:
         placed: list[DesiredAlloc] = []
         stopped: list[DesiredAlloc] = []
+        preempted: list[DesiredAlloc] = []
         failed: dict[str, PlacementMetric] = {}
         queued: dict[str, int] = {}
         for request in requests:
@@ -134,22 +139,46 @@ class _Placing:
                 self.lend(old.id)
                 self._changed(name, old.node_id, -1)
             choice = group.choose(request, self._rng)
+            harm = self._harm(group, request) if isinstance(choice, PlacementMetric) else None
+            if harm is not None:
+                row, going = harm
+                for victim in going:
+                    self.lend(victim.id)
+                choice = group.on(row, self._rng)
             if isinstance(choice, PlacementMetric):
                 failed[name] = _merged(failed.get(name), choice, is_of_one_node=bool(request.node_id))
                 queued[name] += 1
+                if harm is not None:  # room, but no ports
+                    for victim in harm[1]:
+                        self._take_back(victim.id)
+                    group.refresh(harm[0])
                 if old is not None:
-                    if old.id in self._lent:
-                        self._table.take_back(old.id, self._lent.pop(old.id))
+                    self._take_back(old.id)
                     self._changed(name, old.node_id, 1)
                 continue
             row, ports = choice
-            alloc = self._document(request, row, ports, eval_id, now_ns, epoch)
+            going = harm[1] if harm is not None else ()
+            alloc = self._document(request, row, ports, going, eval_id, now_ns, epoch)
+            preempted.extend(_preempted(victim.desired, alloc.id) for victim in going)
             self._table.hold(alloc.id, alloc.node_id, group.ask, ports)
             self._changed(name, alloc.node_id, 1)
             placed.append(alloc)
             if old is not None:
                 stopped.append(old)
-        return Placed(allocs=tuple(placed), stopped=tuple(stopped), failed=failed, queued=queued)
+        return Placed(
+            allocs=tuple(placed), stopped=tuple(stopped), preempted=tuple(preempted), failed=failed, queued=queued
+        )
+
+    def _harm(self, group: "_Group", request: PlaceRequest) -> tuple[int, tuple[Victim, ...]] | None:
+        """Where and whom to push away for it; who goes already is counted as gone."""
+        victims = self._victims
+        if victims is None:
+            return None
+        return group.preempt(request, lambda node: (v for v in victims(node) if v.id not in self._lent))
+
+    def _take_back(self, alloc_id: AllocId) -> None:
+        if alloc_id in self._lent:
+            self._table.take_back(alloc_id, self._lent.pop(alloc_id))
 
     def _changed(self, group: str, node_id: NodeId, by: int) -> None:
         """An alloc of the group came to the node (+1) or left it (-1)."""
@@ -165,6 +194,7 @@ class _Placing:
         request: PlaceRequest,
         row: int,
         ports: tuple[AllocatedPort, ...],
+        going: Sequence[Victim],
         eval_id: EvalId,
         now_ns: int,
         epoch: int,
@@ -183,10 +213,20 @@ class _Placing:
             ports=ports,
             previous_allocation=request.previous.id if request.previous else AllocId(""),
             reschedule_tracker=request.tracker,
+            preempted_allocations=tuple(victim.id for victim in going),
             create_time=now_ns,
             modify_time=now_ns,
             epoch=epoch,
         )
+
+
+def _preempted(victim: DesiredAlloc, by: AllocId) -> DesiredAlloc:
+    return msgspec.structs.replace(
+        victim,
+        desired_status=DesiredStatus.EVICT,
+        desired_description=f"Preempted by alloc ID {by}",
+        preempted_by_allocation=by,
+    )
 
 
 def _new_id(rng: Rng) -> AllocId:
@@ -307,7 +347,8 @@ class _Group:
     def choose(self, request: PlaceRequest, rng: Rng) -> tuple[int, tuple[AllocatedPort, ...]] | PlacementMetric:
         """The best node for the request and its ports there, or why there is none."""
         if request.node_id:
-            return self._on(request, rng)
+            row = self._table.rows.get(NodeId(request.node_id))
+            return PlacementMetric() if row is None else self.on(row, rng)
         tried = self._tried(request)
         for row in tried:
             if row not in self._no_ports:
@@ -327,11 +368,10 @@ class _Group:
                 if row not in self._no_ports:
                     self._refresh(row)
 
-    def _on(self, request: PlaceRequest, rng: Rng) -> tuple[int, tuple[AllocatedPort, ...]] | PlacementMetric:
-        """On the one node that is asked for."""
-        row = self._table.rows.get(NodeId(request.node_id))
-        if row is None:
-            return PlacementMetric()
+    def on(self, row: int, rng: Rng) -> tuple[int, tuple[AllocatedPort, ...]] | PlacementMetric:
+        """On this very node."""
+        self._no_ports.pop(row, None)
+        self._refresh(row)
         if self._ranking.scores[row] > -np.inf:
             ports = self._ports(row, rng)
             if isinstance(ports, tuple):
@@ -369,6 +409,36 @@ class _Group:
             return None
         of_cell[short < most - _SAME] = -np.inf
         return int(self._best_of[of_cell.argmax()])
+
+    def preempt(self, request: PlaceRequest, victims: Victims) -> tuple[int, tuple[Victim, ...]] | None:
+        """The node where the least is lost by pushing others away for the request, and who has to go."""
+        rows = np.flatnonzero(self._mask)
+        if request.node_id:
+            rows = rows[rows == self._table.rows.get(NodeId(request.node_id), -1)]
+        if self._cells is not None:
+            _, rows = self._cells.refused(rows)
+        static = frozenset(port.value for network in self._networks for port in network.reserved_ports)
+        best: tuple[Harm, int] | None = None
+        for row in rows.tolist():
+            if static & set(self._table.views[row].node.reserved.ports):
+                continue
+            free = (self._table.total[row] - self._table.used[row]).tolist()
+            harm = least_harm(
+                self._ranking.need,
+                free,
+                static,
+                victims(self._table.ids[row]),
+                job=(request.job.namespace, request.job.id),
+                priority=request.job.priority,
+            )
+            if harm is not None and (best is None or harm.key < best[0].key):
+                best = harm, row
+        return (best[1], best[0].victims) if best is not None else None
+
+    def refresh(self, row: int) -> None:
+        """Room on the row came or went without an alloc of the job."""
+        self._no_ports.pop(row, None)
+        self._refresh(row)
 
     # -- reasons
 

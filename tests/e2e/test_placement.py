@@ -84,7 +84,7 @@ def test_an_update_replaces_what_changed_and_a_purge_leaves_nothing_in_consul(on
 def test_an_update_that_finds_no_place_leaves_the_old_one_running(one: Drover) -> None:
     one.submit(marking_job("grows", Resources={"CPU": 100, "MemoryMB": 16}))
     (old,) = one.wait_running("grows", 1)
-    pids = one.pids(old["ID"])
+    pids = wait("its process id", lambda: one.pids(old["ID"]))
     one.submit(marking_job("grows", Resources={"CPU": 99_999, "MemoryMB": 16}))
     wait("the reason", lambda: any(e["Status"] == "blocked" for e in one.get("/v1/job/grows/evaluations")))
     stays("the old one runs on", lambda: [a["ID"] for a in one.running("grows")] == [old["ID"]], 1.0)
@@ -125,3 +125,19 @@ def test_a_constraint_added_to_a_running_job_is_obeyed(one: Drover) -> None:
     wait("the reason", lambda: any(e["Status"] == "blocked" for e in one.get("/v1/job/moved/evaluations")))
     assert [(a["ID"], a["JobVersion"]) for a in one.running("moved")] == [(old["ID"], 0)]
     one.stop_job("moved", purge=True)
+
+
+def test_a_system_job_pushes_away_what_is_of_lower_priority_and_that_comes_back_when_there_is_room(one: Drover) -> None:
+    one.submit(marking_job("low", Resources={"CPU": 700, "MemoryMB": 16}, job={"Priority": 20}))
+    (low,) = one.wait_running("low", 1)
+    high = marking_job("high", Resources={"CPU": 600, "MemoryMB": 16}, job={"Type": "system", "Priority": 80})
+    one.submit(high)
+    (alloc,) = one.wait_running("high", 1)
+    gone = wait("the other one has ended", lambda: (a := one.alloc(low["ID"]))["ClientStatus"] == "complete" and a)
+    assert (gone["DesiredStatus"], gone["PreemptedByAllocation"]) == ("evict", alloc["ID"])
+    assert one.alloc(alloc["ID"])["PreemptedAllocations"] == [low["ID"]]
+    wait("it waits for room", lambda: any(e["Status"] == "blocked" for e in one.get("/v1/job/low/evaluations")))
+    assert any(e["TriggeredBy"] == "preemption" for e in one.get("/v1/job/low/evaluations"))
+    one.stop_job("high", purge=True)
+    one.wait_running("low", 1)
+    one.stop_job("low", purge=True)
