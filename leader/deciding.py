@@ -104,9 +104,7 @@ class Deciding:
 
     async def _cycle(self) -> None:
         await self._wait_for_work()
-        if self.view.has_freed:
-            self.view.has_freed = False
-            self.view.mark(self._blocked)
+        self._unblock()
         keys = sorted(self.view.dirty)
         self.view.dirty.clear()
         try:
@@ -118,6 +116,18 @@ class Deciding:
             self.view.mark(keys)
             raise
         self._force_gc = False
+
+    def _unblock(self) -> None:
+        """Looks again at what found no room, if it may run where there is more of it now."""
+        table = self.view.table
+        rows = [table.rows[node_id] for node_id in self.view.freed if node_id in table.rows]
+        self.view.freed.clear()
+        if not rows:
+            return
+        for key in self._blocked:
+            job = self.view.jobs.get(key)
+            if job is None or any(self._cache.get(table, job, group).mask[rows].any() for group in job.task_groups):
+                self.view.mark([key])
 
     async def read_doubted_nodes(self) -> None:
         """What Consul really holds of them. Raises StoreUnavailable, and they stay doubted."""

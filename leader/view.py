@@ -59,8 +59,8 @@ class View:
     # Set when a node's reach may have changed, and when something about a node did change.
     unheard: asyncio.Event = field(default_factory=asyncio.Event)
     nodes_changed: asyncio.Event = field(default_factory=asyncio.Event)
-    # Set when an alloc gave its room back: what found none may be tried again.
-    has_freed: bool = False
+    # Nodes with more room than before: what found none may be tried again.
+    freed: set[NodeId] = field(default_factory=set)
     is_over: bool = False
     _observed: dict[AllocId, tuple[ObservedAlloc, int]] = field(default_factory=dict)
     _topic_indexes: dict[Topic, int] = field(default_factory=dict)
@@ -280,7 +280,10 @@ class View:
         if known is None or known.life is not view.life or known.takes_work != view.takes_work or known.node != view.node:
             self.mark(self._jobs_on(view.id))
             if view.life is Life.READY:
-                self.mark(self.jobs)  # room, or a node that a system job belongs on
+                self.freed.add(view.id)
+                # Or a node that a system job belongs on.
+                self.mark(key for key, job in self.jobs.items() if job.is_system)
+                self.wake.set()
 
     def _set_alloc(self, alloc: Alloc, consul_index: int) -> None:
         known = self.allocs.get(alloc.id)
@@ -290,7 +293,7 @@ class View:
         self.orphans.pop(alloc.id, None)
         if alloc.is_terminal:
             self.table.free(alloc.id)
-            self.has_freed = True
+            self.freed.add(alloc.desired.node_id)
         else:
             self._hold(alloc)
         self.touch(consul_index, *self._alloc_topics(alloc), *self._summary_topics(known, alloc))

@@ -165,6 +165,12 @@ class _Placing:
             placed.append(alloc)
             if old is not None:
                 stopped.append(old)
+        if failed and self._job.all_at_once:
+            # All or nothing: what was placed is queued with the rest.
+            for alloc in placed:
+                self._table.free(alloc.id)
+                queued[alloc.task_group] += 1
+            placed, stopped, preempted = [], [], []
         return Placed(
             allocs=tuple(placed), stopped=tuple(stopped), preempted=tuple(preempted), failed=failed, queued=queued
         )

@@ -202,7 +202,7 @@ def _counted_group(
             draft.stop(alloc, ORIGINAL_BACK if alloc.desired.previous_allocation == best[index].id else NOT_NEEDED)
         else:
             best[index] = alloc
-    _update(job, group, best, versions, misplaced, draft)
+    _update(job, group, best, versions, misplaced, draft, missing=group.count - len(best))
     for index in range(group.count):
         if index in best:
             continue
@@ -271,9 +271,11 @@ def _update(
     versions: Mapping[int, Job],
     misplaced: Container[AllocId],
     draft: _Draft,
+    *,
+    missing: int,
 ) -> None:
     """Moves the kept allocs to the current version: in place where nothing that runs changed, else by
-    replacing at most `max_parallel` at a time, counting those not yet running."""
+    replacing at most `max_parallel` at a time, counting those not yet running and those missing."""
     old = []
     for alloc in best.values():
         if alloc.desired.job_version == job.version:
@@ -292,7 +294,7 @@ def _update(
             for a in best.values()
             if a.desired.job_version == job.version and a.client_status is not ClientStatus.RUNNING
         )
-        budget = max(0, group.update.max_parallel - starting - (group.count - len(best)))
+        budget = max(0, group.update.max_parallel - starting - missing)
     for alloc in sorted(old, key=lambda a: a.desired.index)[:budget]:
         draft.place.append(
             PlaceRequest(
@@ -362,7 +364,7 @@ def _system_group(
             finished.add(node_id)
     live = {index: alloc for index, alloc in enumerate(filled.values()) if alloc.is_live}
     budget_used = len(draft.place)
-    _update(job, group, live, versions, (), draft)
+    _update(job, group, live, versions, (), draft, missing=0)
     for position in range(budget_used, len(draft.place)):
         request = draft.place[position]
         if request.previous is not None:

@@ -186,6 +186,17 @@ def test_what_does_not_fit_keeps_no_other_group_from_its_place() -> None:
     assert ([one.task_group for one in placed.allocs], placed.queued) == (["small"], {"big": 1, "small": 0})
 
 
+def test_an_all_at_once_job_is_placed_entirely_or_not_at_all() -> None:
+    groups = (group(2, name="a"), group(9, name="b"))
+    table = table_of(view("n1"))
+    both = [*requests(job(groups=groups), group_name="a"), *requests(job(groups=groups), group_name="b")]
+    assert len(put(both, table_of(view("n1"))).allocs) == 10
+    whole = job(groups=groups, all_at_once=True)
+    placed = put([*requests(whole, group_name="a"), *requests(whole, group_name="b")], table)
+    assert (placed.allocs, placed.queued, list(placed.failed)) == ((), {"a": 2, "b": 9}, ["b"])
+    assert table.used[0].tolist() == [0.0, 0.0, 0.0]
+
+
 # -- distinct
 
 
