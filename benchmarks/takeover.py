@@ -117,6 +117,28 @@ async def fill(kv: Kv, ops: list[Op]) -> None:
             tasks.create_task(write(transaction), name="fill")
 
 
+async def _is_answering(_: Node) -> bool:
+    return True  # the nodes exist only on paper; none may be given up while we measure
+
+
+def an_election(transport: HttpTransport, client: Client, pulse: Heartbeat) -> Election:
+    """A candidate with the default lease."""
+    who = Leader(node_id=NodeId("bench"), name="bench", http_addr="127.0.0.1:1", epoch=0, since=0, nonce="")
+    kv, keys, rng = Kv(transport), Keys(), random.Random(1)
+    return Election(
+        client=client,
+        kv=kv,
+        keys=keys,
+        lease=Lease(
+            client=client, kv=kv, keys=keys, pulse=pulse, candidate=Candidate(leader=who), now_ns=time.time_ns, rng=rng
+        ),
+        settings=Settings(heartbeat_grace_s=3600),
+        now=lambda: datetime.now(UTC),
+        rng=rng,
+        probe=_is_answering,
+    )
+
+
 async def measure(addr: str, nodes: int, allocs: int, jobs: int) -> dict[str, float | int]:
     endpoint = Endpoint(address=addr)
     transport = HttpTransport(endpoint)
@@ -135,25 +157,9 @@ async def measure(addr: str, nodes: int, allocs: int, jobs: int) -> dict[str, fl
             now = time.monotonic()
             longest, last = max(longest, now - last - 0.01), now
 
-    async def probe(_: Node) -> bool:
-        return True  # the nodes exist only on paper; none may be given up while we measure
-
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     async with Heartbeat(endpoint) as pulse, asyncio.TaskGroup() as tasks:
-        who = Leader(node_id=NodeId("bench"), name="bench", http_addr="127.0.0.1:1", epoch=0, since=0, nonce="")
-        lease = Lease(
-            client=client, kv=kv, keys=keys, pulse=pulse, candidate=Candidate(leader=who), now_ns=time.time_ns, rng=rng
-        )
-        election = Election(
-            client=client,
-            kv=kv,
-            keys=keys,
-            lease=lease,
-            settings=Settings(heartbeat_grace_s=3600),
-            now=lambda: datetime.now(UTC),
-            rng=rng,
-            probe=probe,
-        )
+        election = an_election(transport, client, pulse)
         watcher = tasks.create_task(watch_loop(), name="watch loop")
         begun, cpu = time.monotonic(), time.process_time()
         running = tasks.create_task(election.run(), name="election")
