@@ -11,7 +11,7 @@ from aiohttp import web
 
 import jobspec
 from api.context import CONTEXT
-from api.plans import plan_document
+from api.plans import plan_document, why_document
 from api.query import (
     BadRequest,
     NotFound,
@@ -25,7 +25,7 @@ from api.query import (
     read,
 )
 from api.shapes import StubCache, evaluation_document, job_document, job_stub, job_summary
-from leader import commands, planning
+from leader import commands, explaining, planning
 from leader.leading import Leading
 from leader.view import View
 from model.errors import JobspecError
@@ -171,6 +171,8 @@ async def job(request: web.Request, leading: Leading, stubs: StubCache) -> web.R
     job_id = unquote(job_id)
     query = read(request)
     key: JobKey = (query.namespace, JobId(job_id))
+    if suffix == "why" and request.method in ("GET", "HEAD", "PUT", "POST"):
+        return await _why(request, leading, key)
     if request.method in ("GET", "HEAD"):
         return await _read_job(request, leading, stubs, key, suffix)
     if request.method == "DELETE" and not suffix:
@@ -225,6 +227,18 @@ async def _plan(request: web.Request, leading: Leading, job_id: JobId) -> web.Re
     job = _submitted(request, body, job_id)
     found = planning.forecast(leading, job, has_diff=bool(member(body, "Diff", bool)))
     return answer(request, plan_document(leading.view, found, _warnings(leading, job)))
+
+
+async def _why(request: web.Request, leading: Leading, key: JobKey) -> web.Response:
+    """Why not all of the job is placed: as it is, or, for one in the body, as it would be."""
+    if request.method in ("GET", "HEAD"):
+        job = leading.view.jobs.get(key)
+        if job is None:
+            raise NotFound("job not found", index=leading.view.topic_index(("job", key)))
+    else:
+        job = _submitted(request, decode(await request.read()), key[1])
+    has_nodes = request.query.get("nodes", "").lower() in ("1", "true", "t")
+    return answer(request, why_document(explaining.why(leading, job), has_nodes=has_nodes), index=leading.view.api_index(leading.view.index))
 
 
 async def _deregister(request: web.Request, leading: Leading, key: JobKey) -> web.Response:

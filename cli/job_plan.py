@@ -8,10 +8,11 @@ import argparse
 import os
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from cli.client import Api, CommandFailed, fail, segment
+from cli.client import Api, CommandFailed, fail, segment, short, table
 from cli.job_run import print_faults, read
 from cli.monitor import refusals
 from model.errors import JobspecError
@@ -35,6 +36,9 @@ _UPDATE_STYLES = {
 }
 # What changes allocs that run, or makes new ones.
 _CHANGING = ("Stop", "Place", "Migrate", "DestructiveUpdate", "Canary")
+
+# As many as Nomad lists one by one.
+_PREEMPTIONS_SHOWN = 10
 
 _HINT = """To submit the job with version verification run:
 
@@ -62,6 +66,9 @@ def run(args: argparse.Namespace) -> int:
         print(job_diff(answer["Diff"], paint, is_verbose=args.verbose))
     print(paint("bold", "Scheduler dry-run:"))
     print(dry_run(answer["FailedTGAllocs"] or {}, paint, is_system=job.is_system))
+    if preempted := answer["Annotations"]["PreemptedAllocs"]:
+        print(paint("bold", "Preemptions:"))
+        print(preemptions(preempted, is_verbose=args.verbose) + "\n")
     if answer["Warnings"]:
         print(f"{paint('bold', 'Job Warnings:')}\n{answer['Warnings']}\n")
     index = answer["JobModifyIndex"]
@@ -114,6 +121,14 @@ def dry_run(failed: Mapping[str, Json], paint: Paint, *, is_system: bool) -> str
         lines += [paint("yellow", f"    {line}") for line in refusals(metric)]
         lines.append("")
     return "\n".join(lines)
+
+
+def preemptions(allocs: Sequence[Json], *, is_verbose: bool) -> str:
+    """What of other jobs would have to go; of many, only how many of which job."""
+    if len(allocs) <= _PREEMPTIONS_SHOWN or is_verbose:
+        rows = [(short(one["ID"], is_verbose=is_verbose), one["JobID"], one["TaskGroup"]) for one in allocs]
+        return table([("Alloc ID", "Job ID", "Task Group"), *rows])
+    return table([("Job ID", "Allocs"), *sorted(Counter(one["JobID"] for one in allocs).items())])
 
 
 # -- the difference

@@ -47,9 +47,13 @@ def _client_flags(parser: argparse.ArgumentParser) -> None:
 
 def _spec_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="job file in HCL or JSON; - reads standard input")
+    _flag(parser, "json", action="store_true", help="FILE is a job of the JSON API, as -output prints it")
+    _reading_flags(parser)
+
+
+def _reading_flags(parser: argparse.ArgumentParser) -> None:
     _flag(parser, "var", action="append", default=[], metavar="NAME=VALUE")
     _flag(parser, "var-file", action="append", default=[], metavar="FILE")
-    _flag(parser, "json", action="store_true", help="FILE is a job of the JSON API, as -output prints it")
     _flag(parser, "hcl1", action="store_true", help="FILE is in HCL's first version")
     _flag(parser, "nomad-strict", action="store_true", help="refuse what only drover knows")
     _flag(parser, "allow-outside-files", action="store_true", help="file() and its kin may leave FILE's directory")
@@ -133,6 +137,9 @@ def _build() -> _Parser:
         _flag(stop, "purge", action="store_true", help="forget the job as well")
         _flag(stop, "yes", action="store_true", help=argparse.SUPPRESS)
         stop.add_argument("-y", action="store_true", help=argparse.SUPPRESS)
+    why = command(job, "why", "cli.job_why:run", "tell why not all of a job is placed", _client_flags, _shown_flags, _reading_flags)
+    why.add_argument("job", metavar="JOB", nargs="?")
+    _flag(why, "file", metavar="FILE", help="of the job in FILE, were it submitted")
     inspect = command(job, "inspect", "cli.job_status:inspect", "print a job's JSON", _client_flags)
     inspect.add_argument("job", metavar="JOB")
 

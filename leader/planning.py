@@ -1,7 +1,7 @@
-"""What would happen if this job were submitted now, and why is not all of it placed?
+"""What would happen if this job were submitted now?
 
-    view ──a copy of the node table──> reconcile ─> place ──> forecast.py: how many of what, and the diff
-                                                        └──> explain.py: what every node says
+    view ──a copy of the node table──> reconcile ─> place ──> decide/forecast.py: how many of what, and the diff
+                                                        └──> explaining.py: why not all is placed
 
 The same decisions as deciding.py's, as a trial: nothing is written, and what the trial takes is taken of the copy.
 """
@@ -9,7 +9,7 @@ The same decisions as deciding.py's, as a trial: nothing is written, and what th
 import asyncio
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -22,7 +22,7 @@ from leader.decide.place import as_changed, held_by, leaving, place
 from leader.decide.reconcile import reconcile
 from leader.decide.table import NodeTable
 from leader.leading import Leading
-from model.alloc import Alloc, EvalId
+from model.alloc import Alloc, DesiredAlloc, EvalId
 from model.evaluation import PlacementMetric
 from model.job import Job
 from model.plan import Placed, Reconciled
@@ -31,10 +31,12 @@ from model.snapshot import JobKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """job: with the version it would have. job_modify_index: the current version's, Consul's; None: it is new."""
+    """job: with the version it would have. preempted: what of other jobs would have to go for it. job_modify_index: the
+    current version's, Consul's; None: it is new."""
 
     job: Job
     updates: Mapping[str, GroupUpdates]
+    preempted: tuple[DesiredAlloc, ...]
     failed: Mapping[str, PlacementMetric]
     job_modify_index: int | None
     diff: dict[str, Any] | None
@@ -58,19 +60,20 @@ def forecast(leading: Leading, job: Job, *, has_diff: bool) -> Forecast:
     """What submitting the job would do. It must be valid."""
     trial = attempt(leading, job)
     current, view = trial.current, leading.view
-    updates = updates_by_group(trial.job, trial.needed, trial.allocs, trial.after)
+    updates = updates_by_group(trial.job, trial.needed, trial.placed, trial.allocs, trial.after)
     known = view.version_indexes.get((_key(job), current.version)) if current else None
     return Forecast(
         job=trial.job,
         updates=updates,
+        preempted=trial.placed.preempted,
         failed=trial.placed.failed,
         job_modify_index=known.modify_index if known else None,
         diff=annotated(job_diff(current, trial.job), updates, current, trial.job) if has_diff else None,
     )
 
 
-def attempt(leading: Leading, job: Job) -> Trial:
-    """The next step for this job, on a copy of the table."""
+def attempt(leading: Leading, job: Job, *, is_partial: bool = False) -> Trial:
+    """The next step for this job, on a copy of the table. is_partial: places what it can of an all_at_once job too."""
     view, key = leading.view, _key(job)
     current = view.jobs.get(key)
     job = _as_submitted(leading, current, job)
@@ -92,8 +95,12 @@ def attempt(leading: Leading, job: Job) -> Trial:
     )
     after = tuple(as_changed(allocs, needed))
     algorithm = job.scheduler_algorithm or leading.settings.scheduler_algorithm
+    requests = needed.place
+    if is_partial and job.all_at_once:
+        some = msgspec.structs.replace(job, all_at_once=False)
+        requests = tuple(replace(request, job=some) for request in requests)
     placed = place(
-        needed.place,
+        requests,
         table=table,
         cache=cache,
         held=held_by(after),
@@ -103,6 +110,7 @@ def attempt(leading: Leading, job: Job) -> Trial:
         now_ns=leading.fenced.now_ns,
         epoch=leading.fenced.epoch,
         algorithm=algorithm,
+        victims=leading.deciding.victims if leading.deciding.may_preempt(job) else None,
     )
     return Trial(
         job=job,

@@ -11,7 +11,7 @@ from typing import Any
 from leader.decide.reconcile import needs_replacing
 from model.alloc import Alloc
 from model.job import Job, JobId, Task, TaskGroup
-from model.plan import Reconciled
+from model.plan import Placed, Reconciled
 from model.wire import Document
 
 Json = dict[str, Any]
@@ -21,7 +21,8 @@ _IN_PLACE, _REPLACE = "forces in-place update", "forces create/destroy update"
 
 
 class GroupUpdates(Document):
-    """How many allocs of a group what happens to. place: new ones. destructive_update: stopped and replaced."""
+    """How many allocs of a group what happens to. place: new ones. destructive_update: stopped and replaced.
+    preemptions: what of other jobs has to go for them."""
 
     ignore: int = 0
     place: int = 0
@@ -45,20 +46,24 @@ _UPDATES = {
 }
 
 
-def updates_by_group(job: Job, needed: Reconciled, allocs: Iterable[Alloc], after: Iterable[Alloc]) -> dict[str, GroupUpdates]:
+def updates_by_group(
+    job: Job, needed: Reconciled, placed: Placed, allocs: Iterable[Alloc], after: Iterable[Alloc]
+) -> dict[str, GroupUpdates]:
     """allocs: the job's, as they are. after: with what `needed` changes in them. Groups that the job no longer has
     are there too."""
     counts: dict[str, dict[str, int]] = {group.name: {} for group in job.task_groups}
 
-    def count(group: str, what: str) -> None:
+    def count(group: str, what: str, by: int = 1) -> None:
         of_group = counts.setdefault(group, {})
-        of_group[what] = of_group.get(what, 0) + 1
+        of_group[what] = of_group.get(what, 0) + by
 
     changed = set()
     for request in needed.place:
         count(request.group.name, "destructive_update" if request.stops else "place")
         if request.stops:
             changed.add(request.stops.id)
+    for one in placed.allocs:
+        count(one.task_group, "preemptions", len(one.preempted_allocations))
     before = {alloc.id: alloc.desired for alloc in allocs}
     for alloc in after:
         was = before[alloc.id]

@@ -1,0 +1,220 @@
+"""What would have to change for a group to find a place?
+
+One sentence for each filter that took nodes away, for users: what is asked for, what there is, and on which node the
+least is missing. The nearest to a yes comes first.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from leader.decide.constraints import reason, resolve
+from leader.decide.explain import DIMENSIONS, ORDER, Filter, NodeAnswer, Question, limits_of, needs
+from leader.decide.feasible import constraints_of, in_datacenters
+from leader.decide.ports import networks_of
+from model.job import Constraint
+from model.node import NodeId
+
+# (node, host port) -> the job that holds it, "" where none is known to
+PortHolder = Callable[[NodeId, int], str]
+
+# Names in one sentence; the rest is a number.
+_NAMES_MAX = 5
+_UNITS = {"cpu": "MHz", "memory": "MB", "disk": "MB"}
+
+_Remedy = Callable[[Question, Sequence[NodeAnswer]], Iterator[str]]
+
+
+def remedies(
+    question: Question, found: Sequence[NodeAnswer], missing: int, holder: PortHolder
+) -> tuple[str, ...]:
+    """missing: allocs without a place. holder: of a node's port."""
+    if not question.nodes:
+        return ("the cluster has no node yet",)
+    by_filter: dict[Filter, list[NodeAnswer]] = {}
+    for one in found:
+        by_filter.setdefault(one.filter, []).append(one)
+    told: dict[Filter, _Remedy] = {
+        Filter.NOT_READY: _not_ready,
+        Filter.DRIVER: _drivers,
+        Filter.CONSTRAINT: _constraints,
+        Filter.DISTINCT_HOSTS: lambda _, nodes: _distinct_hosts(nodes, missing),
+        Filter.DISTINCT_PROPERTY: _distinct_properties,
+        Filter.MAX_SKEW: _max_skews,
+        Filter.ROOM: _room,
+        Filter.PORTS: lambda asked, nodes: _ports(asked, nodes, holder),
+    }
+    sentences: list[str] = []
+    for kind in sorted(by_filter, key=lambda kind: -ORDER[kind]):
+        if kind in told:
+            sentences += told[kind](question, by_filter[kind])
+    return (*sentences, *_datacenters(question))
+
+
+def _names(nodes: Iterable[NodeAnswer]) -> str:
+    names = [one.name for one in nodes]
+    more = f" and {len(names) - _NAMES_MAX} more" if len(names) > _NAMES_MAX else ""
+    return ", ".join(names[:_NAMES_MAX]) + more
+
+
+def _some(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+# -- room
+
+
+def _room(question: Question, nodes: Sequence[NodeAnswer]) -> Iterator[str]:
+    asked = dict(zip(DIMENSIONS, needs(question.group)))
+    best = min(nodes, key=lambda one: (max(short / asked[name] for name, short in one.short.items()), one.name))
+    for name, short in best.short.items():
+        unit, column = _UNITS[name], DIMENSIONS.index(name)
+        totals = {one.node_id: round(question.table.total[question.table.rows[one.node_id], column]) for one in nodes}
+        largest = max(nodes, key=lambda one: totals[one.node_id])
+        if totals[largest.node_id] < asked[name]:
+            yield (
+                f"{name}: {asked[name]} {unit} is more than any of these nodes has even when empty"
+                f" (the most: {totals[largest.node_id]} {unit} on {largest.name})"
+            )
+            continue
+        free = asked[name] - short
+        yield (
+            f"{name}: {short} {unit} short on the best node ({best.name}):"
+            f" {asked[name]} {unit} asked for, {free} of {totals[best.node_id]} {unit} free"
+        )
+
+
+def _ports(question: Question, nodes: Sequence[NodeAnswer], holder: PortHolder) -> Iterator[str]:
+    static = [port for network in networks_of(question.group) for port in network.reserved_ports]
+    for port in sorted(static, key=lambda port: port.value):
+        taken: dict[str, list[NodeAnswer]] = {}
+        for one in nodes:
+            if port.value in question.nodes[one.node_id].node.reserved.ports:
+                taken.setdefault("reserved", []).append(one)
+            elif port.value in question.table.ports_used(question.table.rows[one.node_id]):
+                by = holder(one.node_id, port.value)
+                taken.setdefault(f'held by job "{by}"' if by else "held", []).append(one)
+        for how, where in sorted(taken.items()):
+            yield f"port {port.value} ({port.label}) is {how} on {_names(where)}"
+    crowded = [one for one in nodes if "dynamic" in one.reason]
+    if crowded:
+        yield f"no dynamic port is left on {_names(crowded)}"
+
+
+# -- what is there already
+
+
+def _distinct_hosts(nodes: Sequence[NodeAnswer], missing: int) -> Iterator[str]:
+    has = "has" if len(nodes) == 1 else "have"
+    yield (
+        f"distinct_hosts: {_some(len(nodes), 'node')} that would do {has} one already ({_names(nodes)});"
+        f" {_some(missing, 'further node')} needed"
+    )
+
+
+def _distinct_properties(question: Question, nodes: Sequence[NodeAnswer]) -> Iterator[str]:
+    for rule, held, _ in limits_of(question):
+        refused = [one for one in nodes if one.reason == reason(rule)]
+        if refused:
+            limit = int(rule.rtarget) if rule.rtarget.isdecimal() else 1
+            values = _held_by_value(question, rule.ltarget, held)
+            yield f"distinct_property: at most {limit} for each {rule.ltarget}; {_by_value(values)}{_without(question, rule.ltarget, refused)}"
+
+
+def _max_skews(question: Question, nodes: Sequence[NodeAnswer]) -> Iterator[str]:
+    for spread in (*question.job.spreads, *question.group.spreads):
+        refused = [one for one in nodes if one.reason == f"max_skew {spread.max_skew}"]
+        if spread.max_skew is None or not refused:
+            continue
+        values = _held_by_value(question, spread.attribute, question.own)
+        full = {resolve(spread.attribute, question.nodes[one.node_id].node) for one in refused}
+        others = sorted(value for value in values if value not in full)
+        where = f"; the next one must go to {' or '.join(others)}, where nothing has room" if others else ""
+        yield (
+            f"max_skew: {spread.attribute} may differ by {spread.max_skew} at most; {_by_value(values)}{where}"
+            f"{_without(question, spread.attribute, refused)}"
+        )
+
+
+def _held_by_value(question: Question, attribute: str, held: Mapping[NodeId, int]) -> dict[str, int]:
+    """{value: live allocs} of every value that a node which takes work has, also where there is none."""
+    values: Counter[str] = Counter()
+    for node_id, view in question.nodes.items():
+        value = resolve(attribute, view.node)
+        if value is not None and (view.takes_work or held.get(node_id)):
+            values[value] += held.get(node_id, 0)
+    return dict(sorted(values.items()))
+
+
+def _by_value(values: Mapping[str, int]) -> str:
+    shown = [f"{value} has {count}" for value, count in values.items()]
+    more = f" and {len(shown) - _NAMES_MAX} more values" if len(shown) > _NAMES_MAX else ""
+    return ", ".join(shown[:_NAMES_MAX]) + more
+
+
+def _without(question: Question, attribute: str, nodes: Sequence[NodeAnswer]) -> str:
+    lacking = [one for one in nodes if resolve(attribute, question.nodes[one.node_id].node) is None]
+    return f"; {_names(lacking)} without {attribute}" if lacking else ""
+
+
+# -- what a node is
+
+
+def _constraints(question: Question, nodes: Sequence[NodeAnswer]) -> Iterator[str]:
+    for rule in dict.fromkeys(constraints_of(question.job, question.group)):
+        refused = [one for one in nodes if one.reason == reason(rule)]
+        if refused:
+            yield f"constraint {reason(rule)}: {_values(question, rule, refused)}"
+
+
+def _values(question: Question, rule: Constraint, nodes: Sequence[NodeAnswer]) -> str:
+    values = Counter(resolve(rule.ltarget, question.nodes[one.node_id].node) for one in nodes)
+    told = [
+        f"{_some(count, 'node')} without it" if value is None else f'"{value}" on {_some(count, "node")}'
+        for value, count in sorted(values.items(), key=lambda item: (-item[1], item[0] or ""))
+    ]
+    more = f" and {len(told) - _NAMES_MAX} more values" if len(told) > _NAMES_MAX else ""
+    return ", ".join(told[:_NAMES_MAX]) + more
+
+
+def _drivers(question: Question, nodes: Sequence[NodeAnswer]) -> Iterator[str]:
+    by_driver: dict[str, list[NodeAnswer]] = {}
+    for one in nodes:
+        by_driver.setdefault(one.reason.rpartition(" ")[2], []).append(one)
+    for driver, refused in sorted(by_driver.items()):
+        missing = []
+        for one in refused:
+            info = question.nodes[one.node_id].node.drivers.get(driver)
+            if info is not None and info.detected:
+                yield f"driver {driver}: on {one.name} it is not healthy ({info.health_description or 'no reason given'})"
+            else:
+                missing.append(one)
+        if missing:
+            yield f"driver {driver}: not on {_names(missing)}"
+
+
+def _not_ready(question: Question, nodes: Sequence[NodeAnswer]) -> Iterator[str]:
+    by_state: dict[str, list[NodeAnswer]] = {}
+    for one in nodes:
+        by_state.setdefault(one.reason, []).append(one)
+    for state, refused in sorted(by_state.items()):
+        hint = " (drover node eligibility -enable)" if state == "ineligible" else ""
+        yield f"{state}: {_names(refused)}{hint}"
+
+
+def _datacenters(question: Question) -> Iterator[str]:
+    """Names that no node answers to, and virtual datacenters that a name does not enter."""
+    nodes = [view.node for view in question.nodes.values()]
+    names = question.job.datacenters
+    known = sorted({node.datacenter for node in nodes if not node.virtual_datacenter})
+    virtual = Counter(node.virtual_datacenter for node in nodes if node.virtual_datacenter)
+    for name in names:
+        if not any(in_datacenters((name,), node.datacenter, node.virtual_datacenter) for node in nodes):
+            told = [f"known: {', '.join(known)}"] if known else []
+            told += [f"virtual: {', '.join(sorted(virtual))}"] if virtual else []
+            yield f"no node is in datacenter {name} ({'; '.join(told)})"
+    for name, count in sorted(virtual.items()):
+        entered = {node.datacenter for node in nodes if node.virtual_datacenter == name}
+        is_meant = any(in_datacenters(names, datacenter, "") for datacenter in entered)
+        if is_meant and not in_datacenters(names, "", name):
+            verb = "is" if count == 1 else "are"
+            yield f"the virtual datacenter {name} must be named in datacenters ({_some(count, 'node')} {verb} in it)"

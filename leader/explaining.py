@@ -1,0 +1,127 @@
+"""Why is not all of a job placed, and what would help?
+
+Asked afresh of the view: the trial places what finds room, and what is left is asked of every node.
+"""
+
+import random
+from collections.abc import Mapping
+
+from leader.decide.explain import DIMENSIONS, FilterCount, NodeAnswer, Question, answers, counts, needs
+from leader.decide.place import held_by, leaving
+from leader.decide.remedies import remedies
+from leader.leading import Leading
+from leader.planning import Trial, attempt
+from leader.view import View
+from model.alloc import Alloc
+from model.job import Job, JobId, Namespace, TaskGroup
+from model.node import NodeId
+from model.snapshot import NodeView
+from model.wire import Document
+
+
+class GroupWhy(Document):
+    """wanted: allocs, of a system job the nodes it belongs on. missing: those that find no place. failed: those that
+    ended badly and are not, or not yet, tried again. nodes_asked: all, of a system job those without one. filters,
+    remedies: empty where none is missing."""
+
+    name: str
+    wanted: int
+    missing: int
+    failed: int
+    asks: Mapping[str, int]
+    nodes_asked: int
+    filters: tuple[FilterCount, ...]
+    remedies: tuple[str, ...]
+    nodes: tuple[NodeAnswer, ...]
+
+
+class JobWhy(Document):
+    """retry_at: when the next failed alloc is tried again (ns since the epoch), None if none is."""
+
+    job_id: JobId
+    namespace: Namespace
+    type: str
+    priority: int
+    stop: bool
+    all_at_once: bool
+    groups: tuple[GroupWhy, ...]
+    retry_at: int | None
+
+
+def why(leading: Leading, job: Job) -> JobWhy:
+    """What every node says to each group, once all is placed that finds room."""
+    trial = attempt(leading, job, is_partial=True)
+    job = trial.job
+    groups = () if job.stop else tuple(_group_why(leading, trial, group) for group in job.task_groups)
+    return JobWhy(
+        job_id=job.id,
+        namespace=job.namespace,
+        type=job.type.value,
+        priority=job.priority,
+        stop=job.stop,
+        all_at_once=job.all_at_once,
+        groups=groups,
+        retry_at=trial.needed.wake_at_ns,
+    )
+
+
+def _group_why(leading: Leading, trial: Trial, group: TaskGroup) -> GroupWhy:
+    view, table = leading.view, trial.table.copy()
+    placed = {(alloc.task_group, alloc.name, alloc.node_id if trial.job.is_system else "") for alloc in trial.placed.allocs}
+    missing = [
+        request
+        for request in trial.needed.place
+        if request.group.name == group.name and (group.name, request.name, request.node_id) not in placed
+    ]
+    live = {alloc.id: alloc for alloc in trial.after} | {one.id: Alloc(desired=one) for one in trial.placed.allocs}
+    gone = [*leaving(trial.after), *(one.id for one in (*trial.placed.stopped, *trial.placed.preempted))]
+    if missing and missing[0].stops:
+        gone.append(missing[0].stops.id)  # its place is free for what replaces it
+    for alloc_id in gone:
+        table.free(alloc_id)
+        live.pop(alloc_id, None)
+    held = held_by(live.values())
+    question = Question(
+        job=trial.job,
+        group=group,
+        nodes=_asked(view, trial.job, held.get(group.name, {})),
+        table=table,
+        held=held,
+        algorithm=trial.algorithm,
+    )
+    found = answers(question, random.Random(0))
+    is_homeless = trial.job.is_system and not any(alloc.desired.task_group == group.name for alloc in live.values())
+    is_told = bool(missing) or (is_homeless and all(one.filter for one in found))
+    wanted = len(missing) + sum(held.get(group.name, {}).values()) if trial.job.is_system else group.count
+    return GroupWhy(
+        name=group.name,
+        wanted=wanted,
+        missing=len(missing),
+        failed=_failed(trial, group),
+        asks=dict(zip(DIMENSIONS, needs(group))),
+        nodes_asked=len(found),
+        filters=counts(found) if is_told else (),
+        remedies=remedies(question, found, len(missing), lambda node, port: _holder(view, node, port)) if is_told else (),
+        nodes=found,
+    )
+
+
+def _asked(view: View, job: Job, here: Mapping[NodeId, int]) -> dict[NodeId, NodeView]:
+    """All nodes; of a system job those that have none yet."""
+    return {node: one for node, one in view.nodes.items() if not (job.is_system and here.get(node))}
+
+
+def _failed(trial: Trial, group: TaskGroup) -> int:
+    """Places of a service that stay empty though nothing is missing: what failed there waits, or is given up."""
+    if trial.job.is_system or trial.job.is_batch:
+        return 0
+    live = sum(alloc.is_live and alloc.desired.task_group == group.name for alloc in trial.after)
+    empty = sum(one.stops is None and one.group.name == group.name for one in trial.needed.place)
+    return max(0, group.count - live - empty)
+
+
+def _holder(view: View, node: NodeId, port: int) -> str:
+    """The job that holds the host port, "" if none does."""
+    allocs = view.allocs_by_node.get(node, {}).values()
+    held = (alloc.desired for alloc in allocs if not alloc.is_terminal)
+    return next((desired.job_id for desired in held if any(one.value == port for one in desired.ports)), "")
