@@ -10,6 +10,7 @@ its grammar is used as it is. What is a token follows hashicorp/hcl v1's scanner
 import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from functools import cache
 from typing import NamedTuple, NoReturn
 
 import msgspec
@@ -54,6 +55,10 @@ _ESCAPE = re.compile(
 _ONE = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
+# A large job has a thousand. The grammar's time grows with the square of a block's items.
+_TOKENS_MAX = 60_000
+
+
 class _Word(NamedTuple):
     """A name without quotes: a key, never a value."""
 
@@ -66,7 +71,7 @@ def parse_hcl1(source: Source) -> ObjectOf:
 
     Its line ends must be \\n alone.
     """
-    grammar = HclParser()
+    grammar = _grammar()
     reading = _Reading(source)
     # Set on the object and not in a subclass: pyhcl's tables are made for the methods of its own class.
     grammar.objectlist_flat = reading.body
@@ -74,6 +79,12 @@ def parse_hcl1(source: Source) -> ObjectOf:
     tree = grammar.yacc.parse(source.text, lexer=_Tokens(list(_lists(source, _tokens(source)))))
     assert isinstance(tree, ObjectOf)
     return tree
+
+
+@cache
+def _grammar() -> HclParser:
+    """Its tables take 20 ms to make. One reading at a time uses it (jobspec.deep)."""
+    return HclParser()
 
 
 class _Tokens:
@@ -170,8 +181,11 @@ def _elements(source: Source, tokens: Sequence[LexToken]) -> tuple[Expression, .
 
 
 def _tokens(source: Source) -> Iterator[LexToken]:
-    text, at, depth = source.text, 0, 0
+    text, at, depth, left = source.text, 0, 0, _TOKENS_MAX
     while True:
+        left -= 1
+        if left < 0:
+            source.refuse(at, f"too large for HCL1 (more than {_TOKENS_MAX} names, values and signs)")
         match = _TOKEN.match(text, at)
         if match is None:
             _refuse_text(source, at)

@@ -44,11 +44,13 @@ job_shapes = st.recursive(
 
 
 def survive(text: bytes) -> None:
-    started = time.perf_counter()
-    faults = refusal(lambda: jobspec.read_job(text, file="x.hcl"))
-    assert faults is None or faults
-    assert all("\n" not in str(fault) and len(str(fault)) < 1500 for fault in faults or ())
-    assert time.perf_counter() - started < BUDGET_S
+    """Read as HCL2 (or JSON) and as HCL1."""
+    for is_hcl1 in (False, True):
+        started = time.perf_counter()
+        faults = refusal(lambda is_hcl1=is_hcl1: jobspec.read_job(text, file="x.hcl", is_hcl1=is_hcl1))
+        assert faults is None or faults
+        assert all("\n" not in str(fault) and len(str(fault)) < 1500 for fault in faults or ())
+        assert time.perf_counter() - started < BUDGET_S
 
 
 def refusal(read: Callable[[], object]) -> tuple[Fault, ...] | None:
