@@ -102,7 +102,8 @@ def _funnel(filters: list[Json], left: int) -> str:
     for one in filters:
         left -= one["Nodes"]
         classes = ", ".join(f"{name} {count}" for name, count in one["Classes"].items())
-        rows.append((one["Filter"], f"-{one['Nodes']}", left, one["Reason"] + (f" (class {classes})" if classes else "")))
+        has_classes = classes and one["Filter"] not in ("not ready", "datacenter")
+        rows.append((one["Filter"], f"-{one['Nodes']}", left, one["Reason"] + (f" (class {classes})" if has_classes else "")))
     return table(rows)
 
 

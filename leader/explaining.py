@@ -4,6 +4,7 @@ Asked afresh of the view: the trial places what finds room, and what is left is 
 """
 
 import random
+from collections import Counter
 from collections.abc import Mapping
 
 from leader.decide.explain import DIMENSIONS, FilterCount, NodeAnswer, Question, answers, counts, needs
@@ -92,6 +93,7 @@ def _group_why(leading: Leading, trial: Trial, group: TaskGroup) -> GroupWhy:
     found = answers(question, random.Random(0))
     is_homeless = trial.job.is_system and not any(alloc.desired.task_group == group.name for alloc in live.values())
     is_told = bool(missing) or (is_homeless and all(one.filter for one in found))
+    told = remedies(question, found, len(missing), lambda node, port: _holder(view, node, port)) if is_told else ()
     wanted = len(missing) + sum(held.get(group.name, {}).values()) if trial.job.is_system else group.count
     return GroupWhy(
         name=group.name,
@@ -101,9 +103,22 @@ def _group_why(leading: Leading, trial: Trial, group: TaskGroup) -> GroupWhy:
         asks=dict(zip(DIMENSIONS, needs(group))),
         nodes_asked=len(found),
         filters=counts(found) if is_told else (),
-        remedies=remedies(question, found, len(missing), lambda node, port: _holder(view, node, port)) if is_told else (),
+        remedies=(*told, *_preemption(leading, trial.job, group)) if missing else told,
         nodes=found,
     )
+
+
+def _preemption(leading: Leading, job: Job, group: TaskGroup) -> tuple[str, ...]:
+    """What pushing others away would bring, where the settings do not let this job."""
+    if leading.deciding.may_preempt(job):
+        return ()
+    going = attempt(leading, job, is_partial=True, preempts=True).placed
+    ours = {alloc.id for alloc in going.allocs if alloc.task_group == group.name}
+    jobs = Counter(alloc.job_id for alloc in going.preempted if alloc.preempted_by_allocation in ours)
+    if not jobs:
+        return ()
+    told = ", ".join(f'{count} of job "{name}"' for name, count in sorted(jobs.items()))
+    return (f"preemption would make room (ending {told}), but is off for {job.type} jobs",)
 
 
 def _asked(view: View, job: Job, here: Mapping[NodeId, int]) -> dict[NodeId, NodeView]:

@@ -253,6 +253,11 @@ def short_of(question: Question, node: NodeId) -> dict[str, int]:
     return {name: round(need - has) for name, need, has in zip(DIMENSIONS, needs(question.group), free) if has < need}
 
 
+def total_of(question: Question, node: NodeId) -> tuple[int, ...]:
+    """What the node has for allocs when it is empty, by dimension."""
+    return tuple(round(amount) for amount in question.table.total[question.table.rows[node]].tolist())
+
+
 def needs(group: TaskGroup) -> tuple[int, int, int]:
     """MHz, MB, MB."""
     ask = ask_of(group)

@@ -44,6 +44,12 @@ class Feasible:
                 available[node.datacenter] = available.get(node.datacenter, 0) + int(count)
         return available
 
+    def evaluated(self, takes_work: Mask, *, except_for: Ints) -> Ints:
+        """Rows in the job's datacenters that would take work, without these others."""
+        is_evaluated = takes_work & (self._reason_of != 0)
+        is_evaluated[except_for] = False
+        return np.flatnonzero(is_evaluated)
+
     def filtered(self, takes_work: Mask) -> dict[str, int]:
         """{reason: nodes} of those that would take work."""
         counts = np.bincount(self._reason_of[takes_work & (self._reason_of > 0)], minlength=len(self._reasons))

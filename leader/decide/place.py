@@ -452,6 +452,7 @@ class _Group:
         """Why none of these rows will do."""
         takes_work = np.zeros(len(self._may), dtype=bool)
         takes_work[looked_at] = self._table.takes_work[looked_at]
+        available = self._feasible.available(takes_work)
         filtered = Counter(self._feasible.filtered(takes_work))
         rows = looked_at[self._may[looked_at]]
         for constraint, counts in ((self._own_distinct, self._here), (self._job_distinct, self._together)):
@@ -468,10 +469,11 @@ class _Group:
         exhausted.update(self._no_ports[row] for row in rows.tolist() if row in self._no_ports)
         filtered = +filtered
         return PlacementMetric(
-            nodes_evaluated=int(takes_work.sum()),
+            nodes_evaluated=sum(available.values()),
             nodes_filtered=sum(filtered.values()),
             nodes_exhausted=len(rows),
-            nodes_available=self._feasible.available(takes_work),
+            nodes_available=available,
+            class_filtered=self._by_class(self._feasible.evaluated(takes_work, except_for=rows)),
             constraint_filtered=dict(filtered),
             class_exhausted=self._by_class(rows),
             dimension_exhausted=dict(exhausted),

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from leader.decide.constraints import reason, resolve
-from leader.decide.explain import DIMENSIONS, ORDER, Filter, NodeAnswer, Question, limits_of, needs
+from leader.decide.explain import DIMENSIONS, ORDER, Filter, NodeAnswer, Question, limits_of, needs, total_of
 from leader.decide.feasible import constraints_of, in_datacenters
 from leader.decide.ports import networks_of
 from model.job import Constraint
@@ -33,13 +33,15 @@ def remedies(
     by_filter: dict[Filter, list[NodeAnswer]] = {}
     for one in found:
         by_filter.setdefault(one.filter, []).append(one)
+    # Their values are those that distinct_property and max_skew choose among.
+    may = [one.node_id for one in found if not one.filter or ORDER[one.filter] >= ORDER[Filter.DISTINCT_HOSTS]]
     told: dict[Filter, _Remedy] = {
         Filter.NOT_READY: _not_ready,
         Filter.DRIVER: _drivers,
         Filter.CONSTRAINT: _constraints,
         Filter.DISTINCT_HOSTS: lambda _, nodes: _distinct_hosts(nodes, missing),
-        Filter.DISTINCT_PROPERTY: _distinct_properties,
-        Filter.MAX_SKEW: _max_skews,
+        Filter.DISTINCT_PROPERTY: lambda asked, nodes: _distinct_properties(asked, nodes, may),
+        Filter.MAX_SKEW: lambda asked, nodes: _max_skews(asked, nodes, may),
         Filter.ROOM: _room,
         Filter.PORTS: lambda asked, nodes: _ports(asked, nodes, holder),
     }
@@ -65,22 +67,21 @@ def _some(count: int, noun: str) -> str:
 
 def _room(question: Question, nodes: Sequence[NodeAnswer]) -> Iterator[str]:
     asked = dict(zip(DIMENSIONS, needs(question.group)))
-    best = min(nodes, key=lambda one: (max(short / asked[name] for name, short in one.short.items()), one.name))
-    for name, short in best.short.items():
-        unit, column = _UNITS[name], DIMENSIONS.index(name)
-        totals = {one.node_id: round(question.table.total[question.table.rows[one.node_id], column]) for one in nodes}
-        largest = max(nodes, key=lambda one: totals[one.node_id])
-        if totals[largest.node_id] < asked[name]:
+    totals = {one.node_id: dict(zip(DIMENSIONS, total_of(question, one.node_id))) for one in nodes}
+    small = [one for one in nodes if any(totals[one.node_id][name] < asked[name] for name in DIMENSIONS)]
+    large = [one for one in nodes if one not in small]
+    if large:
+        best = min(large, key=lambda one: (max(short / asked[name] for name, short in one.short.items()), one.name))
+        for name, short in best.short.items():
             yield (
-                f"{name}: {asked[name]} {unit} is more than any of these nodes has even when empty"
-                f" (the most: {totals[largest.node_id]} {unit} on {largest.name})"
+                f"{name}: {short} {_UNITS[name]} short on the best node ({best.name}): {asked[name]} {_UNITS[name]}"
+                f" asked for, {asked[name] - short} of {totals[best.node_id][name]} {_UNITS[name]} free"
             )
-            continue
-        free = asked[name] - short
-        yield (
-            f"{name}: {short} {unit} short on the best node ({best.name}):"
-            f" {asked[name]} {unit} asked for, {free} of {totals[best.node_id]} {unit} free"
-        )
+    for name in DIMENSIONS:
+        never = [one for one in small if totals[one.node_id][name] < asked[name]]
+        if never:
+            most = max(totals[one.node_id][name] for one in never)
+            yield f"{name}: too small even when empty: {_names(never)} ({asked[name]} {_UNITS[name]} asked for, at most {most} there)"
 
 
 def _ports(question: Question, nodes: Sequence[NodeAnswer], holder: PortHolder) -> Iterator[str]:
@@ -111,36 +112,39 @@ def _distinct_hosts(nodes: Sequence[NodeAnswer], missing: int) -> Iterator[str]:
     )
 
 
-def _distinct_properties(question: Question, nodes: Sequence[NodeAnswer]) -> Iterator[str]:
+def _distinct_properties(question: Question, nodes: Sequence[NodeAnswer], may: Sequence[NodeId]) -> Iterator[str]:
     for rule, held, _ in limits_of(question):
         refused = [one for one in nodes if one.reason == reason(rule)]
         if refused:
             limit = int(rule.rtarget) if rule.rtarget.isdecimal() else 1
-            values = _held_by_value(question, rule.ltarget, held)
+            values = _held_by_value(question, rule.ltarget, held, may)
             yield f"distinct_property: at most {limit} for each {rule.ltarget}; {_by_value(values)}{_without(question, rule.ltarget, refused)}"
 
 
-def _max_skews(question: Question, nodes: Sequence[NodeAnswer]) -> Iterator[str]:
+def _max_skews(question: Question, nodes: Sequence[NodeAnswer], may: Sequence[NodeId]) -> Iterator[str]:
     for spread in (*question.job.spreads, *question.group.spreads):
         refused = [one for one in nodes if one.reason == f"max_skew {spread.max_skew}"]
         if spread.max_skew is None or not refused:
             continue
-        values = _held_by_value(question, spread.attribute, question.own)
+        values = _held_by_value(question, spread.attribute, question.own, may)
         full = {resolve(spread.attribute, question.nodes[one.node_id].node) for one in refused}
         others = sorted(value for value in values if value not in full)
-        where = f"; the next one must go to {' or '.join(others)}, where nothing has room" if others else ""
+        where = f"; the next one must go to {' or '.join(others)}, where nothing takes it" if others else ""
         yield (
             f"max_skew: {spread.attribute} may differ by {spread.max_skew} at most; {_by_value(values)}{where}"
             f"{_without(question, spread.attribute, refused)}"
         )
 
 
-def _held_by_value(question: Question, attribute: str, held: Mapping[NodeId, int]) -> dict[str, int]:
-    """{value: live allocs} of every value that a node which takes work has, also where there is none."""
+def _held_by_value(
+    question: Question, attribute: str, held: Mapping[NodeId, int], may: Sequence[NodeId]
+) -> dict[str, int]:
+    """{value: live allocs}, also of values with none that the nodes in `may` have."""
     values: Counter[str] = Counter()
-    for node_id, view in question.nodes.items():
-        value = resolve(attribute, view.node)
-        if value is not None and (view.takes_work or held.get(node_id)):
+    for node_id in {*may, *held}:
+        view = question.nodes.get(node_id)
+        value = resolve(attribute, view.node) if view else None
+        if value is not None:
             values[value] += held.get(node_id, 0)
     return dict(sorted(values.items()))
 

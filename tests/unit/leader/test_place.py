@@ -165,7 +165,7 @@ def test_every_no_is_told_with_its_number_of_nodes() -> None:
     )
     assert (placed.allocs, placed.queued) == ((), {"g": 3})
     assert why(placed) == PlacementMetric(
-        nodes_evaluated=6,
+        nodes_evaluated=5,
         nodes_filtered=3,
         nodes_exhausted=2,
         nodes_available={"dc1": 5},
