@@ -6,16 +6,22 @@ Asked afresh of the view: the trial places what finds room, and what is left is 
 import random
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
+
+import msgspec
 
 from leader.decide.explain import DIMENSIONS, FilterCount, NodeAnswer, Question, answers, counts, needs
-from leader.decide.place import held_by, leaving
+from leader.decide.feasible import FeasibleCache
+from leader.decide.place import held_by, leaving, place
+from leader.decide.preempt import PRIORITY_DELTA
 from leader.decide.remedies import remedies
 from leader.leading import Leading
 from leader.planning import Trial, attempt
 from leader.view import View
-from model.alloc import Alloc
+from model.alloc import Alloc, EvalId
 from model.job import Job, JobId, Namespace, TaskGroup
 from model.node import NodeId
+from model.plan import PlaceRequest
 from model.snapshot import NodeView
 from model.wire import Document
 
@@ -103,22 +109,34 @@ def _group_why(leading: Leading, trial: Trial, group: TaskGroup) -> GroupWhy:
         asks=dict(zip(DIMENSIONS, needs(group))),
         nodes_asked=len(found),
         filters=counts(found) if is_told else (),
-        remedies=(*told, *_preemption(leading, trial.job, group)) if missing else told,
+        remedies=(*told, *_preemption(leading, question, missing[0])) if missing else told,
         nodes=found,
     )
 
 
-def _preemption(leading: Leading, job: Job, group: TaskGroup) -> tuple[str, ...]:
-    """What pushing others away would bring, where the settings do not let this job."""
-    if leading.deciding.may_preempt(job):
+def _preemption(leading: Leading, question: Question, request: PlaceRequest) -> tuple[str, ...]:
+    """What pushing others away would bring to one alloc, where the settings do not let this job. Asked for one only:
+    each looks at everything that runs."""
+    job = question.job
+    if leading.deciding.may_preempt(job) or job.priority <= PRIORITY_DELTA:
         return ()
-    going = attempt(leading, job, is_partial=True, preempts=True).placed
-    ours = {alloc.id for alloc in going.allocs if alloc.task_group == group.name}
-    jobs = Counter(alloc.job_id for alloc in going.preempted if alloc.preempted_by_allocation in ours)
+    placed = place(
+        [replace(request, job=msgspec.structs.replace(job, all_at_once=False))],
+        table=question.table,
+        cache=FeasibleCache(),
+        held=question.held,
+        rng=random.Random(0),
+        eval_id=EvalId(""),
+        now_ns=leading.fenced.now_ns,
+        epoch=leading.fenced.epoch,
+        algorithm=question.algorithm,
+        victims=leading.deciding.victims,
+    )
+    jobs = Counter(alloc.job_id for alloc in placed.preempted)
     if not jobs:
         return ()
     told = ", ".join(f'{count} of job "{name}"' for name, count in sorted(jobs.items()))
-    return (f"preemption would make room (ending {told}), but is off for {job.type} jobs",)
+    return (f"preemption would make room for one (ending {told}), but is off for {job.type} jobs",)
 
 
 def _asked(view: View, job: Job, here: Mapping[NodeId, int]) -> dict[NodeId, NodeView]:

@@ -72,9 +72,8 @@ def forecast(leading: Leading, job: Job, *, has_diff: bool) -> Forecast:
     )
 
 
-def attempt(leading: Leading, job: Job, *, is_partial: bool = False, preempts: bool | None = None) -> Trial:
-    """The next step for this job, on a copy of the table. is_partial: places what it can of an all_at_once job too.
-    preempts: whether it may push others away; None: as the cluster's settings say."""
+def attempt(leading: Leading, job: Job, *, is_partial: bool = False) -> Trial:
+    """The next step for this job, on a copy of the table. is_partial: places what it can of an all_at_once job too."""
     view, key = leading.view, _key(job)
     current = view.jobs.get(key)
     job = _as_submitted(leading, current, job)
@@ -111,7 +110,7 @@ def attempt(leading: Leading, job: Job, *, is_partial: bool = False, preempts: b
         now_ns=leading.fenced.now_ns,
         epoch=leading.fenced.epoch,
         algorithm=algorithm,
-        victims=leading.deciding.victims if (leading.deciding.may_preempt(job) if preempts is None else preempts) else None,
+        victims=leading.deciding.victims if leading.deciding.may_preempt(job) else None,
     )
     return Trial(
         job=job,

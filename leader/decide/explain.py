@@ -105,8 +105,9 @@ def answers(question: Question, rng: Rng) -> tuple[NodeAnswer, ...]:
         refusals |= found
         left = [node_id for node_id in left if node_id not in found]
     scores = _scores(question, left)
+    shorts = shorts_of(question, [node for node, (kind, _) in refusals.items() if kind is Filter.ROOM])
     return tuple(
-        _answer(question, view, *refusals.get(view.id, (Filter.NONE, "")), scores.get(view.id, {}))
+        _answer(view, *refusals.get(view.id, (Filter.NONE, "")), shorts.get(view.id, {}), scores.get(view.id, {}))
         for view in sorted(question.nodes.values(), key=lambda view: (view.node.name, view.id))
     )
 
@@ -130,7 +131,7 @@ _Refuse = Callable[[Question, Sequence[NodeId]], _Found]
 
 
 def _answer(
-    question: Question, view: NodeView, refused_by: Filter, why: str, scores: Mapping[str, float]
+    view: NodeView, refused_by: Filter, why: str, short: Mapping[str, int], scores: Mapping[str, float]
 ) -> NodeAnswer:
     return NodeAnswer(
         node_id=view.id,
@@ -140,7 +141,7 @@ def _answer(
         node_class=view.node.node_class,
         filter=refused_by,
         reason=why,
-        short=short_of(question, view.id) if refused_by is Filter.ROOM else {},
+        short=short,
         scores=scores,
     )
 
@@ -246,11 +247,14 @@ def _mask(table: NodeTable, nodes: Iterable[NodeId]) -> npt.NDArray[np.bool_]:
 # -- what is left of it
 
 
-def short_of(question: Question, node: NodeId) -> dict[str, int]:
-    """{dimension: how much is missing} on the node."""
-    row = question.table.rows[node]
-    free = (question.table.total[row] - question.table.used[row]).tolist()
-    return {name: round(need - has) for name, need, has in zip(DIMENSIONS, needs(question.group), free) if has < need}
+def shorts_of(question: Question, nodes: Sequence[NodeId]) -> dict[NodeId, dict[str, int]]:
+    """{node: {dimension: how much is missing}} of those where something is."""
+    rows = np.array([question.table.rows[node] for node in nodes], dtype=np.int64)
+    missing = np.array(needs(question.group)) - (question.table.total[rows] - question.table.used[rows])
+    return {
+        nodes[at]: {name: round(amount) for name, amount in zip(DIMENSIONS, missing[at].tolist()) if amount > 0}
+        for at in np.flatnonzero((missing > 0).any(axis=1)).tolist()
+    }
 
 
 def total_of(question: Question, node: NodeId) -> tuple[int, ...]:
@@ -265,8 +269,7 @@ def needs(group: TaskGroup) -> tuple[int, int, int]:
 
 
 def _room(question: Question, left: Sequence[NodeId]) -> _Found:
-    short = {node: ", ".join(short_of(question, node)) for node in left}
-    return {node: (Filter.ROOM, why) for node, why in short.items() if why}
+    return {node: (Filter.ROOM, ", ".join(short)) for node, short in shorts_of(question, left).items()}
 
 
 def _ports(rng: Rng) -> Callable[[Question, list[NodeId]], _Found]:

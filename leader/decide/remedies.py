@@ -14,7 +14,7 @@ from leader.decide.ports import networks_of
 from model.job import Constraint
 from model.node import NodeId
 
-# (node, host port) -> the job that holds it, "" where none is known to
+# (node, host port) -> the job that holds it, "" where none does
 PortHolder = Callable[[NodeId, int], str]
 
 # Names in one sentence; the rest is a number.
@@ -92,8 +92,8 @@ def _ports(question: Question, nodes: Sequence[NodeAnswer], holder: PortHolder) 
             if port.value in question.nodes[one.node_id].node.reserved.ports:
                 taken.setdefault("reserved", []).append(one)
             elif port.value in question.table.ports_used(question.table.rows[one.node_id]):
-                by = holder(one.node_id, port.value)
-                taken.setdefault(f'held by job "{by}"' if by else "held", []).append(one)
+                by = holder(one.node_id, port.value) or question.job.id  # or what the trial placed
+                taken.setdefault(f'held by job "{by}"', []).append(one)
         for how, where in sorted(taken.items()):
             yield f"port {port.value} ({port.label}) is {how} on {_names(where)}"
     crowded = [one for one in nodes if "dynamic" in one.reason]

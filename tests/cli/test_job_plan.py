@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
+from cli.job_plan import coloured, job_diff, plain
 from tests.cli.command import Done, drover, keys, mask, masked
 from tests.components.consul import ConsulServer
 from tests.e2e.drover import Drover, wait
@@ -246,3 +247,21 @@ def test_a_job_that_is_placed_says_so(say: Say, fleet: Drover, protocol: list[st
     say("job", "why", "web")
     assert say("job", "why", "web", "-verbose").code == 0
     golden("why/placed", protocol)
+
+
+def test_on_a_terminal_markers_and_what_is_forced_have_colours() -> None:
+    edited = {"Type": "Edited", "Name": "Count", "Old": "1", "New": "2", "Annotations": ["forces create"]}
+    group = {"Type": "Edited", "Name": "g", "Fields": [edited], "Objects": [], "Tasks": [], "Updates": {"create": 1}}
+    diff = {"Type": "Edited", "ID": "web", "Fields": [], "Objects": [], "TaskGroups": [group]}
+    assert job_diff(diff, coloured, is_verbose=False).splitlines() == [
+        '\033[33m+/-\033[0m \033[1mJob: "web"\033[0m',
+        '\033[33m+/-\033[0m \033[1mTask Group: "g"\033[0m (\033[32m1 create\033[0m)',
+        '  \033[33m+/-\033[0m Count: "1" => "2" (\033[32mforces create\033[0m)',
+    ]
+    assert "\033" not in job_diff(diff, plain, is_verbose=False)
+
+
+def test_what_would_print_as_something_else_is_escaped() -> None:
+    added = {"Type": "Added", "Name": "Env[A]", "Old": "", "New": 'a"b\\c\n\033[31m', "Annotations": None}
+    diff = {"Type": "Edited", "ID": "web", "Fields": [added], "Objects": [], "TaskGroups": []}
+    assert job_diff(diff, plain, is_verbose=False).splitlines()[1] == '+ Env[A]: "a\\"b\\\\c\\n\\x1b[31m"'

@@ -160,7 +160,7 @@ async def test_what_would_be_pushed_away_is_named() -> None:
     (told,) = (await why(off, wanted)).groups
     assert told.remedies == (
         "memory: 800 MB short on the best node (n1): 900 MB asked for, 100 of 1000 MB free",
-        'preemption would make room (ending 1 of job "low"), but is off for service jobs',
+        'preemption would make room for one (ending 1 of job "low"), but is off for service jobs',
     )
 
 
