@@ -65,6 +65,8 @@ def lines(found: Json, *, is_verbose: bool) -> Iterator[str]:
 
 def _group(group: Json, found: Json, *, is_verbose: bool) -> Iterator[str]:
     yield f'Task Group "{group["Name"]}": {_state(group, found)}'
+    if group["Updating"]:
+        yield f"  {_allocations(group['Updating'])} of an older version {'runs' if group['Updating'] == 1 else 'run'} on until then"
     if group["Failed"]:
         when = f"the next try is at {clock(found['RetryAt'])}" if found["RetryAt"] else "its attempts are used up"
         yield f"  {_allocations(group['Failed'])} failed and is not placed again: {when}"

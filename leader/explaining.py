@@ -27,13 +27,14 @@ from model.wire import Document
 
 
 class GroupWhy(Document):
-    """wanted: allocs, of a system job the nodes it belongs on. missing: those that find no place. failed: those that
-    ended badly and are not, or not yet, tried again. nodes_asked: all, of a system job those without one. filters,
-    remedies: empty where none is missing."""
+    """wanted: allocs, of a system job the nodes it belongs on. missing: those that find no place. updating: those of
+    them whose older version runs on meanwhile. failed: those that ended badly and are not, or not yet, tried again.
+    nodes_asked: all, of a system job those without one. filters, remedies: empty where none is missing."""
 
     name: str
     wanted: int
     missing: int
+    updating: int
     failed: int
     asks: Mapping[str, int]
     nodes_asked: int
@@ -105,6 +106,7 @@ def _group_why(leading: Leading, trial: Trial, group: TaskGroup) -> GroupWhy:
         name=group.name,
         wanted=wanted,
         missing=len(missing),
+        updating=sum(request.stops is not None for request in missing),
         failed=_failed(trial, group),
         asks=dict(zip(DIMENSIONS, needs(group))),
         nodes_asked=len(found),

@@ -201,6 +201,18 @@ async def test_a_failed_alloc_that_waits_is_not_missing() -> None:
     assert (found.groups[0].missing, found.groups[0].failed, found.retry_at) == (0, 1, NOW_NS + 60 * SECOND)
 
 
+async def test_of_an_update_without_room_the_older_version_is_told_to_run_on() -> None:
+    old = rolling(3, 1)
+    running = tuple(alloc(index, of=old) for index in range(3))
+    large = job(groups=(group(3, update=UpdateStrategy(max_parallel=1), tasks=(task(resources=Resources(cpu=1, memory_mb=1200)),)),))
+    of = leading(view("n1"), jobs=(old,), allocs=running)
+    (told,) = (await why(of, large)).groups
+    assert (told.wanted, told.missing, told.updating) == (3, 1, 1)
+    assert told.remedies == ("memory: too small even when empty: n1 (1200 MB asked for, at most 1000 there)",)
+    found = await forecast(of, large)
+    assert (found.updates, set(found.failed)) == ({"g": GroupUpdates(destructive_update=1, ignore=2)}, {"g"})
+
+
 async def test_a_system_job_that_fits_no_node_says_so() -> None:
     of = job(1, type=JobType.SYSTEM, datacenters=("dc9",))
     (told,) = (await why(leading(view("n1")), of)).groups
