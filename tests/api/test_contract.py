@@ -26,7 +26,7 @@ JOB_STUB = {
 JOB = {
     "Affinities", "AllAtOnce", "Constraints", "CreateIndex", "Datacenters", "Dispatched", "ID", "JobModifyIndex",
     "Meta", "ModifyIndex", "Multiregion", "Name", "Namespace", "NodePool", "ParameterizedJob", "ParentID", "Payload",
-    "Periodic", "Priority", "Region", "Spreads", "Stable", "Status", "StatusDescription", "Stop", "SubmitTime",
+    "Periodic", "Priority", "Region", "SchedulerAlgorithm", "Spreads", "Stable", "Status", "StatusDescription", "Stop", "SubmitTime",
     "TaskGroups", "Type", "UI", "Update", "Version",
 }
 ALLOC_STUB = {
