@@ -73,7 +73,7 @@ def test_why_tells_each_group_and_on_request_each_node(address: str, one: Drover
     assert (group["Name"], group["Wanted"], group["Missing"], filters) == (
         "g", 2, 2, [{"Filter": "datacenter", "Reason": "dc1", "Nodes": 2, "Classes": {}}]
     )  # fmt: skip
-    assert group["Remedies"] == ["no node is in datacenter dc9 (known: dc1)"]
+    assert "no node is in datacenter dc9 (known: dc1)" in group["Remedies"]
     assert "Nodes" not in group
     (group,) = ask(address, "PUT", "/v1/job/planned/why?nodes=true", body={"Job": nowhere}).json["Groups"]
     assert [(node["Name"], node["Filter"]) for node in group["Nodes"] if node["Filter"] != "not ready"] == [("one", "datacenter"), ("two", "datacenter")]
