@@ -334,7 +334,7 @@ def node_stub(view: View, node: NodeView) -> dict[str, Any]:
         "Version": document.version,
         "Drain": False,
         "SchedulingEligibility": control.scheduling_eligibility.value,
-        "Status": control.status.value,
+        "Status": _status(node).value,
         "StatusDescription": _status_description(node),
         "StatusUpdatedAt": control.status_updated_at,
         "Drivers": {name: _to_dict(info) for name, info in document.drivers.items()},
@@ -343,8 +343,13 @@ def node_stub(view: View, node: NodeView) -> dict[str, Any]:
     }
 
 
+def _status(node: NodeView) -> NodeStatus:
+    """Nomad's word for a node that missed its heartbeat while its tasks count on: disconnected."""
+    is_suspect = node.life is Life.SUSPECT and node.control.status is NodeStatus.READY
+    return NodeStatus.DISCONNECTED if is_suspect else node.control.status
+
+
 def _status_description(node: NodeView) -> str:
-    """Why a node that is shown ready gets no work: within its grace it keeps Nomad's status."""
     if node.life is not Life.SUSPECT or node.control.status is not NodeStatus.READY:
         return node.control.status_description
     return "Agent is down, its tasks run on" if node.reach is Reach.AGENT_DOWN else "Not heard, within its grace"

@@ -25,6 +25,7 @@ from catalog.kv import Entry, Fence, Kv, Op, Verb, create, pack, pause
 from catalog.kv import replace as replace_op
 from model.cluster import Epoch, Leader
 from model.errors import SessionLost, StoreRefused, StoreUnavailable, WriteConflict
+from model.node import NodeId
 from model.wire import decode, encode
 
 SERVER_SERVICE = "drover-server"
@@ -64,6 +65,12 @@ class Candidate:
     @property
     def check_id(self) -> str:
         return f"service:{self.service_id}"
+
+
+async def forget_candidate(client: Client, node_id: NodeId) -> None:
+    """Takes away what a candidate of this node left behind. An unreachable Consul changes nothing."""
+    with suppress(StoreUnavailable, StoreRefused):
+        await client.agent.service.deregister(f"_{SERVER_SERVICE}-{node_id}")
 
 
 @dataclass(slots=True, kw_only=True)

@@ -109,6 +109,9 @@ async def _until_signalled(config: AgentConfig) -> int:
             tending = tasks.create_task(running.tend(), name="client")
             await stopped.wait()
             log.info("stopping")
+            if running.presence is not None:
+                # Whoever leads next places nothing here.
+                await running.presence.leave()
             # Handed over first, so that another candidate takes over at once, and so that in -dev nobody
             # places anew what is about to be stopped.
             leading.cancel()

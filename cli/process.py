@@ -35,7 +35,7 @@ from catalog.client import Client
 from catalog.heartbeat import Heartbeat
 from catalog.keys import Keys
 from catalog.kv import Kv
-from catalog.lease import Candidate, Lease
+from catalog.lease import Candidate, Lease, forget_candidate
 from catalog.services import Candidates, LocalAgent
 from catalog.transport import Endpoint, HttpTransport
 from cli import dev, local_consul
@@ -120,6 +120,9 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             services = NodeServices(local, node_id, address)
             host = TaskHost(config, data_dir, node, store, services=services, checks=services)
             node_agent = host.agent
+        if not config.server.enabled:
+            # Of a time when it was one: its check, failing for ever, would keep work from this node.
+            await forget_candidate(client, node_id)
         election = (
             Election(
                 client=client,

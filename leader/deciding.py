@@ -213,8 +213,6 @@ class Deciding:
             versions={v: j for (k, v), j in self._versions_of(key)},
             nodes=view.nodes,
             now_ns=now_ns,
-            now_s=asyncio.get_running_loop().time(),
-            unheard_after_s=self.settings.heartbeat_grace_s,
             gc_after_ns=0 if self._force_gc else round(self.settings.gc_after_s * 1e9),
             fits=fits,
             misplaced=self.misplaced(key, job) if job and not job.stop else (),

@@ -7,14 +7,16 @@ read, also made every 30 s, shows it present and passing.
 """
 
 import asyncio
+import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import msgspec
 
 from catalog.client import Client
 from catalog.kv import BLOCKING_MARGIN_S, next_index, pause
+from catalog.lease import SERVER_SERVICE
 from leader.view import View
 from model.errors import StoreRefused, StoreUnavailable
 from model.node import NodeId
@@ -24,6 +26,13 @@ AGENT_SERVICE = "drover-agent"
 # A full read at least this often, for a node that silently vanished from the catalog wakes nobody.
 FULL_READ_S = 30.0
 _NOT_PASSING = 'Checks.Status != "passing"'
+_TOLD = {
+    Reach.PASSING: "heard",
+    Reach.AGENT_DOWN: "alive, but its drover does not answer: its tasks run on",
+    Reach.SILENT: "not heard",
+}
+
+log = logging.getLogger("drover.leader")
 
 
 class _Check(msgspec.Struct, rename={"check_id": "CheckID", "status": "Status", "service_id": "ServiceID"}):
@@ -65,7 +74,8 @@ class NodeHealth:
     async def run(self) -> None:
         """Runs for ever; an unreachable Consul only means that nothing changes."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._watch(), name="health watch")
+            for service in (AGENT_SERVICE, SERVER_SERVICE):
+                tasks.create_task(self._watch(service), name=f"health watch {service}")
             tasks.create_task(self._read(), name="health read")
 
     async def _read(self) -> None:
@@ -82,7 +92,7 @@ class NodeHealth:
                 pass
             self.view.unheard.clear()
 
-    async def _watch(self) -> None:
+    async def _watch(self, service: str) -> None:
         index = 0
         while True:
             params = {"filter": _NOT_PASSING}
@@ -91,7 +101,7 @@ class NodeHealth:
             try:
                 response = await self.client.call(
                     "GET",
-                    f"/v1/health/service/{AGENT_SERVICE}",
+                    f"/v1/health/service/{service}",
                     params=params,
                     timeout_s=FULL_READ_S * 17 / 16 + BLOCKING_MARGIN_S,
                 )
@@ -113,7 +123,19 @@ class NodeHealth:
                 seen[NodeId(node_id)] = reach_of(instance.checks)
         for node_id in [n for n in self.view.nodes if n not in seen]:
             seen[node_id] = await self._unregistered(node_id)
-        self.apply(seen)
+        self.apply(seen, await self._stalled())
+
+    async def _stalled(self) -> set[NodeId]:
+        """Nodes whose candidate for leader fails its check: its TTL is shorter than the agent's, and the process the
+        same. After the death of a leader this tells at once that its own node is no place for new work."""
+        response = await self.client.call(
+            "GET", f"/v1/health/service/{SERVER_SERVICE}", params={"consistent": "", "filter": _NOT_PASSING}
+        )
+        return {
+            NodeId((instance.service.meta or {}).get("drover_node", ""))
+            for instance in _decode_instances(response.body)
+            if any(check.service_id and check.status != "passing" for check in instance.checks)
+        }
 
     async def _unregistered(self, node_id: NodeId) -> Reach:
         """A node whose agent is not registered: alive by gossip alone, or silent."""
@@ -125,7 +147,10 @@ class NodeHealth:
         serf = [check for check in checks if check.check_id == "serfHealth"]
         return Reach.AGENT_DOWN if serf and serf[0].status == "passing" else Reach.SILENT
 
-    def apply(self, seen: Mapping[NodeId, Reach]) -> None:
+    def apply(self, seen: Mapping[NodeId, Reach], stalled: Set[NodeId] = frozenset()) -> None:
         now_s = asyncio.get_running_loop().time()
         for node_id in sorted(seen):
-            self.view.put_reach(node_id, seen[node_id], now_s)
+            known = self.view.nodes.get(node_id)
+            if known is not None and known.reach is not seen[node_id] and known.control.epoch:
+                log.info("node %s is %s", known.node.name, _TOLD[seen[node_id]])
+            self.view.put_reach(node_id, seen[node_id], now_s, is_stalled=node_id in stalled)

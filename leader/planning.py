@@ -6,7 +6,6 @@
 The same decisions as deciding.py's, as a trial: nothing is written, and what the trial takes is taken of the copy.
 """
 
-import asyncio
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -87,8 +86,6 @@ def attempt(leading: Leading, job: Job, *, is_partial: bool = False) -> Trial:
         versions={version: view.versions[key, version] for version in named if (key, version) in view.versions},
         nodes=view.nodes,
         now_ns=leading.fenced.now_ns,
-        now_s=asyncio.get_running_loop().time(),
-        unheard_after_s=leading.settings.heartbeat_grace_s,
         gc_after_ns=round(leading.settings.gc_after_s * 1e9),
         fits={g.name: fitting_nodes(table, cache, job, g) for g in job.task_groups} if is_placed_by_node else None,
         misplaced=() if job.stop else leading.deciding.misplaced(key, job),

@@ -187,11 +187,14 @@ class View:
         if known is not None:
             self._set_node(replace(known, control=control, control_index=modify_index), modify_index)
 
-    def put_reach(self, node_id: NodeId, reach: Reach, now_s: float) -> None:
-        """What Consul's health says of the node; no document, so no index."""
+    def put_reach(self, node_id: NodeId, reach: Reach, now_s: float, *, is_stalled: bool = False) -> None:
+        """What Consul's health says of the node. No document; but the node is shown otherwise when its life changes."""
         known = self.nodes.get(node_id)
-        if known is not None and known.reach is not reach:
-            self._set_node(replace(known, reach=reach, reach_since_s=now_s), 0)
+        if known is None or (known.reach is reach and known.is_stalled == is_stalled):
+            return
+        since_s = known.reach_since_s if known.reach is reach else now_s
+        view = replace(known, reach=reach, reach_since_s=since_s, is_stalled=is_stalled)
+        self._set_node(view, self.index if view.life is not known.life else 0)
 
     def drop_node(self, node_id: NodeId, consul_index: int) -> None:
         if self.nodes.pop(node_id, None) is not None:

@@ -45,6 +45,8 @@ class NodeView:
     reach: Reach
     reach_since_s: float  # loop time at which `reach` was first seen as it is now
     control_index: int = 0  # Consul's, of `control`
+    # The candidate for leader that runs in the same process has missed its check, which lapses sooner.
+    is_stalled: bool = False
 
     @property
     def id(self) -> NodeId:
@@ -60,7 +62,8 @@ class NodeView:
 
     @property
     def takes_work(self) -> bool:
-        return self.life is Life.READY and self.control.scheduling_eligibility is Eligibility.ELIGIBLE
+        is_sound = self.life is Life.READY and not self.is_stalled
+        return is_sound and self.control.scheduling_eligibility is Eligibility.ELIGIBLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,6 @@ Level-triggered: called again after anything happened, it asks only for what is 
 counts until its own agent says that it ended or its node is lost; "lost" never means stopped.
 """
 
-import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -61,8 +60,6 @@ def reconcile(
     versions: Mapping[int, Job],
     nodes: Mapping[NodeId, NodeView],
     now_ns: int,
-    now_s: float = 0.0,
-    unheard_after_s: float = math.inf,
     gc_after_ns: int,
     fits: Mapping[str, frozenset[NodeId]] | None = None,
     misplaced: Container[AllocId] = (),
@@ -70,15 +67,14 @@ def reconcile(
     """The changes that bring the job's allocs to what it asks for.
 
     job: its current version, None when it was purged. allocs: all of it, ended ones included.
-    versions: {version: job} of what the allocs name. now_s: loop time, as in the nodes' views. unheard_after_s: how
-    long an alloc waits that no agent ever spoke of, on a node whose agent is down. fits: for system jobs
+    versions: {version: job} of what the allocs name. fits: for system jobs
     {group: nodes it may run on}. misplaced: allocs whose nodes the current version's constraints rule out.
     """
     draft = _Draft()
     everything = sorted(allocs, key=lambda a: (a.create_index, a.id))
     for alloc in everything:
         _judge_node(alloc, nodes, draft)
-        _judge_unheard(alloc, nodes, now_s, now_ns, unheard_after_s, draft)
+        _judge_unheard(alloc, nodes, draft)
     everything = [_with(alloc, draft) for alloc in everything]
     if job is None or job.stop:
         for alloc in everything:
@@ -151,15 +147,8 @@ def _judge_node(alloc: Alloc, nodes: Mapping[NodeId, NodeView], draft: _Draft) -
             )
 
 
-def _judge_unheard(
-    alloc: Alloc,
-    nodes: Mapping[NodeId, NodeView],
-    now_s: float,
-    now_ns: int,
-    unheard_after_s: float,
-    draft: _Draft,
-) -> None:
-    """Gives up early what was placed just as its node's agent went down: an alloc of which that agent never spoke
+def _judge_unheard(alloc: Alloc, nodes: Mapping[NodeId, NodeView], draft: _Draft) -> None:
+    """Gives up at once what was placed just as its node's agent went down: an alloc of which that agent never spoke
     has no task that would run on. Should it have started one after all, it stays the original when the agent is back.
     """
     node = nodes.get(alloc.desired.node_id)
@@ -172,13 +161,9 @@ def _judge_unheard(
         or alloc.desired.verdict is not Verdict.NONE
     ):
         return
-    left_s = node.reach_since_s + unheard_after_s - now_s
-    if left_s <= 0:
-        draft.change[alloc.id] = msgspec.structs.replace(
-            alloc.desired, verdict=Verdict.LOST, desired_description=AGENT_DOWN
-        )
-    elif left_s < math.inf:
-        draft.wake(now_ns + round(left_s * 1e9) + 1)
+    draft.change[alloc.id] = msgspec.structs.replace(
+        alloc.desired, verdict=Verdict.LOST, desired_description=AGENT_DOWN
+    )
 
 
 def _counted_group(

@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -94,9 +94,32 @@ def test_what_was_placed_where_nobody_answers_any_more_soon_runs_elsewhere(
     assert {a["NodeName"] for a in wait("placements", lambda: leader.allocs("web"))} == {"near", "far"}
     wait("all of it runs", lambda: len(on(leader, "near")) == 4, 60.0)
     (far,) = (n for n in leader.get("/v1/nodes") if n["Name"] == "far")
-    assert (far["Status"], far["StatusDescription"]) == ("ready", "Agent is down, its tasks run on")
+    assert (far["Status"], far["StatusDescription"]) == ("disconnected", "Agent is down, its tasks run on")
     two.start()
     wait("the others are seen to have never begun", lambda: {
         a["ClientStatus"] for a in leader.allocs("web") if a["NodeName"] == "far"
     } == {"lost"}, 60.0)
     stays("and nothing of it begins", lambda: len(leader.running("web")) == 4, 2.0)
+
+
+@pytest.mark.parametrize("how", ["kill", "terminate"])
+def test_the_next_leader_places_nothing_where_the_last_one_was(how: str) -> None:
+    """Both are servers and clients; the job is submitted as soon as the second one leads."""
+    with ExitStack() as stack:
+        server = or_skip(lambda: stack.enter_context(ConsulServer()))
+        far = stack.enter_context(ConsulServer.client(server, node_name="far"))
+        first = stack.enter_context(Drover(server, name="first"))
+        second = stack.enter_context(Drover(far, name="second"))
+        second.wait_ready(2)
+        getattr(first, how)()
+        wait("the second one leads", lambda: submitted(second), 30.0)
+        allocs = wait("placements", lambda: second.allocs("web"))
+        assert {a["NodeName"] for a in allocs} == {"second"}
+        second.wait_running("web", 4)
+
+
+def submitted(leader: Drover) -> bool:
+    with suppress(OSError):
+        leader.submit(marking_job("web", count=4))
+        return True
+    return False
