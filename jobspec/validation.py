@@ -25,6 +25,9 @@ from jobspec.unsupported import unsupported_faults
 from model.errors import Fault
 from model.job import Job, JobType, Network, Resources, Task, TaskGroup
 
+# Of all groups of a job, as in Nomad (job_max_count): a mistyped count must not fill a cluster.
+COUNT_MAX = 50_000
+
 Faults = Iterator[Fault]
 
 # Nomad's limits (structs.Resources.MinResources, structs.DefaultPriority).
@@ -64,6 +67,9 @@ def _job(job: Job, path: str) -> Faults:
     yield from _periodic(job, path)
     if not job.task_groups:
         yield _fault(path, "a job needs at least one group")
+    wanted = sum(max(group.count, 0) for group in job.task_groups)
+    if wanted > COUNT_MAX:
+        yield _fault(path, f"asks for {wanted} instances in all (at most {COUNT_MAX})")
     yield from _doubles((group.name for group in job.task_groups), "group", path)
     for group in job.task_groups:
         yield from _group(job, group, f"{path}.group.{group.name}")

@@ -286,6 +286,8 @@ class Deciding:
         """Why there is something to place that nobody asked for, in Nomad's words."""
         if any(a.desired.desired_status is DesiredStatus.EVICT for a in self.view.allocs_by_job.get(key, {}).values()):
             return "preemption"
+        if needed.place[0].stops is not None:
+            return "rolling-update"
         return "alloc-failure" if needed.place[0].previous else "node-update"
 
     def _adopted(self, key: JobKey) -> tuple[DesiredAlloc, ...]:

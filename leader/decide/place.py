@@ -33,6 +33,8 @@ Ints = npt.NDArray[np.int64]
 
 # Nomad's wording in DimensionExhausted.
 _DIMENSIONS = ("cpu", "memory", "disk")
+# Nodes compared for whom to push away, of those where somebody could be: all of a large cluster would take too long.
+_PREEMPT_NODES = 100
 # Two cells that are short of the same, but for how floats add up.
 _SAME = 1e-9
 
@@ -423,6 +425,12 @@ class _Group:
             rows = rows[rows == self._table.rows.get(NodeId(request.node_id), -1)]
         if self._cells is not None:
             _, rows = self._cells.refused(rows)
+        if len(rows) > _PREEMPT_NODES:
+            # Where the least is missing the least is lost.
+            free = self._table.total[rows] - self._table.used[rows]
+            lacks = ((np.array(self._ranking.need) - free) / np.maximum(self._ranking.need, 1.0)).max(axis=1)
+            rows = rows[np.argsort(lacks, kind="stable")]
+        found = 0
         static = frozenset(port.value for network in self._networks for port in network.reserved_ports)
         best: tuple[Harm, int] | None = None
         for row in rows.tolist():
@@ -437,8 +445,13 @@ class _Group:
                 job=(request.job.namespace, request.job.id),
                 priority=request.job.priority,
             )
-            if harm is not None and (best is None or harm.key < best[0].key):
+            if harm is None:
+                continue
+            if best is None or harm.key < best[0].key:
                 best = harm, row
+            found += 1
+            if found == _PREEMPT_NODES:
+                break
         return (best[1], best[0].victims) if best is not None else None
 
     def refresh(self, row: int) -> None:

@@ -45,6 +45,7 @@ REFUSED = {
     "no tasks": (job_text(job='group "empty" {}'), "job.web.group.empty: a group needs at least one task"),
     "two groups of a name": (job_text(job='group "cache" {}'), f'{GROUP}: there are two groups named "cache"'),
     "two tasks of a name": (job_text(group='task "redis" {}'), f'{TASK}: there are two tasks named "redis"'),
+    "a mistyped count": (job_text(group="count = 1000000"), "job.web: asks for 1000000 instances in all (at most 50000)"),
     "negative count": (job_text(group="count = -1"), f"{GROUP}.count: must not be negative, found -1"),
     "count of a system job": (job_text(job='type = "system"', group="count = 5"), f"{GROUP}.count: a system job runs once"),
     "no driver": (job_text(driver=""), f"{TASK}.driver: a driver is needed"),
