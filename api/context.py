@@ -6,15 +6,16 @@ any other agent passes the call on and its answer back.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import aiohttp
 from aiohttp import web
 from yarl import URL
 
+from api.leadership import LeaderLookup, Leadership
 from api.shapes import StubCache
 from leader.election import Election
 from leader.leading import Leading
@@ -27,12 +28,15 @@ from model.node import NodeId
 FORWARDED_HEADER = "X-Drover-Forwarded"
 # The node that the leader passes a call on to: from there it goes no further.
 NODE_HEADER = "X-Drover-Node"
-# How often a stream without news is asked whether its client is still there.
+# How often a call without news is asked whether its client is still there, and whether its leader still leads.
 GONE_POLL_S = 1.0
 # How long a call waits for a leader to be there: a take-over after a crash takes about 3.3 s with the
 # default lease, and a client that waits is better off than one that must try again.
 LEADER_WAIT_S = 5.0
 LEADER_POLL_S = 0.1
+# What a connection to another agent may take. A machine that is gone does not refuse: within LEADER_WAIT_S there are
+# two more attempts, the last of them after a take-over.
+CONNECT_S_MAX = 2.0
 _HOP_HEADERS = {"connection", "content-length", "transfer-encoding", "host", "date", "server"}
 
 
@@ -47,8 +51,17 @@ class NotReached(StoreUnavailable):
     """No connection came about, so nothing was asked of the other agent: asking again is safe."""
 
 
-class LeaderLookup(Protocol):
-    async def read_leader(self) -> Leader | None: ...
+class LeaderChanged(Exception):
+    """The leader that a call was passed on to leads no more, and has not answered. A read may be asked again."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the leader changed while the call was under way: it may or may not have happened, look and try again"
+        )
+
+
+class ClientGone(Exception):
+    """The client hung up: nobody waits for the answer."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,6 +81,10 @@ class Context:
     members: Callable[[], Any]
     stubs: StubCache = field(default_factory=StubCache)
     _session: aiohttp.ClientSession | None = None
+    _leadership: Leadership = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._leadership = Leadership(lookup=self.lookup)
 
     @property
     def leading(self) -> Leading | None:
@@ -96,33 +113,42 @@ class Context:
 
     def session(self) -> aiohttp.ClientSession:
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, connect=5))
+            self._session = aiohttp.ClientSession(
+                # No limit: each blocking query and each stream holds a connection for as long as it lasts.
+                connector=aiohttp.TCPConnector(limit=0),
+                timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_S_MAX),
+            )
         return self._session
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
 
-    async def forward(self, request: web.Request, http_addr: str) -> web.StreamResponse:
-        """Passes the call to the leader and its answer back. Raises NoLeader for a call that was passed on here already."""
+    async def forward(self, request: web.Request, leader: Leader) -> web.StreamResponse:
+        """Passes the call to the leader and its answer back.
+
+        Raises NoLeader for a call that was passed on here already, NotReached, and LeaderChanged.
+        """
         if self.node_id in request.headers.get(FORWARDED_HEADER, "").split(","):
             raise NoLeader
-        return await self.forward_to_node(request, http_addr)
+        return await self._pass_on(request, leader.http_addr, {}, leader)
 
-    async def forward_to_node(
-        self, request: web.Request, http_addr: str, *, node_id: str = ""
+    async def forward_to_node(self, request: web.Request, http_addr: str, node_id: str) -> web.StreamResponse:
+        """Passes the call to the agent of that node and its answer back. Raises NotReached."""
+        return await self._pass_on(request, http_addr, {NODE_HEADER: node_id}, None)
+
+    async def _pass_on(
+        self, request: web.Request, http_addr: str, more_headers: dict[str, str], leader: Leader | None
     ) -> web.StreamResponse:
-        """Passes the call to another agent and its answer back, streaming."""
-        headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP_HEADERS}
+        """leader: who is asked as the leader."""
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP_HEADERS} | more_headers
         headers[FORWARDED_HEADER] = ",".join(filter(None, (request.headers.get(FORWARDED_HEADER), self.node_id)))
-        if node_id:
-            headers[NODE_HEADER] = node_id
         response: web.StreamResponse | None = None
         url = URL(f"http://{http_addr}{request.raw_path}", encoded=True)  # as it came, a job named `..` included
+        body = await request.read()
         try:
-            async with self.session().request(
-                request.method, url, data=await request.read(), headers=headers, allow_redirects=False
-            ) as answer:
+            call = self.session().request(request.method, url, data=body, headers=headers, allow_redirects=False)
+            async with await self._answer(call, request, leader) as answer:
                 response = web.StreamResponse(status=answer.status)
                 for name, value in answer.headers.items():
                     if name.lower() not in _HOP_HEADERS and name.lower() != "content-encoding":
@@ -141,7 +167,9 @@ class Context:
                         break
                     await response.write(chunk)
                 return response
-        except aiohttp.ClientConnectorError as error:
+        except ClientGone:
+            return web.Response(status=499)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise NotReached(f"agent {http_addr} does not answer: {error}") from error
         except (aiohttp.ClientError, OSError) as error:
             if response is not None:
@@ -150,6 +178,39 @@ class Context:
                     request.transport.abort()
                 return response
             raise StoreUnavailable(f"agent {http_addr} broke off: {error}") from error
+
+    async def _answer(
+        self, call: Awaitable[aiohttp.ClientResponse], request: web.Request, leader: Leader | None
+    ) -> aiohttp.ClientResponse:
+        """The answer as soon as its headers are there. Raises ClientGone, LeaderChanged, and aiohttp's errors."""
+        why_not: Exception | None = None
+        async with asyncio.TaskGroup() as tasks:
+            asking = tasks.create_task(_outcome(call), name=f"{request.method} passed on")
+            while why_not is None:
+                await asyncio.wait([asking], timeout=GONE_POLL_S)
+                if asking.done():
+                    break
+                if is_gone(request):
+                    why_not = ClientGone()
+                elif leader is not None and await self._leadership.is_over(leader):
+                    why_not = LeaderChanged()
+            asking.cancel()  # without effect on one that is done
+        if asking.cancelled():
+            raise why_not or asyncio.CancelledError
+        outcome = asking.result()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+async def _outcome(
+    call: Awaitable[aiohttp.ClientResponse],
+) -> aiohttp.ClientResponse | aiohttp.ClientError | OSError:
+    """A failure as a value: raised, it would cancel the TaskGroup and come out wrapped."""
+    try:
+        return await call
+    except (aiohttp.ClientError, OSError) as error:
+        return error
 
 
 def is_gone(request: web.Request) -> bool:

@@ -12,7 +12,16 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from api import agent, cluster, files, jobs, stats
-from api.context import CONTEXT, LEADER_POLL_S, LEADER_WAIT_S, NODE_HEADER, Context, NoLeader, NotReached
+from api.context import (
+    CONTEXT,
+    LEADER_POLL_S,
+    LEADER_WAIT_S,
+    NODE_HEADER,
+    Context,
+    LeaderChanged,
+    NoLeader,
+    NotReached,
+)
 from api.jobs import errors_text
 from api.query import BadRequest, NotFound, Refused, check_region, read_headers
 from leader.commands import EnforceIndexError
@@ -35,22 +44,23 @@ def on_leader(handler: Callable[[web.Request, Leading], Awaitable[web.StreamResp
 
     async def answer(request: web.Request) -> web.StreamResponse:
         context = request.app[CONTEXT]
-        give_up_s = asyncio.get_running_loop().time() + LEADER_WAIT_S
+        loop = asyncio.get_running_loop()
+        is_read = request.method in ("GET", "HEAD")
+        give_up_s = loop.time() + LEADER_WAIT_S
         while True:
             leader = await context.leader_or_wait()
-            if isinstance(leader, Leading):
-                try:
-                    return await handler(request, leader)
-                except SessionLost:
-                    # A read that waited under a leader that is none any more is asked of the next one.
-                    if request.method not in ("GET", "HEAD"):
-                        raise
-                    continue
             try:
-                return await context.forward(request, leader.http_addr)
+                if isinstance(leader, Leading):
+                    return await handler(request, leader)
+                return await context.forward(request, leader)
+            except (SessionLost, LeaderChanged):
+                # A read that waited under a leader that is none any more is asked of the next one.
+                if not is_read:
+                    raise
+                give_up_s = loop.time() + LEADER_WAIT_S
             except NotReached:
                 # A leader that died is named until its lease lapses.
-                if asyncio.get_running_loop().time() >= give_up_s:
+                if isinstance(leader, Leading) or loop.time() >= give_up_s:
                     raise
                 await asyncio.sleep(LEADER_POLL_S)
 
@@ -68,20 +78,21 @@ def on_node(handler: Handler, is_here: Callable[[web.Request], bool], node_of: N
         context = request.app[CONTEXT]
         if context.agent is not None and is_here(request):
             return await handler(request)
-        missing = NotFound(f'Unknown {unknown} "{_asked_for(request)}"')
         if request.headers.get(NODE_HEADER) == context.node_id:
             # The leader named this node, which has not taken the alloc up yet, or has forgotten it already.
-            raise missing
-        leader = await context.leader_or_wait()
-        if not isinstance(leader, Leading):
-            return await context.forward(request, leader.http_addr)
-        node_id = node_of(request, leader.view)
-        node = leader.view.nodes.get(node_id) if node_id else None
-        if node is None or node.id == context.node_id:
-            raise missing
-        # The leader's own hop is allowed: from here it goes to the node and no further.
-        return await context.forward_to_node(request, node.node.http_addr, node_id=node.id)
+            raise NotFound(f'Unknown {unknown} "{_asked_for(request)}"')
+        return await of_node(request)
 
+    async def pass_on(request: web.Request, leading: Leading) -> web.StreamResponse:
+        context = request.app[CONTEXT]
+        node_id = node_of(request, leading.view)
+        node = leading.view.nodes.get(node_id) if node_id else None
+        if node is None or node.id == context.node_id:
+            raise NotFound(f'Unknown {unknown} "{_asked_for(request)}"')
+        # The leader's own hop is allowed: from here it goes to the node and no further.
+        return await context.forward_to_node(request, node.node.http_addr, node.id)
+
+    of_node = on_leader(pass_on)
     return answer
 
 
@@ -214,7 +225,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _text(500, errors_text([str(fault) for fault in error.faults]))
     except (NoLeader, SessionLost):
         return _text(500, "No cluster leader")
-    except (EnforceIndexError, Refused, StoreRefused, StoreUnavailable, WriteConflict) as error:
+    except (EnforceIndexError, LeaderChanged, Refused, StoreRefused, StoreUnavailable, WriteConflict) as error:
         return _text(500, str(error))
     except web.HTTPMethodNotAllowed:
         return _text(405, "Invalid method")

@@ -2,8 +2,12 @@
 
 import http.client
 import json
+import os
+import signal
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -110,3 +114,64 @@ def test_a_leader_that_hands_over_under_a_forwarded_call_is_no_error(own: Consul
         assert ask(asked_of.address, "GET", "/v1/jobs").index >= index
         assert ask(asked_of.address, "PUT", "/v1/jobs", body={"Job": marking_job("y", count=0)}).status == 200
         assert asked_of.get("/v1/status/leader") == other.address
+
+
+def connections(drover: Drover) -> int:
+    """How many sockets the process holds."""
+    found = 0
+    for fd in Path(f"/proc/{drover.pid}/fd").iterdir():
+        try:
+            found += os.readlink(fd).startswith("socket:")
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def test_calls_passed_on_to_a_leader_that_froze_go_to_the_next_and_a_write_is_not_left_hanging(own: ConsulServer) -> None:
+    with ExitStack() as stack:
+        drovers = [stack.enter_context(Drover(own, name=name, client=False)) for name in ("g", "h")]
+        asked_of = stack.enter_context(Drover(own, name="i", server=False))
+        frozen = leader(*drovers)
+        next_ = next(drover for drover in drovers if drover is not frozen)
+        asked_of.submit(marking_job("kept", count=0))
+        waiting = Asked(next_.address, "GET", f"/v1/job/kept?index={ask(next_.address, 'GET', '/v1/job/kept').index + 1000}&wait=60s")
+        os.kill(frozen.pid, signal.SIGSTOP)
+        try:
+            reads = [Asked(drover.address, "GET", "/v1/job/kept") for drover in (asked_of, next_)]
+            logs = Asked(asked_of.address, "GET", "/v1/client/allocation/none/stats")
+            writes = [Asked(drover.address, "PUT", "/v1/jobs", body={"Job": marking_job("new", count=0)}) for drover in (asked_of, next_)]
+            for read in reads:
+                assert read.reply(15.0).json["ID"] == "kept"
+            assert logs.reply(15.0).error == (404, 'Unknown allocation "none"')
+            for write in writes:
+                assert write.reply(15.0).error == (
+                    500,
+                    "the leader changed while the call was under way: it may or may not have happened, look and try again",
+                )
+            assert not waiting.is_answered
+            assert asked_of.submit(marking_job("new", count=0))["EvalID"]
+            assert asked_of.get("/v1/status/leader") == next_.address
+        finally:
+            os.kill(frozen.pid, signal.SIGCONT)
+        for drover in (asked_of, next_):
+            assert "Traceback" not in drover.log
+
+
+def test_many_waiting_calls_through_one_agent_hinder_no_other_and_leave_nothing_behind(own: ConsulServer) -> None:
+    with ExitStack() as stack:
+        drover = stack.enter_context(Drover(own, name="j", client=False))
+        asked_of = stack.enter_context(Drover(own, name="k", server=False))
+        wait("a leader", lambda: drover.get("/v1/status/leader") == drover.address)
+        index = ask(asked_of.address, "GET", "/v1/jobs").index
+        before = connections(asked_of), connections(drover)
+        host, _, port = asked_of.address.partition(":")
+        clients = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(150)]
+        for client in clients:
+            client.sendall(f"GET /v1/jobs?index={index + 1000}&wait=300s HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        wait("all are passed on", lambda: connections(drover) >= before[1] + 140)  # some come over pooled connections
+        assert ask(asked_of.address, "GET", "/v1/jobs").took_s < 3.0
+        for client in clients:
+            client.close()
+        # What is left are pooled connections to Consul.
+        wait("all are gone", lambda: connections(asked_of) <= before[0] + 50 and connections(drover) <= before[1] + 5)
+        assert "Traceback" not in asked_of.log
