@@ -135,7 +135,7 @@ def _build() -> _Parser:
         stop = command(under, name, "cli.job_stop:run", "stop a job", _client_flags, _monitor_flags)
         stop.add_argument("job", metavar="JOB")
         _flag(stop, "purge", action="store_true", help="forget the job as well")
-        _flag(stop, "yes", action="store_true", help=argparse.SUPPRESS)
+        _flag(stop, "yes", action="store_true", help="do not ask when JOB is only the beginning of a job's id (-y)")
         stop.add_argument("-y", action="store_true", help=argparse.SUPPRESS)
     why = command(job, "why", "cli.job_why:run", "tell why not all of a job is placed", _client_flags, _shown_flags, _reading_flags)
     why.add_argument("job", metavar="JOB", nargs="?")

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -63,6 +64,27 @@ def drover(*argv: str, cwd: Path | None = None, stdin: bytes = b"", address: str
         err=ended.stderr.decode().splitlines(),
         took_s=time.monotonic() - begun,
     )
+
+
+def on_terminal(*argv: str, cwd: Path, typed: bytes = b"", address: str = "") -> str:
+    """What the command writes to a terminal, what is typed there included."""
+    env = environ(**({"NOMAD_ADDR": f"http://{address}"} if address else {}))
+    parent, child = pty.openpty()
+    os.write(parent, typed)
+    with subprocess.Popen([sys.executable, "-m", "cli.main", *argv], cwd=cwd, env=env, stdin=child, stdout=child, stderr=child) as process:
+        os.close(child)
+        read = b""
+        while True:
+            try:
+                part = os.read(parent, 65536)
+            except OSError:  # EIO: the last one closed it
+                break
+            if not part:
+                break
+            read += part
+        process.wait(10)
+    os.close(parent)
+    return read.decode().replace("\r\n", "\n")
 
 
 def refused(done: Done, *lines: str) -> None:

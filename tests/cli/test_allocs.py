@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import Run, file, masked, placed, without_progress
+from tests.cli.command import Run, file, masked, on_terminal, placed, without_progress
 from tests.e2e.drover import Drover, marking_job, wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.consul]
@@ -22,6 +22,26 @@ def test_job_stop_follows_its_evaluation_and_keeps_the_job_until_it_is_purged(
     purged = run("job", "stop", "-purge", "-detach", "web")
     assert (purged.code, masked(purged.out), purged.err) == (0, ["<uuid>"], [])
     assert run("job", "status", "web").shown == (1, [], ["Error: No job(s) with prefix or ID 'web' found"])
+
+
+def test_a_job_that_is_named_by_its_first_letters_is_stopped_only_when_the_user_says_so(
+    run: Run, one: Drover, tmp_path: Path
+) -> None:
+    one.submit(marking_job("web-of-many", count=0))
+    refusal = "Error: 'web' is only the beginning of job \"web-of-many\" (name it whole, or confirm with -yes)"
+    assert run("job", "stop", "web").shown == (1, [], [refusal])
+    question = 'Are you sure you want to stop job "web-of-many"? [y/N] '
+    for answer in (b"\n", b"n\n", b"\x04"):
+        shown = on_terminal("job", "stop", "web", cwd=tmp_path, typed=answer, address=one.address)
+        assert question in shown
+        assert shown.endswith("Cancelling job stop\n")
+    assert one.get("/v1/job/web-of-many")["Stop"] is False
+    assert question in on_terminal("job", "stop", "-detach", "web", cwd=tmp_path, typed=b"y\n", address=one.address)
+    assert one.get("/v1/job/web-of-many")["Stop"] is True
+    for flag in ("-yes", "-y"):
+        one.submit(marking_job("web-of-many", count=0))
+        assert run("job", "stop", "-detach", flag, "web").code == 0
+        assert one.get("/v1/job/web-of-many")["Stop"] is True
 
 
 def test_restart_and_signal_reach_the_task(run: Run, one: Drover) -> None:

@@ -1,13 +1,9 @@
 """Job files on the command line: an example to begin with, HCL1, and faults shown where they stand."""
 
 import json
-import os
-import pty
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.cli.command import drover, environ
+from tests.cli.command import drover, on_terminal
 
 WRONG = 'job "j" {\n  datacenters = ["dc1"]\n\tgroup "g" {\n    count = "many" # ü\n  }\n}\n'
 
@@ -40,22 +36,3 @@ def test_a_terminal_shows_the_line_of_a_fault_with_a_caret_and_a_pipe_does_not(t
     shown = on_terminal("job", "validate", "wrong.hcl", cwd=tmp_path).splitlines()
     at = next(number for number, line in enumerate(shown) if line.startswith("wrong.hcl:4:13:"))
     assert shown[at + 1 : at + 3] == ['        count = "many" # ü', "                ^"]
-
-
-def on_terminal(*argv: str, cwd: Path) -> str:
-    """What the command writes to a terminal."""
-    parent, child = pty.openpty()
-    with subprocess.Popen([sys.executable, "-m", "cli.main", *argv], cwd=cwd, env=environ(), stdin=child, stdout=child, stderr=child) as process:
-        os.close(child)
-        read = b""
-        while True:
-            try:
-                part = os.read(parent, 65536)
-            except OSError:  # EIO: the last one closed it
-                break
-            if not part:
-                break
-            read += part
-        process.wait(10)
-    os.close(parent)
-    return read.decode().replace("\r\n", "\n")
