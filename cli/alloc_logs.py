@@ -6,13 +6,14 @@ import codecs
 import io
 import json
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from typing import Any, BinaryIO
 
 from cli.alloc import find_alloc
 from cli.client import Api, CommandFailed, fail, segment
 
-# `-tail -n 10` asks for this many bytes a line and cuts the lines itself, as Nomad's client does.
+# `-tail -n 10` asks for this many bytes a line, for twice as many when that was too little, and cuts the lines itself.
 _BYTES_PER_LINE = 120
 _TAIL_LINES = 10
 
@@ -33,9 +34,15 @@ def logs(args: argparse.Namespace) -> int:
             "task": _task(alloc, args.task),
             "type": "stderr" if args.stderr else "stdout",
             "follow": bool(args.f),
-            **({"origin": "end", "offset": how[0]} if how else {}),
         }
-        _print_logs(api, f"/v1/client/fs/logs/{alloc['ID']}", params, how[1] if how else 0)
+        path, out = f"/v1/client/fs/logs/{alloc['ID']}", sys.stdout.buffer
+        if how is not None and how[1]:
+            _print_tail(api, path, params, *how, out)
+            return 0
+        end = {"origin": "end", "offset": how[0]} if how else {}
+        for chunk in api.stream(path, plain=True, **params, **end):
+            out.write(chunk)
+            out.flush()
         return 0
     except CommandFailed as error:
         return fail(error)
@@ -56,29 +63,33 @@ def _how_much(args: argparse.Namespace) -> tuple[int, int] | None:
     return (lines * _BYTES_PER_LINE, lines) if lines else (0, 0)
 
 
-def _print_logs(api: Api, path: str, params: dict[str, object], lines: int) -> None:
-    """lines: so many of what there is so far; what a follower gets after that is printed as it comes."""
-    out = sys.stdout.buffer
-    if not lines:
-        for chunk in api.stream(path, plain=True, **params):
-            out.write(chunk)
-            out.flush()
-        return
-    so_far: list[bytes] | None = []
-    for data in frames(api.stream(path, **params)):
-        if so_far is None:
-            out.write(data)
-        elif data:
-            so_far.append(data)
-        else:  # a heartbeat: that was all for now
-            out.write(_last_lines(so_far, lines))
-            so_far = None
-        out.flush()
-    out.write(_last_lines(so_far or [], lines))
-    out.flush()
+def _print_tail(api: Api, path: str, params: dict[str, object], asked: int, lines: int, out: BinaryIO) -> None:
+    """The last lines of what there is so far, each of them whole; what a follower gets after that as it comes.
+
+    asked: bytes of the end to begin with.
+    """
+    while True:
+        with closing(api.stream(path, **params, origin="end", offset=asked)) as stream:
+            found = frames(stream)
+            so_far = bytearray()
+            for data in found:
+                so_far += data
+                # A heartbeat says that this was all for now.
+                if params["follow"] and (not data or len(so_far) >= asked):
+                    break
+            cut = io.BytesIO(so_far).readlines()
+            # The first line is whole only when another comes before it, or when the log begins with it.
+            if len(cut) > lines or len(so_far) < asked:
+                out.write(b"".join(cut[-lines:]))
+                out.flush()
+                for data in found:
+                    out.write(data)
+                    out.flush()
+                return
+        asked *= 2
 
 
-def frames(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def frames(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The data of each frame of a log's stream; empty for a heartbeat."""
     decoder, text = json.JSONDecoder(), ""
     characters = codecs.getincrementaldecoder("utf-8")()
@@ -91,10 +102,6 @@ def frames(chunks: Iterator[bytes]) -> Iterator[bytes]:
                 break  # the rest of it is still to come
             text = text[end:].lstrip()
             yield base64.b64decode(frame.get("Data", ""))
-
-
-def _last_lines(pieces: list[bytes], lines: int) -> bytes:
-    return b"".join(io.BytesIO(b"".join(pieces)).readlines()[-lines:])
 
 
 def _task(alloc: dict[str, Any], name: str | None) -> str:

@@ -10,7 +10,7 @@ import json
 import os
 import ssl
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -79,14 +79,15 @@ class Api:
     def put(self, path: str, body: object = None, **params: object) -> Any:
         return self.call("PUT", path, body, **params)[0]
 
-    def stream(self, path: str, **params: object) -> Iterator[bytes]:
+    def stream(self, path: str, **params: object) -> Generator[bytes]:
         """The body as it comes."""
         response = self._send("GET", path, None, params)
         if response.status >= 400:
             raise ApiError(response.status, response.read().decode("utf-8", "replace"))
         try:
-            while chunk := response.read1(65536):
-                yield chunk
+            with response:
+                while chunk := response.read1(65536):
+                    yield chunk
         except (OSError, http.client.HTTPException) as error:
             raise CommandFailed(f"{self.address} broke off: {_words(error)}") from error
 

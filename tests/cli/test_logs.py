@@ -156,6 +156,19 @@ def assert_consistent(run: Run, one: Drover, alloc: str, kept: bytes) -> None:
         assert end == kept[max(len(kept) - offset, 0) :], offset
 
 
+def test_the_last_lines_are_as_many_as_asked_for_however_long_they_are(run: Run, one: Drover, follow: Follow) -> None:
+    script = "import time\nfor i in range(40): print(f'{i:02d}' + 'x' * 5000)\nprint('end', end='', flush=True)\ntime.sleep(100000)"
+    one.submit(job("long", sys.executable, ["-c", script]))
+    alloc = one.wait_running("long", 1)[0]["ID"]
+    shown = [*(f"{i:02d}" + "x" * 5000 for i in range(40)), "end"]
+    wait("its lines", lambda: run("alloc", "logs", alloc).out == shown)
+    for count in (1, 2, 10, 40, 41, 42):
+        assert run("alloc", "logs", "-tail", "-n", str(count), alloc).shown == (0, shown[-count:], [])
+    followers = {count: follow("-tail", "-n", str(count), alloc) for count in (3, 41, 42)}
+    for count, follower in followers.items():
+        wait("the last lines", lambda f=follower, n=count: f.text.decode().split("\n") == shown[-n:])
+
+
 def test_a_follower_of_a_job_that_is_purged_ends_without_complaint(one: Drover, follow: Follow) -> None:
     before = len(one.log)
     alloc = writer(one, "purged")
