@@ -10,6 +10,8 @@ import ssl
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestPayloadError
 
 from api import agent, cluster, files, jobs, stats
 from api.context import (
@@ -32,6 +34,7 @@ from model.errors import InputError, SessionLost, StoreRefused, StoreUnavailable
 from model.node import NodeId
 
 log = logging.getLogger("drover.api")
+_http_log = logging.getLogger("drover.http")
 
 # A job may be as large as Consul takes, JSON escapes and all; more is refused before it is read.
 BODY_BYTES_MAX = 8 * 1024 * 1024
@@ -227,6 +230,8 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _text(500, "No cluster leader")
     except (EnforceIndexError, LeaderChanged, Refused, StoreRefused, StoreUnavailable, WriteConflict) as error:
         return _text(500, str(error))
+    except RequestPayloadError:
+        return _text(400, "the request's body cannot be decoded")
     except web.HTTPMethodNotAllowed:
         return _text(405, "Invalid method")
     except web.HTTPNotFound:
@@ -242,6 +247,18 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def _text(status: int, message: str) -> web.Response:
     return web.Response(status=status, text=message, content_type="text/plain", charset="utf-8")
+
+
+def _clients_own_faults(record: logging.LogRecord) -> bool:
+    """What a client sent that is no HTTP, and that it hung up, is told at DEBUG in one line and not as our error."""
+    error = record.exc_info[1] if record.exc_info else None
+    if not isinstance(error, HttpProcessingError | RequestPayloadError | ConnectionError):
+        return True
+    _http_log.debug("%s: %s", record.getMessage(), " ".join(str(error).split()))
+    return False
+
+
+_http_log.addFilter(_clients_own_faults)
 
 
 def application(context: Context) -> web.Application:
@@ -268,7 +285,7 @@ class ApiServer:
         self._context = context
         self._host, self._port, self._tls, self._bound = host, port, tls, bound
         self._runner = web.AppRunner(
-            application(context), access_log=None, handle_signals=False, shutdown_timeout=1.0
+            application(context), access_log=None, logger=_http_log, handle_signals=False, shutdown_timeout=1.0
         )
 
     async def __aenter__(self) -> "ApiServer":
