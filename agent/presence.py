@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from catalog.lease import Pulse
 from catalog.outage import Outage
 from catalog.services import LocalAgent
-from checks.registration import META_NODE
+from checks.registration import META_BOOT, META_NODE
 from model.errors import StoreRefused, StoreUnavailable
 from model.node import NodeControl, NodeId
 from model.wire import seconds
@@ -31,13 +31,15 @@ LEAVE_S = 2.0
 
 @dataclass(slots=True, kw_only=True)
 class Presence:
-    """Keeps the node's own service registered. read_control: the leader's document about this node."""
+    """Keeps the node's own service registered. read_control: the leader's document about this node. boot_id: of the
+    machine, so that nobody takes what was reported before a reboot for what runs now."""
 
     consul: LocalAgent
     pulse: Pulse
     node_id: NodeId
     name: str
     http_addr: str
+    boot_id: str
     read_control: Callable[[NodeId], Awaitable[NodeControl | None]]
     ttl_s: float = 10.0
     _lost: asyncio.Event = field(default_factory=asyncio.Event)
@@ -82,7 +84,7 @@ class Presence:
                 "ID": self.service_id,
                 "Address": host,
                 "Port": int(port),
-                "Meta": {META_NODE: self.node_id, "drover_name": self.name},
+                "Meta": {META_NODE: self.node_id, META_BOOT: self.boot_id, "drover_name": self.name},
                 "Check": {
                     "Name": "drover agent",
                     "CheckID": self.check_id,

@@ -20,6 +20,8 @@ from model.wire import seconds
 # Everything of drover's on a Consul agent carries its node's id in this meta; the id prefix alone proves nothing.
 META_NODE = "drover_node"
 META_ALLOC = "drover_alloc"
+# And on a node's own service the boot of its machine.
+META_BOOT = "drover_boot"
 # A TTL check lapses this long after its next result was due: a starved machine is no failed check.
 TTL_SLACK_S = 30.0
 

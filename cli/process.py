@@ -113,6 +113,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
                 node_id=node_id,
                 name=node.name,
                 http_addr=http_addr,
+                boot_id=node.boot_id,
                 read_control=store.read_control,
             )
             if config.is_dev:

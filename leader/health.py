@@ -17,6 +17,7 @@ import msgspec
 from catalog.client import Client
 from catalog.kv import BLOCKING_MARGIN_S, next_index, pause
 from catalog.lease import SERVER_SERVICE
+from checks.registration import META_BOOT, META_NODE
 from leader.view import View
 from model.errors import StoreRefused, StoreUnavailable
 from model.node import NodeId
@@ -118,12 +119,19 @@ class NodeHealth:
         response = await self.client.call("GET", f"/v1/health/service/{AGENT_SERVICE}", params={"consistent": ""})
         seen: dict[NodeId, Reach] = {}
         for instance in _decode_instances(response.body):
-            node_id = (instance.service.meta or {}).get("drover_node")
-            if node_id:
-                seen[NodeId(node_id)] = reach_of(instance.checks)
+            meta = instance.service.meta or {}
+            if meta.get(META_NODE):
+                seen[NodeId(meta[META_NODE])] = self._reach(NodeId(meta[META_NODE]), meta, instance.checks)
         for node_id in [n for n in self.view.nodes if n not in seen]:
             seen[node_id] = await self._unregistered(node_id)
         self.apply(seen, await self._stalled())
+
+    def _reach(self, node_id: NodeId, meta: Mapping[str, str], checks: list[_Check]) -> Reach:
+        """As its checks say; but of an agent of another boot than its last report nothing is known yet."""
+        known, reach = self.view.nodes.get(node_id), reach_of(checks)
+        if known is not None and reach is Reach.PASSING and meta.get(META_BOOT, known.node.boot_id) != known.node.boot_id:
+            return Reach.AGENT_DOWN
+        return reach
 
     async def _stalled(self) -> set[NodeId]:
         """Nodes whose candidate for leader fails its check: its TTL is shorter than the agent's, and the process the
@@ -132,7 +140,7 @@ class NodeHealth:
             "GET", f"/v1/health/service/{SERVER_SERVICE}", params={"consistent": "", "filter": _NOT_PASSING}
         )
         return {
-            NodeId((instance.service.meta or {}).get("drover_node", ""))
+            NodeId((instance.service.meta or {}).get(META_NODE, ""))
             for instance in _decode_instances(response.body)
             if any(check.service_id and check.status != "passing" for check in instance.checks)
         }

@@ -106,6 +106,7 @@ class Process(Freezable):
             node_id=machine.node_id,
             name=machine.name,
             http_addr=machine.http_addr,
+            boot_id=machine.boot_id,
             read_control=store.read_control,
             ttl_s=SETTINGS.min_heartbeat_ttl_s,
         )
