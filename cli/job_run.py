@@ -17,7 +17,7 @@ from model.job import Job
 
 def read(args: argparse.Namespace) -> tuple[dict[str, Any], Callable[[], Job]]:
     """The submission document, and how to get the valid job that it means. Both raise JobspecError with every fault."""
-    text = _standard_input() if args.file == "-" else jobspec.read_file(args.file)
+    text = _standard_input() if args.file == "-" else jobspec.read_file(args.file, accepts_pipe=True)
     if args.json:
         if args.var or args.var_file or args.hcl1:
             raise CommandFailed("a job of the JSON API has no variables and is no HCL (-json with -var, -var-file or -hcl1)")
@@ -35,7 +35,7 @@ def read(args: argparse.Namespace) -> tuple[dict[str, Any], Callable[[], Job]]:
         text,
         file=args.file,
         variables=variables,
-        var_files=[(path, jobspec.read_file(path)) for path in args.var_file],
+        var_files=[(path, jobspec.read_file(path, accepts_pipe=True)) for path in args.var_file],
         environ=dict(os.environ),
         allows_any_file=args.allow_outside_files,
         is_hcl1=args.hcl1,

@@ -109,8 +109,8 @@ def valid_job(document: Mapping[str, Any], *, is_strict: bool = False) -> "Job":
     return job
 
 
-def read_file(path: str | Path) -> bytes:
+def read_file(path: str | Path, *, accepts_pipe: bool = False) -> bytes:
     """A job file's bytes. Raises JobspecError with one line when there is no readable file."""
     from jobspec.files import read_file as read
 
-    return read(path)
+    return read(path, accepts_pipe=accepts_pipe)

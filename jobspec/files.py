@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,22 +14,31 @@ from model.errors import Fault, JobspecError
 
 # Far above any real job (the largest of 653 has 56 kB), far below what would hurt to hold in memory.
 SIZE_MAX = 10_000_000
+# How long a pipe may stay silent: a program that writes a job file needs less, and nobody waits for ever for one
+# that was never started.
+PIPE_WAIT_S = 5
 
 
-def read_file(path: str | Path) -> bytes:
-    """A file's bytes. Raises JobspecError with one line for anything that is no readable file."""
+def read_file(path: str | Path, *, accepts_pipe: bool = False) -> bytes:
+    """A file's bytes. Raises JobspecError with one line for anything that is no readable file.
+
+    accepts_pipe: also what a program writes to a pipe, as for `<(…)` and /dev/stdin, until it has ended.
+    """
     try:
         # Non-blocking, or opening a FIFO would wait for its writer for ever.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
     try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISFIFO(mode) and accepts_pipe:
+            data = _read_pipe(handle, path)
+        elif stat.S_ISREG(mode):
+            with os.fdopen(handle, "rb", closefd=False) as stream:
+                data = stream.read(SIZE_MAX + 1)
+        else:
+            kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
             raise JobspecError((Fault(message=f"{kind} (a file was expected)", where=str(path)),))
-        with os.fdopen(handle, "rb", closefd=False) as stream:
-            data = stream.read(SIZE_MAX + 1)
     except OSError as error:
         raise _unreadable(path, error) from None
     finally:
@@ -36,6 +46,32 @@ def read_file(path: str | Path) -> bytes:
     if len(data) > SIZE_MAX:
         raise JobspecError((Fault(message=f"larger than {SIZE_MAX // 1_000_000} MB", where=str(path)),))
     return data
+
+
+def _read_pipe(handle: int, path: str | Path) -> bytes:
+    """Until its writers have closed it, or more than SIZE_MAX came."""
+    poll = select.poll()
+    poll.register(handle, select.POLLIN)
+    data, has_waited = bytearray(), False
+    while len(data) <= SIZE_MAX:
+        try:
+            part = os.read(handle, 65536)
+        except BlockingIOError:
+            is_end = False
+        else:
+            data += part
+            # Nothing at once may also mean that the writer of a named FIFO is still to come.
+            is_end = not part and (has_waited or bool(data))
+            if part:
+                continue
+        if is_end:
+            break
+        if not poll.poll(PIPE_WAIT_S * 1000):
+            raise JobspecError(
+                (Fault(message=f"a pipe that nobody has written to for {PIPE_WAIT_S} s", where=str(path)),)
+            )
+        has_waited = True
+    return bytes(data)
 
 
 def _unreadable(path: str | Path, error: Exception) -> JobspecError:

@@ -36,3 +36,12 @@ def test_a_terminal_shows_the_line_of_a_fault_with_a_caret_and_a_pipe_does_not(t
     shown = on_terminal("job", "validate", "wrong.hcl", cwd=tmp_path).splitlines()
     at = next(number for number, line in enumerate(shown) if line.startswith("wrong.hcl:4:13:"))
     assert shown[at + 1 : at + 3] == ['        count = "many" # ü', "                ^"]
+
+
+def test_a_job_file_may_come_through_a_pipe(tmp_path: Path) -> None:
+    drover("job", "init", "-short", "a.hcl", cwd=tmp_path)
+    text = (tmp_path / "a.hcl").read_bytes()
+    for name in ("-", "/dev/stdin", "/dev/fd/0"):
+        assert drover("job", "validate", name, cwd=tmp_path, stdin=text).out == ["Job validation successful"]
+    empty = drover("job", "validate", "/dev/stdin", cwd=tmp_path)
+    assert (empty.code, len(empty.err)) == (1, 1)

@@ -2,19 +2,23 @@
 
 import os
 import socket
+import subprocess
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import jobspec
+import jobspec.files
 from model.errors import JobspecError
 from tests.unit.jobspec.builders import job_text
 
 
-def refusal(path: object) -> str:
+def refusal(path: object, *, accepts_pipe: bool = False) -> str:
     with pytest.raises(JobspecError) as caught:
-        jobspec.read_file(path)  # type: ignore[arg-type]
+        jobspec.read_file(path, accepts_pipe=accepts_pipe)  # type: ignore[arg-type]
     assert len(caught.value.faults) == 1
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -49,11 +53,61 @@ def test_a_fifo_is_refused_without_waiting_for_its_writer(tmp_path: Path) -> Non
     assert time.perf_counter() - started < 1
 
 
+def piped(data: bytes, *, is_closed: bool = True) -> Iterator[str]:
+    """The name of a pipe that holds the data, and whose writer has left or stays."""
+    reader, writer = os.pipe()
+    os.write(writer, data)
+    if is_closed:
+        os.close(writer)
+    yield f"/dev/fd/{reader}"
+    os.close(reader)
+    if not is_closed:
+        os.close(writer)
+
+
+def test_a_pipe_is_read_to_its_end_where_it_is_accepted() -> None:
+    for path in piped(b"x" * 50_000):
+        assert "not a regular file" in refusal(path)
+        assert jobspec.read_file(path, accepts_pipe=True) == b"x" * 50_000
+
+
+def test_the_writer_of_a_fifo_may_come_later_and_write_in_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+
+    def write() -> None:
+        with path.open("wb", buffering=0) as stream:
+            for _ in range(100):
+                stream.write(b"y" * 5_000)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert jobspec.read_file(path, accepts_pipe=True) == b"y" * 500_000
+    writer.join()
+
+
+def test_a_pipe_that_stays_silent_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobspec.files, "PIPE_WAIT_S", 0.1)
+    os.mkfifo(tmp_path / "fifo")
+    silent = "a pipe that nobody has written to for 0.1 s"
+    assert refusal(tmp_path / "fifo", accepts_pipe=True) == f"{tmp_path}/fifo: {silent}"
+    for path in piped(b"begun", is_closed=False):
+        assert refusal(path, accepts_pipe=True) == f"{path}: {silent}"
+
+
+def test_a_pipe_without_end_is_refused() -> None:
+    with subprocess.Popen(["yes"], stdout=subprocess.PIPE) as endless:
+        assert endless.stdout is not None
+        assert refusal(f"/dev/fd/{endless.stdout.fileno()}", accepts_pipe=True).endswith(": larger than 10 MB")
+        endless.kill()
+
+
 def test_a_socket_and_a_device_are_refused(tmp_path: Path) -> None:
     assert "not a regular file" in refusal("/dev/null")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "s"))
         assert "cannot be read" in refusal(tmp_path / "s")
+    assert "not a regular file" in refusal("/dev/null", accepts_pipe=True)
 
 
 def test_a_huge_file_is_refused(tmp_path: Path) -> None:
