@@ -98,9 +98,20 @@ class Reader:
             self.is_readable = False
             self.faults.append(Fault(message="nested too deeply", where=str(path)))
             return
+        if not any(node.name in AGENT.rules for node in nodes):
+            # Whatever this is, that its settings are missing as well is no news.
+            self.is_readable = False
+            self._no_settings(path, nodes)
+            return
+        self._section(AGENT, nodes, ())
+
+    def _no_settings(self, path: Path, nodes: Sequence[_Node]) -> None:
         if not nodes:
             self.faults.append(Fault(message="the file is empty (settings were expected)", where=str(path)))
-        self._section(AGENT, nodes, ())
+        elif nodes[0].name == "job":
+            self._refuse(nodes[0].at, (), "this is a job file (settings were expected; `drover job run` takes it)")
+        else:
+            self._section(AGENT, nodes[:1], ())
 
     def override(self, name: str, value: object, *, where: str = "command line") -> None:
         """A value from elsewhere, named by its path (`ports.http`)."""

@@ -70,10 +70,15 @@ WRONG: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
             'FILE:15: ports.http: expected a whole number of at most 65535, found "70000"',
         ),
     ),
-    "empty": (
-        "",
+    "empty": ("", ("FILE: the file is empty (settings were expected)",)),
+    "a job": (
+        'job "web" {\n}\n',
+        ("FILE:1: this is a job file (settings were expected; `drover job run` takes it)",),
+    ),
+    "nothing known": ("colour = 1\nshape = 2\n", ('FILE:1: unknown setting "colour"',)),
+    "no role": (
+        'log_level = "INFO"\n',
         (
-            "FILE: the file is empty (settings were expected)",
             "neither server nor client is enabled (set server { enabled = true } or client { enabled = true })",
             "data_dir is needed (an absolute path that drover may write to)",
         ),
