@@ -41,7 +41,7 @@ SECOND_TASK = """}
       }"""
 OPERATORS = (
     "= == is != not < <= > >= distinct_hosts distinct_property regexp version semver set_contains "
-    "set_contains_all set_contains_any is_set is_not_set"
+    "set_contains_all set_contains_any is_set is_not_set in not_in"
 )
 
 # {what is wrong: (the file's text, its lines on stderr after the file's name and a colon)}
