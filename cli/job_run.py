@@ -11,6 +11,7 @@ from typing import Any
 import jobspec
 from cli.client import Api, CommandFailed, fail
 from cli.monitor import follow
+from jobspec.files import SIZE_MAX
 from model.errors import Fault, JobspecError
 from model.job import Job
 
@@ -61,7 +62,10 @@ def _json(text: bytes, file: str) -> dict[str, Any]:
 def _standard_input() -> bytes:
     if sys.stdin is None:
         raise CommandFailed("standard input is closed (a job file was expected there)")
-    return sys.stdin.buffer.read()
+    data = sys.stdin.buffer.read(SIZE_MAX + 1)
+    if len(data) > SIZE_MAX:
+        raise JobspecError((Fault(where="-", message=f"larger than {SIZE_MAX // 1_000_000} MB"),))
+    return data
 
 
 def print_faults(error: JobspecError) -> int:

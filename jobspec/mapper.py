@@ -19,6 +19,14 @@ from jobspec.syntax.tree import Block, Body, Expression, ObjectOf, Setting
 from jobspec.values import ConversionFault, Value, to_bool, to_json, to_number, to_text, type_name
 from model.errors import Fault
 
+# Faults told of one file; who has more has another problem.
+FAULTS_MAX = 100
+
+
+class TooManyFaults(Exception):
+    """The reading stops: `Mapper.faults` holds as many as are told."""
+
+
 # Stands for a value that could not be read: its fault is noted, and the reading goes on.
 _BROKEN = object()
 
@@ -37,6 +45,8 @@ class Mapper:
         shown = self._path if path is None else path
         full = f"job.{self.source.job}.{shown}".rstrip(".") if self.source.job else shown
         self.faults.append(self.source.source.fault(at, message, full))
+        if len(self.faults) >= FAULTS_MAX:
+            raise TooManyFaults
 
     def job(self, block: Block, scope: Scope) -> dict[str, Any]:
         """The job's document. Faults are in `faults`; with any, the document is incomplete."""

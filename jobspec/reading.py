@@ -1,13 +1,14 @@
 """How does the text of a job file become a submission document?"""
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from jobspec import deep
 from jobspec.evaluate import Function, Scope
 from jobspec.files import file_functions
 from jobspec.functions import FUNCTIONS, PRICES
-from jobspec.mapper import Mapper
+from jobspec.mapper import FAULTS_MAX, Mapper, TooManyFaults
 from jobspec.positions import SourceMap, Submission, sorted_faults
 from jobspec.suggest import did_you_mean
 from jobspec.syntax.parser import parse_body
@@ -84,7 +85,10 @@ def _document(
     mapper = Mapper(SourceMap(source))
     document = Submission()
     for block in jobs[:1]:
-        document.update(mapper.job(block, scope))
+        try:
+            document.update(mapper.job(block, scope))
+        except TooManyFaults:
+            mapper.faults.append(Fault(message=f"and more: only the first {FAULTS_MAX} faults are shown"))
     document.source = mapper.source
     faults += mapper.faults
     if faults:
@@ -98,13 +102,13 @@ def _top_level_faults(source: Source, body: Body) -> list[Fault]:
             setting.at,
             f'unknown argument "{setting.name[:60]}" outside of the job block (expected job "name" {{ … }})',
         )
-        for setting in body.settings.values()
+        for setting in islice(body.settings.values(), FAULTS_MAX)
     ]
     jobs: list[Block] = []
     for block in body.blocks:
         if block.kind == "job":
             jobs.append(block)
-        elif block.kind not in _BLOCKS:
+        elif block.kind not in _BLOCKS and len(faults) < FAULTS_MAX:
             faults.append(
                 source.fault(
                     block.at, f'unknown block "{block.kind[:60]}"{did_you_mean(block.kind, _BLOCKS)}'

@@ -16,7 +16,7 @@ LEVELS_MAX = 5000
 
 # Values, and blocks by twenty: reading so many takes about two seconds and 200 MB; the largest of 653 real files
 # has 6000.
-NODES_MAX = 500_000
+NODES_MAX = 200_000
 BLOCK_WEIGHT = 20
 
 

@@ -87,6 +87,9 @@ def read_heredoc(parser: "Parser") -> Expression:
             f"the heredoc that starts here is not closed (expected {mark} on a line of its own)", at
         )
     stop = closing.start()
+    if not is_flush and text.find("${", body, stop) < 0 and text.find("%{", body, stop) < 0:
+        scanner.resume(closing.end())
+        return Literal(at, text[body:stop])
     pieces: list[_Piece] = []
     run: list[str] = []
     pos = body

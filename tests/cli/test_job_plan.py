@@ -15,6 +15,7 @@ import pytest
 from cli.job_plan import coloured, job_diff, plain
 from tests.cli.command import Done, drover, keys, mask, masked
 from tests.components.consul import ConsulServer
+from tests.conftest import or_skip
 from tests.e2e.drover import Drover, wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.consul]
@@ -45,6 +46,13 @@ plugin "raw_exec" {{
 }}
 """
     return Drover(consul, name=name, server=name == "n1", settings=settings)
+
+
+@pytest.fixture(scope="module")
+def consul() -> Iterator[ConsulServer]:
+    """One of its own: the answers name every node that there is."""
+    with or_skip(lambda: ConsulServer().__enter__()) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -125,6 +125,8 @@ MONSTERS = {
     "many indexes": b"a = b" + b"[0]" * 100_000,
     "many signs": b"a = " + b"-" * BIG,
     "deep JSON": b'{"job":' * 100_000,
+    "millions of lines": b'job "x" {\n meta {\n a = <<A\n' + b"\n" * (BIG - 100) + b"A\n }\n}",
+    "endless faults": b'job "x" {\n' + b"".join(b"a%d = 1\n" % number for number in range(BIG // 12)) + b"}",
     "10 MB of numbers": b'job "x" {\n meta {\n a = [' + b"1," * (BIG - 100) + b"]\n}\n}",
     "10 MB of sums": b'job "x" {\n priority = 1' + b"+1" * (BIG - 100) + b"\n}",
     "10 MB of interpolations": b'job "x" {\n datacenters = ["' + b"${1}" * (BIG // 2 - 100) + b'"]\n}',
