@@ -2,7 +2,7 @@
 
 A variable takes its value from, in rising order: its default, the environment (NOMAD_VAR_x), the files
 of -var-file in their order, and -var. What a string or number variable is given outside the job file is
-text; for other types it is an HCL expression.
+text; for other types it is an HCL expression. A variable without a type has that of its default, as in Nomad.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +14,7 @@ from jobspec.syntax.parser import parse_body, parse_expression
 from jobspec.syntax.source import Source, read_text
 from jobspec.syntax.tree import Block, Body, Expression, Literal, ObjectOf, Reference, Setting
 from jobspec.type_expressions import TypeFault, read_type
+from jobspec.unification import type_of
 from jobspec.values import ConversionFault, Type, Value, convert, to_bool, to_text
 from model.errors import Fault, JobspecError
 
@@ -135,6 +136,8 @@ class Variables:
             item.default = evaluate(setting.value, self._closed)
             if item.type is not None:
                 item.default = convert(item.default, item.type)
+            elif "type" not in item.block.body.settings or item.block.kind == "variables":
+                item.type = type_of(item.default)
         except EvaluationFault as fault:
             self._refuse(fault.at, str(fault))
         except ConversionFault as fault:
@@ -278,9 +281,7 @@ class Variables:
 
 
 def _takes_text(item: _Variable) -> bool:
-    if item.type is not None:
-        return item.type.name in ("string", "number")
-    return not isinstance(item.default, list | dict | bool)
+    return item.type is None or item.type.name in ("string", "number")
 
 
 def _variable_file(source: Source) -> Body:

@@ -55,6 +55,44 @@ def test_a_given_value_is_converted_to_its_type(kind: str, text: str, expected: 
     assert value(f'variable "x" {{\n type = {kind}\n}}', variables={"x": text}) == expected
 
 
+DEFAULT_TYPES = {
+    "number": ("1", "5", 5),
+    "string": ('"a"', "5", "5"),
+    "bool": ("true", "false", False),
+    "list": ('["a", 1]', '[5, "6"]', ["5", 6]),
+    "object": ('{ a = "x" }', "{ a = 5 }", [{"a": "5"}]),
+    "null takes any expression": ("null", '"a"', "a"),
+}
+
+
+@pytest.mark.parametrize(("default", "text", "expected"), DEFAULT_TYPES.values(), ids=DEFAULT_TYPES.keys())
+def test_a_variable_without_a_type_has_that_of_its_default(default: str, text: str, expected: object) -> None:
+    quoted = text if text[0] in '[{"' else f'"{text}"'
+    for top in (f'variable "x" {{\n default = {default}\n}}', f"variables {{\n x = {default}\n}}"):
+        for given in (
+            {"variables": {"x": text}},
+            {"environ": {"NOMAD_VAR_x": text}},
+            {"var_files": [("a.hcl", f"x = {quoted}".encode())]},
+        ):
+            made = value(top, **given)
+            wanted = expected[0] if isinstance(expected, list) and isinstance(made, dict) else expected
+            assert (made, type(made)) == (wanted, type(wanted)), (top, given)
+
+
+NO_NUMBERS = {
+    "argument": {"variables": {"x": "abc"}},
+    "environment": {"environ": {"NOMAD_VAR_x": "abc"}},
+    "file": {"var_files": [("a.hcl", b'x = "abc"')]},
+}
+
+
+@pytest.mark.parametrize("given", NO_NUMBERS.values(), ids=NO_NUMBERS.keys())
+def test_a_value_that_does_not_fit_the_defaults_type_is_refused(given: dict) -> None:
+    for top in ('variable "x" {\n default = 1\n}', "variables {\n x = 1\n}"):
+        [fault] = faults(top, **given)
+        assert 'number required, found "abc"' in fault
+
+
 def test_locals_may_refer_to_each_other_in_any_order() -> None:
     top = 'variable "x" {\n default = "v"\n}\nlocals {\n a = "${local.b}!"\n b = upper(var.x)\n}'
     assert value(top, "local.a") == "V!"
