@@ -87,7 +87,7 @@ class Scope:
     """The names an expression may use, and the functions.
 
     prices: what a call takes of the budget by its arguments, for functions that are slow. is_closed: an unknown
-    name is a fault, as in a variable's default. broken: `var.x` and `local.x` whose own
+    name and a call are faults, as in a variable's default. broken: `var.x` and `local.x` whose own
     fault is noted already; using one is a fault without a message, so that it is reported once.
     """
 
@@ -215,6 +215,10 @@ def _key(node: Expression, scope: Scope) -> str:
 
 
 def _call(node: Call, scope: Scope) -> Value:
+    if scope.is_closed:
+        raise EvaluationFault(
+            node.at, f"{node.name}() cannot be used here (a value without function calls was expected)"
+        )
     if node.name in ("try", "can"):
         return _try(node, scope)
     if node.name == "convert":

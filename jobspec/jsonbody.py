@@ -33,7 +33,8 @@ def job_file_body(source: Source) -> Body:
             )
         elif name != "//":
             source.refuse(
-                at, f'unknown property "{name[:60]}"{did_you_mean(name, ("job", "variable", "locals"))}'
+                at,
+                f'unknown property "{name[:60]}"{did_you_mean(name, ("job", "variable", "variables", "locals"))}',
             )
     return Body(settings, tuple(blocks), len(source.text))
 
@@ -48,17 +49,26 @@ def _items(source: Source, node: Expression) -> list[_Item]:
 
 
 def _plain_blocks(source: Source, kind: str, node: Expression, at: int) -> list[Block]:
-    """`variable` and `locals`: what is inside are arguments only."""
+    """`variable` and `locals`: what is inside are arguments only, but for a variable's validations."""
     if kind == "variable":
-        return [
-            Block(at, kind, (name,), (at,), Body(_settings(source, value), (), at))
-            for name, at, value in _items(source, node)
-        ]
+        return [_variable(source, name, value, at) for name, at, value in _items(source, node)]
     return [Block(at, kind, (), (), Body(_settings(source, node), (), at))]
 
 
+def _variable(source: Source, name: str, node: Expression, at: int) -> Block:
+    settings = _settings(source, node)
+    validation = settings.pop("validation", None)
+    parts: tuple[Expression, ...] = ()
+    if validation is not None:
+        parts = validation.value.items if isinstance(validation.value, TupleOf) else (validation.value,)
+    blocks = tuple(
+        Block(part.at, "validation", (), (), Body(_settings(source, part), (), part.at)) for part in parts
+    )
+    return Block(at, "variable", (name,), (at,), Body(settings, blocks, at))
+
+
 def _settings(source: Source, node: Expression) -> dict[str, Setting]:
-    return {name: Setting(at, name, value) for name, at, value in _items(source, node)}
+    return {name: Setting(at, name, value) for name, at, value in _items(source, node) if name != "//"}
 
 
 def _blocks(

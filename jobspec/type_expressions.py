@@ -18,9 +18,16 @@ class TypeFault(Exception):
         super().__init__(message)
 
 
-def read_type(node: Expression) -> Type:
-    """`string`, `list(string)`, `object({ a = number })` as a Type. Raises TypeFault."""
+def read_type(node: Expression, *, accepts_any: bool = True) -> Type:
+    """`string`, `list(string)`, `object({ a = number })` as a Type. Raises TypeFault.
+
+    accepts_any: as in convert(); a variable's type is an exact one, and Nomad refuses `any` there.
+    """
     if isinstance(node, Reference) and not node.steps:
+        if node.root == "any" and not accepts_any:
+            raise TypeFault(
+                node.at, "any cannot be used here: an exact type is required (none at all: the default's)"
+            )
         if node.root in _PLAIN_TYPES:
             return _PLAIN_TYPES[node.root]
         if node.root in _COLLECTIONS:
@@ -30,16 +37,19 @@ def read_type(node: Expression) -> Type:
             f'"{node.root}" is no type{did_you_mean(node.root, [*_PLAIN_TYPES, *_COLLECTIONS, "object", "tuple"])}',
         )
     if isinstance(node, Literal) and isinstance(node.value, str):  # the old quoted form
-        return read_type(Reference(node.at, node.value, (), node.value))
+        return read_type(Reference(node.at, node.value, (), node.value), accepts_any=accepts_any)
     if isinstance(node, Call) and len(node.arguments) >= 1:
         inner = node.arguments[0]
         if node.name in _COLLECTIONS and len(node.arguments) == 1:
-            return Type(name=node.name, of=read_type(inner))
+            return Type(name=node.name, of=read_type(inner, accepts_any=accepts_any))
         if node.name == "object" and isinstance(inner, ObjectOf):
-            return _object_type(inner)
+            return _object_type(inner, accepts_any=accepts_any)
         if node.name == "tuple" and isinstance(inner, TupleOf):
             return Type(
-                name="tuple", fields={str(at): read_type(item) for at, item in enumerate(inner.items)}
+                name="tuple",
+                fields={
+                    str(at): read_type(item, accepts_any=accepts_any) for at, item in enumerate(inner.items)
+                },
             )
     raise TypeFault(
         node.at,
@@ -47,13 +57,17 @@ def read_type(node: Expression) -> Type:
     )
 
 
-def _object_type(node: ObjectOf) -> Type:
+def _object_type(node: ObjectOf, *, accepts_any: bool) -> Type:
     fields: dict[str, Type] = {}
     optional: set[str] = set()
     for key, kind in node.items:
         name = str(key.value) if isinstance(key, Literal) else ""
         if isinstance(kind, Call) and kind.name == "optional" and kind.arguments:
+            if len(kind.arguments) > 1:
+                raise TypeFault(
+                    kind.arguments[1].at, "optional() takes a type only: defaults are not supported"
+                )
             optional.add(name)
             kind = kind.arguments[0]
-        fields[name] = read_type(kind)
+        fields[name] = read_type(kind, accepts_any=accepts_any)
     return Type(name="object", fields=fields, optional=frozenset(optional))

@@ -6,13 +6,24 @@ text; for other types it is an HCL expression. A variable without a type has tha
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jobspec.evaluate import EvaluationFault, Scope, evaluate
 from jobspec.suggest import did_you_mean
 from jobspec.syntax.parser import parse_body, parse_expression
 from jobspec.syntax.source import Source, read_text
-from jobspec.syntax.tree import Block, Body, Expression, Literal, ObjectOf, Reference, Setting
+from jobspec.syntax.tree import (
+    Block,
+    Body,
+    Expression,
+    ForDirective,
+    ForObject,
+    ForTuple,
+    Literal,
+    ObjectOf,
+    Reference,
+    Setting,
+)
 from jobspec.type_expressions import TypeFault, read_type
 from jobspec.unification import type_of
 from jobspec.values import ConversionFault, Type, Value, convert, to_bool, to_text
@@ -20,6 +31,7 @@ from model.errors import Fault, JobspecError
 
 _ENVIRONMENT_PREFIX = "NOMAD_VAR_"
 _SETTINGS = ("type", "default", "description", "sensitive")
+_VALIDATION_SETTINGS = ("condition", "error_message")
 
 
 @dataclass(slots=True)
@@ -30,6 +42,7 @@ class _Variable:
     default: Value = None
     has_default: bool = False
     is_sensitive: bool = False
+    validations: list[Block] = field(default_factory=list)  # the sound ones
 
 
 class Variables:
@@ -80,21 +93,40 @@ class Variables:
     def _declared(self, body: Body) -> dict[str, _Variable]:
         declared: dict[str, _Variable] = {}
         for block in body.blocks:
+            if block.kind in ("variables", "locals"):
+                self._refuse_all_but_arguments(block)
             if block.kind == "variables":
                 for name, setting in block.body.settings.items():
-                    declared[name] = self._short_form(name, setting, block)
+                    if self._is_new(name, setting.at, declared):
+                        declared[name] = self._short_form(name, setting, block)
             if block.kind != "variable":
                 continue
             if len(block.labels) != 1:
                 self._refuse(block.at, f"a variable block has one label, its name, found {len(block.labels)}")
                 continue
             name = block.labels[0]
-            if name in declared:
-                line, _ = self._source.position(declared[name].block.at)
-                self._refuse(block.at, f'the variable "{name}" is declared twice (first on line {line})')
-                continue
-            declared[name] = self._declaration(name, block)
+            if not _is_identifier(name):
+                self._refuse(
+                    block.label_ats[0],
+                    f'"{name[:60]}" is no name of a variable (a letter or "_", then letters, digits, "_" and "-")',
+                )
+            if self._is_new(name, block.at, declared):
+                declared[name] = self._declaration(name, block)
         return declared
+
+    def _refuse_all_but_arguments(self, block: Block) -> None:
+        if block.labels:
+            self._refuse(block.label_ats[0], f"a {block.kind} block has no label")
+        for inner in block.body.blocks:
+            self._refuse(
+                inner.at, f'a {block.kind} block holds arguments only, found the block "{inner.kind[:60]}"'
+            )
+
+    def _is_new(self, name: str, at: int, declared: Mapping[str, _Variable]) -> bool:
+        if name in declared:
+            line, _ = self._source.position(declared[name].block.at)
+            self._refuse(at, f'the variable "{name}" is declared twice (first on line {line})')
+        return name not in declared
 
     def _short_form(self, name: str, setting: Setting, block: Block) -> _Variable:
         item = _Variable(name, Block(setting.at, block.kind, (name,), (setting.at,), block.body))
@@ -115,9 +147,11 @@ class Variables:
                 self._refuse(
                     inner.at, f'unknown block "{inner.kind}" in variable "{name}" (known: validation)'
                 )
+            elif self._is_sound(inner, name):
+                item.validations.append(inner)
         try:
             if "type" in settings:
-                item.type = read_type(settings["type"].value)
+                item.type = read_type(settings["type"].value, accepts_any=False)
             if "sensitive" in settings:
                 item.is_sensitive = to_bool(evaluate(settings["sensitive"].value, self._closed))
         except (EvaluationFault, TypeFault) as fault:
@@ -228,17 +262,59 @@ class Variables:
 
     # ---- validation and locals
 
+    def _is_sound(self, block: Block, name: str) -> bool:
+        """Whether a validation is written as Nomad wants it, whatever the variable's value."""
+        before = len(self.faults)
+        settings = block.body.settings
+        for key, setting in settings.items():
+            if key not in _VALIDATION_SETTINGS:
+                self._refuse(
+                    setting.at,
+                    f'unknown argument "{key}" in a validation block{did_you_mean(key, _VALIDATION_SETTINGS)}',
+                )
+        for inner in block.body.blocks:
+            self._refuse(inner.at, f'unknown block "{inner.kind}" in a validation block')
+        if block.labels:
+            self._refuse(block.label_ats[0], "a validation block has no label")
+        if any(key not in settings for key in _VALIDATION_SETTINGS):
+            self._refuse(block.at, 'a validation block needs "condition" and "error_message"')
+            return False
+        self._check_condition(settings["condition"].value, name)
+        self._check_message(settings["error_message"].value)
+        return len(self.faults) == before
+
+    def _check_condition(self, condition: Expression, name: str) -> None:
+        found = list(_free_references(condition))
+        others = [item for item in found if item.root != "var" or item.steps[:1] != (name,)]
+        for item in others:
+            self._refuse(
+                item.at, f'the condition of variable "{name}" can refer to var.{name} only, found {item.raw}'
+            )
+        if not found:
+            self._refuse(condition.at, f'the condition of variable "{name}" must refer to var.{name}')
+
+    def _check_message(self, node: Expression) -> None:
+        try:
+            message = to_text(evaluate(node, self._closed))
+        except EvaluationFault as fault:
+            self._refuse(fault.at, str(fault))
+            return
+        except ConversionFault as fault:
+            self._refuse(node.at, f"error_message: {fault}")
+            return
+        is_small = message[:1].isalpha() and not message[:1].isupper()
+        if is_small or not message.endswith((".", "?", "!")):
+            self._refuse(
+                node.at,
+                'error_message is a sentence: it begins with a capital letter and ends with ".", "?" or "!"',
+            )
+
     def _validate(self, item: _Variable, scope: Scope) -> None:
-        for block in item.block.body.blocks:
-            if block.kind != "validation":
-                continue
+        for block in item.validations:
             settings = block.body.settings
-            if "condition" not in settings or "error_message" not in settings:
-                self._refuse(block.at, 'a validation block needs "condition" and "error_message"')
-                continue
             try:
                 if not to_bool(evaluate(settings["condition"].value, scope)):
-                    message = to_text(evaluate(settings["error_message"].value, scope))
+                    message = to_text(evaluate(settings["error_message"].value, self._closed))
                     self._refuse(item.block.at, f'invalid value for variable "{item.name}": {message}')
             except EvaluationFault as fault:
                 self._refuse(fault.at, str(fault))
@@ -268,7 +344,13 @@ class Variables:
         """The names, each after those it refers to."""
         import graphlib
 
-        graph = {name: _local_references(value) & written.keys() for name, value in written.items()}
+        graph = {
+            name: {
+                str(item.steps[0]) for item in _free_references(value) if item.root == "local" and item.steps
+            }
+            & written.keys()
+            for name, value in written.items()
+        }
         try:
             return list(graphlib.TopologicalSorter(graph).static_order())
         except graphlib.CycleError as error:
@@ -299,17 +381,25 @@ def _variable_file(source: Source) -> Body:
     return Body(settings, (), len(source.text))
 
 
-def _local_references(node: object) -> frozenset[str]:
-    """The names of the locals that an expression refers to."""
-    found: set[str] = set()
-    stack: list[object] = [node]
+def _is_identifier(name: str) -> bool:
+    return not name.startswith("-") and name.replace("-", "_").isidentifier()
+
+
+def _free_references(node: Expression) -> Iterator[Reference]:
+    """What an expression refers to; the names of its own loops are no references."""
+    stack: list[tuple[object, frozenset[str]]] = [(node, frozenset())]
     while stack:
-        item = stack.pop()
+        item, bound = stack.pop()
         if isinstance(item, Reference):
-            if item.root == "local" and item.steps:
-                found.add(str(item.steps[0]))
+            if item.root not in bound:
+                yield item
         elif isinstance(item, tuple):
-            stack.extend(item)
+            stack.extend((part, bound) for part in item)
+        elif isinstance(item, ForTuple | ForObject | ForDirective):
+            inside = bound | {item.key, item.value}
+            stack.extend(
+                (getattr(item, name), bound if name == "collection" else inside)
+                for name in item.__struct_fields__
+            )
         elif hasattr(item, "__struct_fields__"):
-            stack.extend(getattr(item, name) for name in item.__struct_fields__)
-    return frozenset(found)
+            stack.extend((getattr(item, name), bound) for name in item.__struct_fields__)

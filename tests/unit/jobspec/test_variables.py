@@ -136,6 +136,82 @@ WRONG = {
 }
 
 
+def validated(condition: str, message: str = '"Too short."') -> str:
+    rule = f"validation {{\n condition = {condition}\n error_message = {message}\n}}"
+    return f'variable "y" {{\n default = ""\n}}\nvariable "x" {{\n default = "a"\n {rule}\n}}'
+
+
+WRONG |= {
+    "block in locals": ("locals {\n x = 1\n y {}\n}", {}, 'arguments only, found the block "y"'),
+    "block in variables": ("variables {\n x = 1\n y {}\n}", {}, 'arguments only, found the block "y"'),
+    "label on locals": ('locals "a" {\n x = 1\n}', {}, "web.hcl:1:8: a locals block has no label"),
+    "label on variables": ('variables "a" {\n x = 1\n}', {}, "a variables block has no label"),
+    "name that is none": ('variable "a b" {\n default = 1\n}\n' + STRING, {}, '"a b" is no name'),
+    "name of a digit": ('variable "1" {\n default = 1\n}\n' + STRING, {}, '"1" is no name'),
+    "declared again in short": (STRING + "\nvariables {\n x = 1\n}", {}, "declared twice"),
+    "call in a default": ('variable "x" {\n default = upper("a")\n}', {}, "upper() cannot be used here"),
+    "try in a default": ('variable "x" {\n default = try("a")\n}', {}, "try() cannot be used here"),
+    "call in a file": (STRING, {"var_files": [("a.hcl", b'x = upper("a")')]}, "a.hcl:1:5: upper() cannot"),
+    "any": ('variable "x" {\n type = any\n default = 1\n}', {}, "an exact type is required"),
+    "list of any": ('variable "x" {\n type = list(any)\n default = []\n}', {}, "an exact type is required"),
+    "any inside": (
+        'variable "x" {\n type = object({ a = tuple([map(any)]) })\n default = null\n}',
+        {},
+        "an exact type is required",
+    ),
+    "default of an attribute": (
+        'variable "x" {\n type = object({ a = optional(number, 5) })\n default = {}\n}',
+        {},
+        "defaults are not supported",
+    ),
+    "condition about another variable": (
+        validated("var.x != var.y"),
+        {},
+        "can refer to var.x only, found var.y",
+    ),
+    "condition about the node": (
+        validated("var.x != attr.cpu"),
+        {},
+        "can refer to var.x only, found attr.cpu",
+    ),
+    "condition about nothing": (validated("1 == 1"), {}, "must refer to var.x"),
+    "small message": (validated('var.x == "a"', '"too short."'), {}, "begins with a capital letter"),
+    "message without an end": (validated('var.x == "a"', '"Too short"'), {}, "ends with"),
+    "empty message": (validated('var.x == "a"', '""'), {}, "ends with"),
+    "message with a reference": (validated('var.x == "a"', '"Bad ${var.x}."'), {}, "cannot be used here"),
+    "unknown argument in a validation": (
+        validated('var.x == "a"', '"No."\n eror = 1'),
+        {},
+        'unknown argument "eror" in a validation',
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["a-b", "_a", "é1"])
+def test_a_name_may_have_letters_digits_and_dashes(name: str) -> None:
+    assert value(f'variable "{name}" {{\n default = 1\n}}', f"var.{name}") == 1
+
+
+@pytest.mark.parametrize(
+    "condition",
+    ['length([for y in [var.x] : y if y != ""]) == 1', "can(upper(var.x))", 'var.x == "a"'],
+)
+@pytest.mark.parametrize("message", ['"Why?"', '"1 too many!"', '"É."'])
+def test_a_sound_validation_is_accepted(condition: str, message: str) -> None:
+    assert value(validated(condition, message)) == "a"
+
+
+def test_convert_knows_the_type_any() -> None:
+    assert value("locals {\n x = convert([1], list(any))\n}", "local.x") == [1]
+
+
+def test_a_json_job_file_validates_its_variables() -> None:
+    rule = '{"condition": "${var.x != \\"a\\"}", "error_message": "Not a."}'
+    text = f'{{"variable": {{"x": {{"default": "a", "validation": {rule}}}}}, "job": {{"web": {{}}}}}}'
+    with pytest.raises(JobspecError, match=r"Not a\."):
+        jobspec.parse(text.encode(), file="web.json")
+
+
 @pytest.mark.parametrize(("top", "given", "expected"), WRONG.values(), ids=WRONG.keys())
 def test_a_wrong_variable_is_refused(top: str, given: dict, expected: str) -> None:
     assert expected in faults(top, '"${try(var.x, local.x)}"', **given)[0]
