@@ -29,6 +29,7 @@ from jobspec.syntax.tree import (
     Unary,
 )
 from jobspec.type_expressions import TypeFault, read_type
+from jobspec.unification import type_of, unify
 from jobspec.values import (
     ARITHMETIC,
     ConversionFault,
@@ -289,16 +290,27 @@ def _boolean(node: Expression, scope: Scope) -> bool:
 
 
 def _conditional(node: Conditional, scope: Scope) -> Value:
+    """Both sides have one type, as in HCL2: a number beside a text is a text, also deep in lists and objects."""
     is_true = _boolean(node.condition, scope)
     chosen = evaluate(node.then if is_true else node.other, scope)
-    if isinstance(chosen, int | Decimal):  # both sides have one type: a number beside a string is a string
-        try:
-            other = evaluate(node.other if is_true else node.then, scope)
-        except EvaluationFault:
-            return chosen
-        if isinstance(other, str):
-            return to_text(chosen)
-    return chosen
+    try:
+        other = evaluate(node.other if is_true else node.then, scope)
+    except EvaluationFault:
+        return chosen
+    if chosen is None or other is None or chosen is other:
+        return chosen
+    for side in (chosen, other):
+        if isinstance(side, list | dict):  # their types are worked out, and the chosen one is copied
+            scope.budget.spend_value(node.at, side)
+    shared = unify((type_of(chosen), type_of(other)))
+    if shared is None:
+        sides = (chosen, other) if is_true else (other, chosen)
+        names = " and ".join(type_name(side) for side in sides)
+        raise EvaluationFault(node.at, f"Inconsistent conditional result types: {names}")
+    try:
+        return convert(chosen, shared)
+    except ConversionFault as fault:
+        raise EvaluationFault(node.at, f"Inconsistent conditional result types: {fault}") from None
 
 
 def _unary(node: Unary, scope: Scope) -> Value:
