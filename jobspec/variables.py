@@ -53,6 +53,7 @@ class Variables:
         self._closed = Scope(functions=functions.functions, prices=functions.prices, is_closed=True)
         self._open = functions
         self._broken: set[str] = set()
+        self._places: dict[str, tuple[Source, int]] = {}  # of the values that stand in a file
         self.faults: list[Fault] = []
 
     def scope(
@@ -165,6 +166,7 @@ class Variables:
 
     def _set_default(self, item: _Variable, setting: Setting) -> None:
         item.has_default = True
+        self._places[item.name] = (self._source, setting.value.at)
         before = len(self.faults)
         try:
             item.default = evaluate(setting.value, self._closed)
@@ -213,6 +215,7 @@ class Variables:
         for name, text in given.items():
             item = declared[name]
             where = f"{origin}{name}"
+            self._places.pop(name, None)
             try:
                 if _takes_text(item):
                     value: Value = text
@@ -247,6 +250,7 @@ class Variables:
                 self.faults.append(source.fault(setting.at, message))
                 continue
             faults_before = len(self.faults)
+            self._places[name] = (source, setting.value.at)
             try:
                 value = evaluate(setting.value, self._closed)
                 values[name] = convert(value, item.type) if item.type is not None else value
@@ -315,7 +319,10 @@ class Variables:
             try:
                 if not to_bool(evaluate(settings["condition"].value, scope)):
                     message = to_text(evaluate(settings["error_message"].value, self._closed))
-                    self._refuse(item.block.at, f'invalid value for variable "{item.name}": {message}')
+                    source, at = self._places.get(item.name, (self._source, item.block.at))
+                    self.faults.append(
+                        source.fault(at, f'invalid value for variable "{item.name}": {message}')
+                    )
             except EvaluationFault as fault:
                 self._refuse(fault.at, str(fault))
             except ConversionFault as fault:

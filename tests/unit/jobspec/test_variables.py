@@ -201,6 +201,21 @@ def test_a_sound_validation_is_accepted(condition: str, message: str) -> None:
     assert value(validated(condition, message)) == "a"
 
 
+FILE = {"var_files": [("a.hcl", b'\nx = "bb"')]}
+PLACES = {
+    "the default's": ({}, "web.hcl:5:12"),
+    "the file's": (FILE, "a.hcl:2:5"),
+    "the variable's, for an argument": (FILE | {"variables": {"x": "c"}}, "web.hcl:4:1"),
+    "the variable's, for the environment": ({"environ": {"NOMAD_VAR_x": "c"}}, "web.hcl:4:1"),
+}
+
+
+@pytest.mark.parametrize(("given", "where"), PLACES.values(), ids=PLACES.keys())
+def test_a_failed_validation_names_the_place_of_the_value(given: dict, where: str) -> None:
+    [fault] = faults(validated("length(var.x) > 3"), **given)
+    assert fault == f'{where}: invalid value for variable "x": Too short.'
+
+
 def test_convert_knows_the_type_any() -> None:
     assert value("locals {\n x = convert([1], list(any))\n}", "local.x") == [1]
 
