@@ -146,14 +146,16 @@ class _Placing:
                 row, going = harm
                 for victim in going:
                     self.lend(victim.id)
-                choice = group.on(row, self._rng)
+                there = group.on(row, self._rng)
+                if isinstance(there, PlacementMetric):  # room, but no ports: why not on any node stays the answer
+                    for victim in going:
+                        self._take_back(victim.id)
+                    group.refresh(row)
+                else:
+                    choice = there
             if isinstance(choice, PlacementMetric):
                 failed[name] = _merged(failed.get(name), choice, is_of_one_node=bool(request.node_id))
                 queued[name] += 1
-                if harm is not None:  # room, but no ports
-                    for victim in harm[1]:
-                        self._take_back(victim.id)
-                    group.refresh(harm[0])
                 if old is not None:
                     self._take_back(old.id)
                     self._changed(name, old.node_id, 1)

@@ -153,8 +153,11 @@ def test_whom_a_constraint_keeps_off_pushes_nobody_away() -> None:
 
 def test_when_ports_are_short_all_the_same_everything_is_as_before() -> None:
     of = job(id=JobId("me"), groups=(port_group(1, static=22),), priority=80)
-    table, here = holding("n1", n1=(victim("a", 10, cpu=950, port=8080),))
+    table, here = holding("n1", "n2", n1=(victim("a", 10, cpu=950, port=8080),))
+    table.hold(alloc().id, NodeId("n2"), Ask(cpu_mhz=1000, memory_mb=10, disk_mb=10), ())
     table.hold(alloc().id, NodeId("n1"), ask_of(group(1)), (AllocatedPort(label="x", value=22),))
     before = table.used[0].tolist()
     placed = put(of, table, here)
     assert (placed.allocs, placed.preempted, table.used[0].tolist()) == ((), (), before)
+    metric = placed.failed["g"]
+    assert (metric.nodes_evaluated, metric.nodes_exhausted) == (2, 2), "both nodes are told of"
