@@ -19,18 +19,19 @@ from catalog.keys import last_segment
 from catalog.kv import Entry, Op, delete, pause, put
 from leader.decide.feasible import FeasibleCache, fitting_nodes
 from leader.decide.place import as_changed, held_by, leaving, place
+from leader.decide.ports import Rng
 from leader.decide.preempt import PRIORITY_DELTA, Victim
 from leader.decide.reconcile import reconcile
-from leader.decide.table import ask_of
+from leader.decide.table import NodeTable, ask_of
 from leader.fenced import Fenced
 from leader.store import LeaderStore
 from leader.view import View, job_key
-from model.alloc import AllocId, DesiredAlloc, DesiredStatus, EvalId
+from model.alloc import Alloc, AllocId, DesiredAlloc, DesiredStatus, EvalId
 from model.errors import InvariantBroken, StoreUnavailable, WriteConflict
 from model.evaluation import EvalStatus, Evaluation, PlacementMetric
 from model.job import Job
 from model.node import NodeId
-from model.plan import Placed, Plan, Reconciled
+from model.plan import Placed, PlaceRequest, Plan, Reconciled
 from model.snapshot import JobKey, Settings
 from model.wire import encode
 
@@ -199,24 +200,9 @@ class Deciding:
             # With them back, what the job needs is another question.
             self.view.mark([key])
             return _Decided(key=key, plan=Plan(change=adopted), evals=[], needed=Reconciled())
-        view = self.view
-        job = view.jobs.get(key)
+        job = self.view.jobs.get(key)
         now_ns = self.fenced.now_ns
-        fits = (
-            {g.name: fitting_nodes(view.table, self._cache, job, g) for g in job.task_groups}
-            if job and job.is_system and not job.stop
-            else None
-        )
-        needed = reconcile(
-            job,
-            view.allocs_by_job.get(key, {}).values(),
-            versions={v: j for (k, v), j in self._versions_of(key)},
-            nodes=view.nodes,
-            now_ns=now_ns,
-            gc_after_ns=0 if self._force_gc else round(self.settings.gc_after_s * 1e9),
-            fits=fits,
-            misplaced=self.misplaced(key, job) if job and not job.stop else (),
-        )
+        needed = self.needed(key, job)
         if needed.wake_at_ns is None:
             self._wake_at.pop(key, None)
         else:
@@ -228,20 +214,8 @@ class Deciding:
         # A job that is only blocked is tried again under its blocked evaluation.
         under = evaluation or self._blocked.get(key)
         eval_id = under.id if under else EvalId("")
-        after = as_changed(view.allocs_by_job.get(key, {}).values(), needed)
-        placed = place(
-            needed.place,
-            table=view.table,
-            cache=self._cache,
-            held=held_by(after),
-            leaving=leaving(after),
-            rng=self.fenced.rng,
-            eval_id=eval_id,
-            now_ns=now_ns,
-            epoch=self.fenced.epoch,
-            algorithm=(job and job.scheduler_algorithm) or self.settings.scheduler_algorithm,
-            victims=self.victims if job and self.may_preempt(job) else None,
-        )
+        after = as_changed(self.view.allocs_by_job.get(key, {}).values(), needed)
+        placed = self.placed(job, needed.place, after, table=self.view.table, rng=self.fenced.rng, eval_id=eval_id)
         changed = {alloc.id: alloc for alloc in (*needed.change, *placed.stopped, *placed.preempted)}
         plan = Plan(
             change=tuple(
@@ -253,6 +227,54 @@ class Deciding:
         )
         evals = self._evaluations(key, job, evaluation, asked, placed, now_ns)
         return _Decided(key=key, plan=plan, evals=evals, needed=needed)
+
+    def needed(self, key: JobKey, job: Job | None) -> Reconciled:
+        """What the job asks for that it has not. job: as it is, or as it might be submitted."""
+        view = self.view
+        is_wanted = job is not None and not job.stop
+        fits = (
+            {group.name: fitting_nodes(view.table, self._cache, job, group) for group in job.task_groups}
+            if job is not None and is_wanted and job.is_system
+            else None
+        )
+        return reconcile(
+            job,
+            view.allocs_by_job.get(key, {}).values(),
+            versions={v: j for (k, v), j in self._versions_of(key)},
+            nodes=view.nodes,
+            now_ns=self.fenced.now_ns,
+            gc_after_ns=0 if self._force_gc else round(self.settings.gc_after_s * 1e9),
+            fits=fits,
+            misplaced=self._misplaced(key, job) if job is not None and is_wanted else (),
+        )
+
+    def placed(
+        self,
+        job: Job | None,
+        requests: Sequence[PlaceRequest],
+        after: Sequence[Alloc],
+        *,
+        table: NodeTable,
+        rng: Rng,
+        eval_id: EvalId,
+    ) -> Placed:
+        """Where that goes, in the view's table or a copy of it. after: the job's allocs with what is needed."""
+        return place(
+            requests,
+            table=table,
+            cache=self._cache if table is self.view.table else FeasibleCache(),
+            held=held_by(after),
+            leaving=leaving(after),
+            rng=rng,
+            eval_id=eval_id,
+            now_ns=self.fenced.now_ns,
+            epoch=self.fenced.epoch,
+            algorithm=self.algorithm(job),
+            victims=self.victims if job and self.may_preempt(job) else None,
+        )
+
+    def algorithm(self, job: Job | None) -> str:
+        return (job.scheduler_algorithm if job else "") or self.settings.scheduler_algorithm
 
     def may_preempt(self, job: Job) -> bool:
         """Whether the job may push away what is of lower priority."""
@@ -269,7 +291,7 @@ class Deciding:
             if job is not None and group is not None:
                 yield Victim(alloc.desired, job.priority, ask_of(group))
 
-    def misplaced(self, key: JobKey, job: Job) -> set[AllocId]:
+    def _misplaced(self, key: JobKey, job: Job) -> set[AllocId]:
         """Allocs of older versions on nodes that the current one's constraints rule out: not to be kept in place."""
         table = self.view.table
         found: set[AllocId] = set()

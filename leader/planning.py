@@ -15,10 +15,8 @@ import msgspec
 
 from jobspec.diff import job_diff
 from leader.commands import admitted, spec_of
-from leader.decide.feasible import FeasibleCache, fitting_nodes
 from leader.decide.forecast import GroupUpdates, annotated, updates_by_group
-from leader.decide.place import as_changed, held_by, leaving, place
-from leader.decide.reconcile import reconcile
+from leader.decide.place import as_changed
 from leader.decide.table import NodeTable
 from leader.leading import Leading
 from model.alloc import Alloc, DesiredAlloc, EvalId
@@ -76,39 +74,15 @@ def attempt(leading: Leading, job: Job, *, is_partial: bool = False) -> Trial:
     view, key = leading.view, _key(job)
     current = view.jobs.get(key)
     job = _as_submitted(leading, current, job)
-    table, cache = view.table.copy(), FeasibleCache()
-    is_placed_by_node = job.is_system and not job.stop
+    table, deciding = view.table.copy(), leading.deciding
     allocs = tuple(view.allocs_by_job.get(key, {}).values())
-    named = {alloc.desired.job_version for alloc in allocs}
-    needed = reconcile(
-        job,
-        allocs,
-        versions={version: view.versions[key, version] for version in named if (key, version) in view.versions},
-        nodes=view.nodes,
-        now_ns=leading.fenced.now_ns,
-        gc_after_ns=round(leading.settings.gc_after_s * 1e9),
-        fits={g.name: fitting_nodes(table, cache, job, g) for g in job.task_groups} if is_placed_by_node else None,
-        misplaced=() if job.stop else leading.deciding.misplaced(key, job),
-    )
+    needed = deciding.needed(key, job)
     after = tuple(as_changed(allocs, needed))
-    algorithm = job.scheduler_algorithm or leading.settings.scheduler_algorithm
     requests = needed.place
     if is_partial and job.all_at_once:
         some = msgspec.structs.replace(job, all_at_once=False)
         requests = tuple(replace(request, job=some) for request in requests)
-    placed = place(
-        requests,
-        table=table,
-        cache=cache,
-        held=held_by(after),
-        leaving=leaving(after),
-        rng=random.Random(0),
-        eval_id=EvalId(""),
-        now_ns=leading.fenced.now_ns,
-        epoch=leading.fenced.epoch,
-        algorithm=algorithm,
-        victims=leading.deciding.victims if leading.deciding.may_preempt(job) else None,
-    )
+    placed = deciding.placed(job, requests, after, table=table, rng=random.Random(0), eval_id=EvalId(""))
     return Trial(
         job=job,
         current=current,
@@ -117,7 +91,7 @@ def attempt(leading: Leading, job: Job, *, is_partial: bool = False) -> Trial:
         needed=needed,
         placed=placed,
         table=table,
-        algorithm=algorithm,
+        algorithm=deciding.algorithm(job),
     )
 
 
