@@ -136,10 +136,16 @@ class AllocRunner:
 
     def desire(self, desired: DesiredAlloc) -> None:
         """A newly read document. Its job version is taken up by update(), which may come later."""
-        if desired != self.desired:
-            self.row = replace(self.row, desired=desired)
-            self._tools.journal.note(self.row)
-            self.wake()
+        if desired == self.desired:
+            return
+        is_promoted = desired.canary != self.desired.canary
+        self.row = replace(self.row, desired=desired)
+        self._tools.journal.note(self.row)
+        for runner in self.tasks.values():
+            if is_promoted:
+                runner.update(runner.task)  # its services have other tags now
+            else:
+                runner.wake()
 
     def update(self, job: Job, group: TaskGroup) -> None:
         """A job version that the leader found to need no restart of this alloc."""

@@ -13,6 +13,7 @@ The only place that builds keys. One writer per fact (docs/design/001-state-in-c
     <root>/state/control/<node>              status, eligibility, heartbeat  leader
     <root>/state/inbox/<node>                which facts changed             agent adds, leader deletes
     <root>/state/evals/<eval>                recent evaluations              leader
+    <root>/state/deployments/<deployment>    roll-outs of job versions       leader
 
 Namespace and job id are each escaped into one path segment. Every watched prefix holds a sentinel
 key: an empty prefix would wake its watchers on every unrelated write (measured).
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from model.alloc import AllocId, EvalId
+from model.deployment import DeploymentId
 from model.job import JobId, Namespace
 from model.node import NodeId
 
@@ -126,6 +128,13 @@ class Keys:
 
     def evaluation(self, eval_id: EvalId) -> str:
         return f"{self.evals}{eval_id}"
+
+    @property
+    def deployments(self) -> str:
+        return f"{self.state}deployments/"
+
+    def deployment(self, deployment_id: DeploymentId) -> str:
+        return f"{self.deployments}{deployment_id}"
 
 
 def last_segment(key: str) -> str:

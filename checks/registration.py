@@ -85,14 +85,17 @@ def register(
         checks.append(
             CheckRegistration(id=check_id, name=interpolate(check.name), spec=check, rule=rule_of(check))
         )
+    # As in Nomad: a canary has its own tags and meta where there are some, until it is promoted.
+    tags = (service.canary_tags if desired.canary else ()) or service.tags
+    meta = (service.canary_meta if desired.canary else {}) or service.meta
     document: dict[str, Any] = {
         "ID": registration_id,
         "Name": name,
-        "Tags": [interpolate(tag) for tag in service.tags],
+        "Tags": [interpolate(tag) for tag in tags],
         "Address": interpolate(service.address) or host,
         "Port": number,
         "Meta": {
-            **{key: interpolate(value) for key, value in service.meta.items()},
+            **{key: interpolate(value) for key, value in meta.items()},
             "external-source": "drover",
             META_NODE: node_id,
             META_ALLOC: desired.id,

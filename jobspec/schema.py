@@ -551,6 +551,10 @@ Job
   SchedulerAlgorithm scheduler_algorithm ?string
 Spread
   MaxSkew           max_skew          ?int
+UpdateStrategy
+  OnChange          on_change         ?string
+MigrateStrategy
+  Surge             surge             ?bool
 """
 
 _ZEROS: Mapping[str, object] = {

@@ -15,7 +15,7 @@ from leader.leading import Leading
 from model.cluster import JobRecord
 from model.errors import DroverError, StoreRefused, StoreUnclear, WriteConflict
 from model.evaluation import EvalStatus, Evaluation
-from model.job import Job, JobId, JobStatus, Namespace
+from model.job import Job, JobId, JobStatus, Namespace, spec_of
 from model.node import Eligibility, NodeControl, NodeId
 from model.snapshot import JobKey, Settings
 from model.wire import encode
@@ -156,21 +156,6 @@ def admitted(job: Job, settings: Settings) -> Job:
         for group in job.task_groups
     )
     return replace_in(job, task_groups=tuple(groups))
-
-
-def spec_of(job: Job) -> Job:
-    """The job without what drover fills in: equal specs are the same version."""
-    return msgspec.structs.replace(
-        job,
-        version=0,
-        submit_time=0,
-        status=JobStatus.PENDING,
-        status_description="",
-        stable=False,
-        create_index=0,
-        modify_index=0,
-        job_modify_index=0,
-    )
 
 
 def _enforce(leading: Leading, key: JobKey, current: Job | None, wanted: int) -> None:

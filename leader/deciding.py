@@ -10,23 +10,28 @@ anything about those jobs is decided again.
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import groupby
 
 import msgspec
 
 from catalog.keys import last_segment
-from catalog.kv import Entry, Op, delete, pause, put
+from catalog.kv import Entry, Op, delete, pause, put, replace
+from leader.decide.counted import MIGRATED
 from leader.decide.feasible import FeasibleCache, fitting_nodes
-from leader.decide.place import as_changed, held_by, leaving, place
+from leader.decide.place import as_changed, held_by, leaving, merged, place
 from leader.decide.ports import Rng
 from leader.decide.preempt import PRIORITY_DELTA, Victim
 from leader.decide.reconcile import reconcile
+from leader.decide.rollout import with_placed
 from leader.decide.table import NodeTable, ask_of
 from leader.fenced import Fenced
 from leader.store import LeaderStore
 from leader.view import View, job_key
 from model.alloc import Alloc, AllocId, DesiredAlloc, DesiredStatus, EvalId
+from model.cluster import JobRecord
+from model.deployment import Deployment, DeploymentId
 from model.errors import InvariantBroken, StoreUnavailable, WriteConflict
 from model.evaluation import EvalStatus, Evaluation, PlacementMetric
 from model.job import Job
@@ -47,6 +52,12 @@ _UNDECIDED_NS = 10_000_000_000
 _EVALS_PER_JOB = 10
 # And in all: some 500 bytes each.
 _EVALS_MAX = 10_000
+# Deployments kept per job: what `job deployments` shows.
+_DEPLOYMENTS_PER_JOB = 10
+# Versions that are remembered as good: as many as Nomad keeps of a job's history.
+_STABLE_MAX = 6
+
+Written = Evaluation | DesiredAlloc | Deployment | Job | JobRecord
 
 
 @dataclass(slots=True, kw_only=True)
@@ -215,7 +226,7 @@ class Deciding:
         under = evaluation or self._blocked.get(key)
         eval_id = under.id if under else EvalId("")
         after = as_changed(self.view.allocs_by_job.get(key, {}).values(), needed)
-        placed = self.placed(job, needed.place, after, table=self.view.table, rng=self.fenced.rng, eval_id=eval_id)
+        placed = self.placed(job, needed, after, table=self.view.table, rng=self.fenced.rng, eval_id=eval_id)
         changed = {alloc.id: alloc for alloc in (*needed.change, *placed.stopped, *placed.preempted)}
         plan = Plan(
             change=tuple(
@@ -224,9 +235,41 @@ class Deciding:
             ),
             place=placed.allocs,
             forget=tuple(alloc.id for alloc in needed.forget),
+            deployments=self._deployments(key, needed, placed),
         )
         evals = self._evaluations(key, job, evaluation, asked, placed, now_ns)
-        return _Decided(key=key, plan=plan, evals=evals, needed=needed)
+        version, record = self._job_change(key, job, needed)
+        return _Decided(key=key, plan=plan, evals=evals, needed=needed, version=version, record=record)
+
+    def _deployments(self, key: JobKey, needed: Reconciled, placed: Placed) -> tuple[Deployment, ...]:
+        """Those that changed, with what was placed for the one that is under way."""
+        changed = {deployment.id: deployment for deployment in needed.deployments}
+        latest = self.view.latest_deployment(key)
+        for known in (latest, *needed.deployments):
+            if known is not None and (now := with_placed(changed.get(known.id, known), placed.allocs)) != known:
+                changed[now.id] = now
+        return tuple(msgspec.structs.replace(one, epoch=self.fenced.epoch) for one in changed.values())
+
+    def _job_change(self, key: JobKey, job: Job | None, needed: Reconciled) -> tuple[Job | None, JobRecord | None]:
+        """The version to go back to, as a new one, and the job's record where a deployment's end changes it."""
+        known = self.view.records.get(key)
+        if job is None or known is None:
+            return None, None
+        record: JobRecord = known.document
+        if needed.revert_to is not None:
+            newest = max(v for k, v in self.view.versions if k == key)
+            version = msgspec.structs.replace(
+                self.view.versions[key, needed.revert_to], version=newest + 1, submit_time=self.fenced.now_ns
+            )
+            return version, self._record(record, version=version.version)
+        if needed.is_stable and job.version not in record.stable:
+            return None, self._record(record, stable=(*record.stable, job.version)[-_STABLE_MAX:])
+        return None, None
+
+    def _record(self, record: JobRecord, **changes: object) -> JobRecord:
+        return msgspec.structs.replace(
+            record, modify_time=self.fenced.now_ns, epoch=self.fenced.epoch, **changes
+        )
 
     def needed(self, key: JobKey, job: Job | None) -> Reconciled:
         """What the job asks for that it has not. job: as it is, or as it might be submitted."""
@@ -237,21 +280,27 @@ class Deciding:
             if job is not None and is_wanted and job.is_system
             else None
         )
+        record = view.records.get(key)
+        stable = frozenset(record.document.stable) if record is not None else frozenset()
         return reconcile(
             job,
             view.allocs_by_job.get(key, {}).values(),
-            versions={v: j for (k, v), j in self._versions_of(key)},
+            versions=self._versions_of(key, stable),
             nodes=view.nodes,
             now_ns=self.fenced.now_ns,
             gc_after_ns=0 if self._force_gc else round(self.settings.gc_after_s * 1e9),
             fits=fits,
             misplaced=self._misplaced(key, job) if job is not None and is_wanted else (),
+            deployment=view.latest_deployment(key),
+            stable=stable,
+            emptied=view.emptied() if job is not None and job.is_system else frozenset(),
+            new_deployment_id=self.fenced.new_id(),
         )
 
     def placed(
         self,
         job: Job | None,
-        requests: Sequence[PlaceRequest],
+        needed: Reconciled,
         after: Sequence[Alloc],
         *,
         table: NodeTable,
@@ -259,19 +308,28 @@ class Deciding:
         eval_id: EvalId,
     ) -> Placed:
         """Where that goes, in the view's table or a copy of it. after: the job's allocs with what is needed."""
-        return place(
-            requests,
-            table=table,
-            cache=self._cache if table is self.view.table else FeasibleCache(),
-            held=held_by(after),
-            leaving=leaving(after),
-            rng=rng,
-            eval_id=eval_id,
-            now_ns=self.fenced.now_ns,
-            epoch=self.fenced.epoch,
-            algorithm=self.algorithm(job),
-            victims=self.victims if job and self.may_preempt(job) else None,
-        )
+        found, allocs = Placed(), list(after)
+        # While a new version waits for its promotion, what fails of the old one is placed as it was.
+        for _, requests in groupby(sorted(needed.place, key=_version), key=_version):
+            of_version = place(
+                tuple(requests),
+                table=table,
+                cache=self._cache if table is self.view.table else FeasibleCache(),
+                held=held_by(allocs),
+                staying=held_by(alloc for alloc in allocs if alloc.id not in needed.moving),
+                leaving=leaving(allocs),
+                rng=rng,
+                eval_id=eval_id,
+                now_ns=self.fenced.now_ns,
+                epoch=self.fenced.epoch,
+                algorithm=self.algorithm(job),
+                victims=self.victims if job and self.may_preempt(job) else None,
+            )
+            found = merged(found, of_version)
+            stopped = {alloc.id for alloc in of_version.stopped}
+            allocs = [alloc for alloc in allocs if alloc.id not in stopped]
+            allocs += [Alloc(desired=alloc) for alloc in of_version.allocs]
+        return found
 
     def algorithm(self, job: Job | None) -> str:
         return (job.scheduler_algorithm if job else "") or self.settings.scheduler_algorithm
@@ -308,9 +366,13 @@ class Deciding:
         """Why there is something to place that nobody asked for, in Nomad's words."""
         if any(a.desired.desired_status is DesiredStatus.EVICT for a in self.view.allocs_by_job.get(key, {}).values()):
             return "preemption"
-        if needed.place[0].stops is not None:
-            return "rolling-update"
-        return "alloc-failure" if needed.place[0].previous else "node-update"
+        first = needed.place[0]
+        if first.avoid is not None or (first.stops is not None and first.stops.desired_description == MIGRATED):
+            node = self.view.nodes.get(first.previous.desired.node_id) if first.previous is not None else None
+            return "node-drain" if node is not None and node.control.drain is not None else "rebalance"
+        if first.stops is not None or first.is_canary:
+            return "deployment-watcher" if first.deployment_id else "rolling-update"
+        return "alloc-failure" if first.previous else "node-update"
 
     def _adopted(self, key: JobKey) -> tuple[DesiredAlloc, ...]:
         """The documents, to be written back, of what runs though nothing desired names it; reconcile then keeps or
@@ -335,9 +397,10 @@ class Deciding:
                 )
         return tuple(adopted)
 
-    def _versions_of(self, key: JobKey) -> list[tuple[tuple[JobKey, int], Job]]:
+    def _versions_of(self, key: JobKey, stable: Set[int]) -> dict[int, Job]:
+        """What its allocs name, and what may be gone back to."""
         wanted = {alloc.desired.job_version for alloc in self.view.allocs_by_job.get(key, {}).values()}
-        return [((key, v), self.view.versions[key, v]) for v in sorted(wanted) if (key, v) in self.view.versions]
+        return {v: self.view.versions[key, v] for v in sorted(wanted | stable) if (key, v) in self.view.versions}
 
     def _evaluations(
         self,
@@ -394,8 +457,9 @@ class Deciding:
 
     async def _write(self, decided: Sequence["_Decided"]) -> None:
         steps: list[list[Op]] = []
-        documents: dict[str, DesiredAlloc | Evaluation | None] = {}
+        documents: dict[str, Written] = {}
         for one in decided:
+            steps.extend(self._of_job(one, documents))
             steps.extend(self.store.steps(one.plan, self.view))
             for alloc in (*one.plan.change, *one.plan.place):
                 documents[self.store.keys.desired_alloc(alloc.node_id, alloc.id)] = alloc
@@ -417,6 +481,31 @@ class Deciding:
                     one.key[1], len(one.plan.place), len(one.plan.change), len(one.needed.place) - len(one.plan.place),
                 )
 
+    def _of_job(self, one: "_Decided", documents: dict[str, Written]) -> list[list[Op]]:
+        """Deployments with what their end changes of the job, in one step: nobody sees the one without the other."""
+        keys, step = self.store.keys, list[Op]()
+        for deployment in one.plan.deployments:
+            key = keys.deployment(deployment.id)
+            documents[key] = deployment
+            step += [put(key, encode(deployment)), *self._old_deployments(one.key, deployment)]
+        if one.version is not None:
+            key = keys.version(*one.key, one.version.version)
+            documents[key] = one.version
+            step.append(put(key, encode(one.version)))
+        if one.record is not None:
+            key = keys.job(*one.key)
+            documents[key] = one.record
+            step.append(replace(key, encode(one.record), self.view.records[one.key].modify_index))
+        return [step] if step else []
+
+    def _old_deployments(self, key: JobKey, newest: Deployment) -> list[Op]:
+        """Deletions that keep the job's deployments bounded; its newest always stays."""
+        known = self.view.deployments_by_job.get(key, {})
+        if newest.id in known or len(known) < _DEPLOYMENTS_PER_JOB:
+            return []
+        oldest = min(known.values(), key=lambda indexed: indexed.create_index)
+        return [delete(self.store.keys.deployment(oldest.document.id))]
+
     def _old_evals(self, key: JobKey, newest: Evaluation) -> list[Op]:
         """Deletions that keep the job's evaluations bounded."""
         known = self.view.evals_by_job.get(key, {})
@@ -435,7 +524,7 @@ class Deciding:
         self,
         ops: Sequence[Op],
         written: Mapping[str, Entry],
-        documents: dict[str, DesiredAlloc | Evaluation | None],
+        documents: Mapping[str, Written],
     ) -> None:
         """Consul took the transaction: the view follows."""
         highest = max((entry.modify_index for entry in written.values()), default=self.view.index)
@@ -443,15 +532,24 @@ class Deciding:
             if op.key in written:
                 document = documents.get(op.key)
                 create_index, modify_index = written[op.key].create_index, written[op.key].modify_index
-                if isinstance(document, Evaluation):
-                    self.view.put_eval(document, create_index, modify_index)
-                elif isinstance(document, DesiredAlloc):
-                    self.view.put_desired(document, create_index, modify_index)
-                    if document.desired_status is DesiredStatus.EVICT:
-                        # Its job needs another place.
-                        self.view.mark([(document.namespace, document.job_id)])
+                match document:
+                    case Evaluation():
+                        self.view.put_eval(document, create_index, modify_index)
+                    case Deployment():
+                        self.view.put_deployment(document, create_index, modify_index)
+                    case Job():
+                        self.view.put_version(document, create_index, modify_index)
+                    case JobRecord():
+                        self.view.put_record(document, create_index, modify_index)
+                    case DesiredAlloc():
+                        self.view.put_desired(document, create_index, modify_index)
+                        if document.desired_status is DesiredStatus.EVICT:
+                            # Its job needs another place.
+                            self.view.mark([(document.namespace, document.job_id)])
             elif op.key.startswith(self.store.keys.desired):
                 self.view.drop_alloc(AllocId(last_segment(op.key)), highest)
+            elif op.key.startswith(self.store.keys.deployments):
+                self.view.drop_deployment(DeploymentId(last_segment(op.key)), highest)
             elif op.key.startswith(self.store.keys.evals):
                 self.view.drop_eval(EvalId(last_segment(op.key)), highest)
 
@@ -480,11 +578,14 @@ class Deciding:
         if key in self.view.jobs or self.view.allocs_by_job.get(key):
             return
         versions = [v for k, v in self.view.versions if k == key]
-        for start in range(0, len(versions), _GATHER_OPS):
-            ops = [delete(self.store.keys.version(*key, v)) for v in versions[start : start + _GATHER_OPS]]
-            await self.fenced.commit(ops)
+        deployments = list(self.view.deployments_by_job.get(key, {}))
+        gone = [self.store.keys.version(*key, v) for v in versions] + [self.store.keys.deployment(d) for d in deployments]
+        for start in range(0, len(gone), _GATHER_OPS):
+            await self.fenced.commit([delete(one) for one in gone[start : start + _GATHER_OPS]])
         # Only these: the job may have been submitted again while they were deleted.
         self.view.drop_versions(key, versions)
+        for deployment_id in deployments:
+            self.view.drop_deployment(deployment_id, self.view.index)
 
 
 def new_evaluation(
@@ -510,10 +611,18 @@ class _Decided:
     plan: Plan
     evals: Sequence[Evaluation]
     needed: Reconciled
+    version: Job | None = None
+    record: JobRecord | None = None
 
     @property
     def size(self) -> int:
-        return len(self.plan.change) + len(self.plan.place) + 2 * len(self.plan.forget) + 2 * len(self.evals)
+        of_job = 2 * len(self.plan.deployments) + (self.version is not None) + (self.record is not None)
+        return of_job + len(self.plan.change) + len(self.plan.place) + 2 * len(self.plan.forget) + 2 * len(self.evals)
+
+
+def _version(request: PlaceRequest) -> int:
+    """Sorts older versions first: what was there before comes before what is to come."""
+    return request.job.version
 
 
 def _reasons(failed: Mapping[str, PlacementMetric]) -> dict[str, tuple[object, ...]]:

@@ -14,14 +14,14 @@ from typing import Any
 import msgspec
 
 from jobspec.diff import job_diff
-from leader.commands import admitted, spec_of
+from leader.commands import admitted
 from leader.decide.forecast import GroupUpdates, annotated, updates_by_group
 from leader.decide.place import as_changed
 from leader.decide.table import NodeTable
 from leader.leading import Leading
 from model.alloc import Alloc, DesiredAlloc, EvalId
 from model.evaluation import PlacementMetric
-from model.job import Job
+from model.job import Job, spec_of
 from model.plan import Placed, Reconciled
 from model.snapshot import JobKey
 
@@ -78,11 +78,11 @@ def attempt(leading: Leading, job: Job, *, is_partial: bool = False) -> Trial:
     allocs = tuple(view.allocs_by_job.get(key, {}).values())
     needed = deciding.needed(key, job)
     after = tuple(as_changed(allocs, needed))
-    requests = needed.place
+    asked = needed
     if is_partial and job.all_at_once:
         some = msgspec.structs.replace(job, all_at_once=False)
-        requests = tuple(replace(request, job=some) for request in requests)
-    placed = deciding.placed(job, requests, after, table=table, rng=random.Random(0), eval_id=EvalId(""))
+        asked = replace(needed, place=tuple(replace(request, job=some) for request in needed.place))
+    placed = deciding.placed(job, asked, after, table=table, rng=random.Random(0), eval_id=EvalId(""))
     return Trial(
         job=job,
         current=current,

@@ -15,6 +15,7 @@ from catalog.kv import Entry, Fence, Kv, Op, cut, delete, delete_at, put
 from leader.view import View
 from model.alloc import AllocId, DesiredAlloc, ObservedAlloc
 from model.cluster import INBOX_NAMES_MAX, NODE_FACT, Inbox, IndexBase, JobRecord, Sentinel
+from model.deployment import Deployment
 from model.evaluation import Evaluation
 from model.job import Job
 from model.node import Node, NodeControl, NodeId
@@ -54,6 +55,8 @@ class LeaderStore:
             view.put_control(decode(entry.value, NodeControl), entry.modify_index)
         async for entry in self._all(self.keys.evals):
             view.put_eval(decode(entry.value, Evaluation), entry.create_index, entry.modify_index)
+        async for entry in self._all(self.keys.deployments):
+            view.put_deployment(decode(entry.value, Deployment), entry.create_index, entry.modify_index)
         for page in pages(nodes):
             async for entry in self._all(self.keys.observed + page):
                 view.put_observed(decode(entry.value, ObservedAlloc), entry.modify_index)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from leader.decide.table import NodeTable, ask_of
 from model.alloc import Alloc, AllocId, DesiredAlloc, EvalId, ObservedAlloc, Verdict
 from model.cluster import JobRecord
+from model.deployment import Deployment, DeploymentId
 from model.errors import SessionLost
 from model.evaluation import EvalStatus, Evaluation
 from model.job import Job, JobId, Namespace
@@ -52,6 +53,8 @@ class View:
     node_indexes: dict[NodeId, int] = field(default_factory=dict)
     evals: dict[EvalId, Indexed] = field(default_factory=dict)
     evals_by_job: dict[JobKey, dict[EvalId, Indexed]] = field(default_factory=dict)
+    deployments: dict[DeploymentId, Indexed] = field(default_factory=dict)
+    deployments_by_job: dict[JobKey, dict[DeploymentId, Indexed]] = field(default_factory=dict)
     orphans: dict[AllocId, ObservedAlloc] = field(default_factory=dict)
     table: NodeTable = field(default_factory=NodeTable)
     dirty: set[JobKey] = field(default_factory=set)
@@ -171,6 +174,31 @@ class View:
             self.versions.pop((key, version), None)
             self.version_indexes.pop((key, version), None)
 
+    def latest_deployment(self, key: JobKey) -> Deployment | None:
+        """The job's newest, of whatever version."""
+        known = self.deployments_by_job.get(key)
+        if not known:
+            return None
+        newest: Deployment = max(known.values(), key=lambda indexed: indexed.create_index).document
+        return newest
+
+    def put_deployment(self, deployment: Deployment, create_index: int, modify_index: int) -> None:
+        known = self.deployments.get(deployment.id)
+        indexed = Indexed(deployment, known.create_index if known else create_index, modify_index)
+        key = (deployment.namespace, deployment.job_id)
+        self.deployments[deployment.id] = indexed
+        self.deployments_by_job.setdefault(key, {})[deployment.id] = indexed
+        self.touch(modify_index, ("deployments",), ("deployment", deployment.id), ("job-deployments", key))
+
+    def drop_deployment(self, deployment_id: DeploymentId, consul_index: int) -> None:
+        indexed = self.deployments.pop(deployment_id, None)
+        if indexed is not None:
+            key = (indexed.document.namespace, indexed.document.job_id)
+            self.deployments_by_job[key].pop(deployment_id, None)
+            if not self.deployments_by_job[key]:
+                del self.deployments_by_job[key]
+            self.touch(consul_index, ("deployments",), ("deployment", deployment_id), ("job-deployments", key))
+
     def put_node(self, node: Node, modify_index: int) -> None:
         known = self.nodes.get(node.id)
         view = (
@@ -224,7 +252,11 @@ class View:
         alloc = replace(known, observed=observed, observed_index=modify_index)
         self._set_alloc(alloc, modify_index)
         self._put_orphan(observed)  # its desired document is gone, though we did not delete it
-        if known.client_status is not alloc.client_status or alloc.desired.verdict is not Verdict.NONE:
+        if (
+            known.client_status is not alloc.client_status
+            or alloc.desired.verdict is not Verdict.NONE
+            or _health(known) is not _health(alloc)
+        ):
             self.mark([job_key(alloc)])
 
     def _put_orphan(self, observed: ObservedAlloc) -> None:
@@ -280,7 +312,7 @@ class View:
             # Allocs may have been read before their node.
             for alloc in self.allocs_by_node.get(view.id, {}).values():
                 self._hold(alloc)
-        if known is None or known.life is not view.life or known.takes_work != view.takes_work or known.node != view.node:
+        if known is None or known.life is not view.life or known.takes_work != view.takes_work or known.node != view.node or known.control.drain != view.control.drain:
             self.mark(self._jobs_on(view.id))
             if view.life is Life.READY:
                 self.freed.add(view.id)
@@ -297,6 +329,11 @@ class View:
         if alloc.is_terminal:
             self.table.free(alloc.id)
             self.freed.add(alloc.desired.node_id)
+            node = self.nodes.get(alloc.desired.node_id)
+            if node is not None and node.control.drain is not None:
+                # Perhaps the last one there: then the drain is done, or system jobs' turn has come.
+                self.nodes_changed.set()
+                self.mark(self._jobs_on(node.id))
         else:
             self._hold(alloc)
         self.touch(consul_index, *self._alloc_topics(alloc), *self._summary_topics(known, alloc))
@@ -306,6 +343,19 @@ class View:
         group = job.group(alloc.desired.task_group) if job else None
         if group is not None and not alloc.is_terminal:
             self.table.hold(alloc.id, alloc.desired.node_id, ask_of(group), alloc.desired.ports)
+
+    def emptied(self) -> frozenset[NodeId]:
+        """Draining nodes on which nothing but system jobs' allocs is left."""
+        return frozenset(
+            node_id
+            for node_id, node in self.nodes.items()
+            if node.control.drain is not None
+            and all(alloc.is_terminal or self._is_of_system_job(alloc) for alloc in self.allocs_by_node.get(node_id, {}).values())
+        )
+
+    def _is_of_system_job(self, alloc: Alloc) -> bool:
+        job = self.versions.get((job_key(alloc), alloc.desired.job_version))
+        return job is not None and job.is_system
 
     def _jobs_on(self, node_id: NodeId) -> set[JobKey]:
         return {job_key(alloc) for alloc in self.allocs_by_node.get(node_id, {}).values()}
@@ -338,6 +388,11 @@ class View:
 
 def job_key(alloc: Alloc) -> JobKey:
     return (alloc.desired.namespace, alloc.desired.job_id)
+
+
+def _health(alloc: Alloc) -> bool | None:
+    status = alloc.observed.deployment_status if alloc.observed else None
+    return status.healthy if status is not None else None
 
 
 def _counted_as(alloc: Alloc) -> tuple[object, ...]:

@@ -45,6 +45,7 @@ class JobRecord(Document):
     namespace: str
     job_id: str
     version: int
+    stable: tuple[int, ...] = ()  # versions that a deployment brought to success, or an operator called so
     modify_time: int = 0
     epoch: int = 0
 

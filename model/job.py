@@ -133,13 +133,17 @@ class UpdateStrategy(Document):
     auto_revert: bool = False
     auto_promote: bool = False
     canary: int = 0
+    on_change: str = "roll"  # drover's: new_only leaves what runs at its version until it is replaced
 
 
 class MigrateStrategy(Document):
+    """surge: drover's, the replacement is healthy before the old alloc stops; None: for a group of one."""
+
     max_parallel: int = 1
     health_check: str = "checks"
     min_healthy_time: Nanoseconds = Nanoseconds(10_000_000_000)
     healthy_deadline: Nanoseconds = Nanoseconds(300_000_000_000)
+    surge: bool | None = None
 
 
 class EphemeralDisk(Document):
@@ -436,3 +440,18 @@ class Job(Document):
     @property
     def is_system(self) -> bool:
         return self.type in (JobType.SYSTEM, JobType.SYSBATCH)
+
+
+def spec_of(job: Job) -> Job:
+    """The job without what drover fills in: equal specs are the same version."""
+    return msgspec.structs.replace(
+        job,
+        version=0,
+        submit_time=0,
+        status=JobStatus.PENDING,
+        status_description="",
+        stable=False,
+        create_index=0,
+        modify_index=0,
+        job_modify_index=0,
+    )

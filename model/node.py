@@ -86,6 +86,20 @@ class NodeEvent(Document):
     details: Mapping[str, str] = {}
 
 
+class Drain(Document):
+    """An operator wants the node empty. deadline_at: ns since the epoch, when what is still there is stopped without
+    waiting for its replacement; None: never. is_forced: at once."""
+
+    deadline_at: int | None = None
+    is_forced: bool = False
+    ignores_system: bool = False
+    started_at: int = 0  # ns since the epoch
+
+    def is_over(self, now_ns: int) -> bool:
+        """Whether nothing is waited for any more."""
+        return self.is_forced or (self.deadline_at is not None and now_ns >= self.deadline_at)
+
+
 class NodeControl(Document):
     """What the leader holds of a node; survives leader changes."""
 
@@ -94,6 +108,7 @@ class NodeControl(Document):
     status_description: str = ""
     status_updated_at: int = 0  # seconds since the epoch, as Nomad's StatusUpdatedAt
     scheduling_eligibility: Eligibility = Eligibility.ELIGIBLE
+    drain: Drain | None = None
     heartbeat_ttl: int = 10_000_000_000  # ns: TTL of the agent's Consul check
     events: tuple[NodeEvent, ...] = ()
     epoch: int = 0

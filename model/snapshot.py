@@ -63,7 +63,8 @@ class NodeView:
     @property
     def takes_work(self) -> bool:
         is_sound = self.life is Life.READY and not self.is_stalled
-        return is_sound and self.control.scheduling_eligibility is Eligibility.ELIGIBLE
+        is_wanted = self.control.drain is None and self.control.scheduling_eligibility is Eligibility.ELIGIBLE
+        return is_sound and is_wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,8 +88,8 @@ def constraints_of(job: Job, group: TaskGroup) -> tuple[Constraint, ...]:
 
 
 def fitting_nodes(table: NodeTable, cache: FeasibleCache, job: Job, group: TaskGroup) -> frozenset[NodeId]:
-    """The nodes a system job's group belongs on, whether or not there is room right now."""
-    mask = cache.get(table, job, group).mask & table.takes_work[: len(table.ids)]
+    """The nodes a system job's group belongs on, whether or not they have room or take work right now."""
+    mask = cache.get(table, job, group).mask
     return frozenset(table.ids[row] for row in np.flatnonzero(mask))
 
 

@@ -8,10 +8,11 @@ The numbers are the first step's: of a rolling update, what `max_parallel` holds
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from leader.decide.reconcile import needs_replacing
+from leader.decide.changes import needs_replacing
+from leader.decide.counted import MIGRATED
 from model.alloc import Alloc
 from model.job import Job, JobId, Task, TaskGroup
-from model.plan import Placed, Reconciled
+from model.plan import Placed, PlaceRequest, Reconciled
 from model.wire import Document
 
 Json = dict[str, Any]
@@ -59,7 +60,7 @@ def updates_by_group(
 
     changed = set()
     for request in needed.place:
-        count(request.group.name, "destructive_update" if request.stops else "place")
+        count(request.group.name, _what(request))
         if request.stops:
             changed.add(request.stops.id)
     for one in placed.allocs:
@@ -75,6 +76,14 @@ def updates_by_group(
         elif alloc.desired.is_stopping and not was.is_stopping:
             count(alloc.desired.task_group, "stop")
     return {name: GroupUpdates(**of_group) for name, of_group in sorted(counts.items())}
+
+
+def _what(request: PlaceRequest) -> str:
+    if request.is_canary:
+        return "canary"
+    if request.stops is not None:
+        return "migrate" if request.stops.desired_description == MIGRATED else "destructive_update"
+    return "place" if request.avoid is None else "migrate"
 
 
 def annotated(diff: Json, updates: Mapping[str, GroupUpdates], old: Job | None, new: Job) -> Json:

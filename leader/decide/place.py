@@ -33,6 +33,8 @@ Ints = npt.NDArray[np.int64]
 
 # Nomad's wording in DimensionExhausted.
 _DIMENSIONS = ("cpu", "memory", "disk")
+# Not a dimension, but shown beside them: what moves away from a node does not come back to it.
+LEFT = "node: it is moved away from here"
 # Nodes compared for whom to push away, of those where somebody could be: all of a large cluster would take too long.
 _PREEMPT_NODES = 100
 # Two cells that are short of the same, but for how floats add up.
@@ -60,12 +62,24 @@ def leaving(allocs: Iterable[Alloc]) -> list[AllocId]:
     return [alloc.id for alloc in allocs if alloc.desired.is_stopping and not alloc.is_terminal]
 
 
+def merged(one: Placed, other: Placed) -> Placed:
+    """Two runs over requests of one job."""
+    return Placed(
+        allocs=(*one.allocs, *other.allocs),
+        stopped=(*one.stopped, *other.stopped),
+        preempted=(*one.preempted, *other.preempted),
+        failed={**one.failed, **other.failed},
+        queued=_added(one.queued, other.queued) if one.queued else other.queued,
+    )
+
+
 def place(
     requests: Sequence[PlaceRequest],
     *,
     table: NodeTable,
     cache: FeasibleCache,
     held: Mapping[str, Mapping[NodeId, int]],
+    staying: Mapping[str, Mapping[NodeId, int]] | None = None,
     leaving: Iterable[AllocId] = (),
     rng: Rng,
     eval_id: EvalId,
@@ -74,7 +88,8 @@ def place(
     algorithm: str = BINPACK,
     victims: Victims | None = None,
 ) -> Placed:
-    """Places what fits; takes the room in `table` as it goes. All requests are of one job; held, leaving: of its allocs.
+    """Places what fits; takes the room in `table` as it goes. All requests are of one job version; held, staying,
+    leaving: of the job's allocs. staying: those of `held` that are not about to move (None: all), for spread.
 
     What leaves is told to stop but has not ended. Its room and ports, as those of the alloc that a request replaces,
     are free for the job's own new ones (on the node these wait until the place is clear), and for nobody else.
@@ -82,7 +97,7 @@ def place(
     """
     if not requests:
         return Placed()
-    placing = _Placing(requests[0].job, table, cache, held, rng, algorithm, victims)
+    placing = _Placing(requests[0].job, table, cache, held, held if staying is None else staying, rng, algorithm, victims)
     for alloc_id in leaving:
         placing.lend(alloc_id)
     try:
@@ -100,6 +115,7 @@ class _Placing:
         table: NodeTable,
         cache: FeasibleCache,
         held: Mapping[str, Mapping[NodeId, int]],
+        staying: Mapping[str, Mapping[NodeId, int]],
         rng: Rng,
         algorithm: str,
         victims: Victims | None,
@@ -107,6 +123,7 @@ class _Placing:
         self._job, self._table, self._cache, self._rng, self._algorithm = job, table, cache, rng, algorithm
         self._victims = victims
         self._held = {group: dict(nodes) for group, nodes in held.items()}
+        self._staying = {group: dict(nodes) for group, nodes in staying.items()}
         self._lent: dict[AllocId, Held] = {}
         self._groups: dict[str, _Group] = {}
 
@@ -129,14 +146,16 @@ class _Placing:
         for request in requests:
             name, old = request.group.name, request.stops
             queued.setdefault(name, 0)
-            if name in failed and not request.node_id and old is None:
+            if name in failed and not request.node_id and old is None and request.avoid is None:
                 # All of a group ask for the same: what one did not find the next will not.
                 failed[name] = _coalesced(failed[name])
                 queued[name] += 1
                 continue
             group = self._groups.get(name)
             if group is None:
-                group = self._groups[name] = _Group(self._job, request.group, self._table, self._cache, self._held, self._algorithm)
+                group = self._groups[name] = _Group(
+                    self._job, request.group, self._table, self._cache, self._held, self._staying, self._algorithm
+                )
             if old is not None:
                 self.lend(old.id)
                 self._changed(name, old.node_id, -1)
@@ -192,8 +211,9 @@ class _Placing:
 
     def _changed(self, group: str, node_id: NodeId, by: int) -> None:
         """An alloc of the group came to the node (+1) or left it (-1)."""
-        here = self._held.setdefault(group, {})
-        here[node_id] = here.get(node_id, 0) + by
+        for counts in (self._held, self._staying):
+            here = counts.setdefault(group, {})
+            here[node_id] = here.get(node_id, 0) + by
         row = self._table.rows.get(node_id)
         if row is not None:
             for name, one in self._groups.items():
@@ -222,6 +242,8 @@ class _Placing:
             eval_id=eval_id,
             ports=ports,
             previous_allocation=request.previous.id if request.previous else AllocId(""),
+            deployment_id=request.deployment_id,
+            canary=request.is_canary,
             reschedule_tracker=request.tracker,
             preempted_allocations=tuple(victim.id for victim in going),
             create_time=now_ns,
@@ -283,6 +305,7 @@ class _Group:
         table: NodeTable,
         cache: FeasibleCache,
         held: Mapping[str, Mapping[NodeId, int]],
+        staying: Mapping[str, Mapping[NodeId, int]],
         algorithm: str,
     ) -> None:
         self.ask = ask_of(group)
@@ -292,21 +315,18 @@ class _Group:
         self._may = self._feasible.mask & table.takes_work[: len(table.ids)]
         self._own_distinct = _distinct_hosts(group.constraints)
         self._job_distinct = _distinct_hosts(job.constraints)
-        own = held.get(group.name, {})
-        together = Counter[NodeId]()
-        for nodes in held.values():
-            together.update(nodes)
-        self._here = _by_row(table, own)
-        self._together = _by_row(table, together)
+        self._here = _by_row(table, held.get(group.name, {}))
+        self._together = _by_row(table, _sum(held))
         mask = self._may.copy()
         for row in (*self._here, *self._together):
             mask[row] = self._may[row] and self._is_open(row)
         self._ranking = Ranking(table, job, group, mask, self._here, algorithm)
         self._mask = mask
+        own = held.get(group.name, {})
         limits = [(c, own, False) for c in group.constraints if c.operand == "distinct_property"]
-        limits += [(c, together, True) for c in job.constraints if c.operand == "distinct_property"]
-        spreads = (*job.spreads, *group.spreads)
-        self._cells = Cells(table, self._may, spreads, limits, own, group.count) if spreads or limits else None
+        limits += [(c, _sum(held), True) for c in job.constraints if c.operand == "distinct_property"]
+        spreads, stays = (*job.spreads, *group.spreads), staying.get(group.name, {})
+        self._cells = Cells(table, self._may, spreads, limits, stays, group.count) if spreads or limits else None
         self._no_ports: dict[int, str] = {}
         self._members: list[Ints] = []
         self._best_of: Ints = np.zeros(0, dtype=np.int64)
@@ -364,6 +384,11 @@ class _Group:
             if row not in self._no_ports:
                 self._ranking.scores[row] = self._ranking.penalized(row)
                 self._rank_cell(row)
+        avoided = self._table.rows.get(request.avoid) if request.avoid is not None else None
+        if avoided is not None:
+            self._no_ports[avoided] = LEFT
+            self._ranking.scores[avoided] = -np.inf
+            self._rank_cell(avoided)
         try:
             while (best := self._best()) is not None:
                 ports = self._ports(best, rng)
@@ -374,6 +399,9 @@ class _Group:
                 self._rank_cell(best)
             return self._metric(np.arange(len(self._may)))
         finally:
+            if avoided is not None:
+                self._no_ports.pop(avoided, None)
+                self._refresh(avoided)
             for row in tried:
                 if row not in self._no_ports:
                     self._refresh(row)
@@ -423,6 +451,8 @@ class _Group:
     def preempt(self, request: PlaceRequest, victims: Victims) -> tuple[int, tuple[Victim, ...]] | None:
         """The node where the least is lost by pushing others away for the request, and who has to go."""
         rows = np.flatnonzero(self._mask)
+        if request.avoid is not None:
+            rows = rows[rows != self._table.rows.get(request.avoid, -1)]
         if request.node_id:
             rows = rows[rows == self._table.rows.get(NodeId(request.node_id), -1)]
         if self._cells is not None:
@@ -501,6 +531,14 @@ class _Group:
 
 def _distinct_hosts(constraints: Iterable[Constraint]) -> Constraint | None:
     return next((c for c in constraints if c.operand == "distinct_hosts" and c.rtarget != "false"), None)
+
+
+def _sum(held: Mapping[str, Mapping[NodeId, int]]) -> Counter[NodeId]:
+    """Of all groups together."""
+    together = Counter[NodeId]()
+    for nodes in held.values():
+        together.update(nodes)
+    return together
 
 
 def _by_row(table: NodeTable, nodes: Mapping[NodeId, int]) -> dict[int, int]:

@@ -1,56 +1,32 @@
 """What does one job need, given what it has?
 
-    allocs of the job ──sorted per group──> keep | lost | restored | surplus | to replace | missing
-                                              └──> Reconciled: place, change, forget, wake_at
+    allocs of the job ──nodes judged──> by group ──sort──> deployment: begin, advance ──fill──> Reconciled
+                                                            (rollout.py)                 (counted.py, system.py)
 
-Level-triggered: called again after anything happened, it asks only for what is still missing. An alloc
-counts until its own agent says that it ended or its node is lost; "lost" never means stopped.
+Level-triggered: called again after anything happened, it asks only for what is still missing, and every step alone
+is legal. An alloc counts until its own agent says that it ended or its node is lost; "lost" never means stopped.
 """
 
-from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 
 import msgspec
 
-from leader.decide.reschedule import next_attempt
-from model.alloc import Alloc, AllocId, ClientStatus, DesiredAlloc, DesiredStatus, Verdict, alloc_name
-from model.job import Job, Task, TaskGroup
+from leader.decide import rollout
+from leader.decide.counted import NOT_NEEDED, Places, fill, is_result, replaced, sort
+from leader.decide.draft import Draft, Facts
+from leader.decide.system import system_group
+from model.alloc import Alloc, AllocId, ClientStatus, Verdict
+from model.deployment import Deployment
+from model.job import Job
 from model.node import NodeId
-from model.plan import PlaceRequest, Reconciled
+from model.plan import Reconciled
 from model.snapshot import Life, NodeView, Reach
 
 # Nomad's words, shown by `alloc status`.
-NOT_NEEDED = "alloc not needed due to job update"
 JOB_STOPPED = "alloc not needed as job is stopped"
-UPDATED = "alloc is being updated due to job update"
 NODE_LOST = "alloc is lost since its node is down"
-ORIGINAL_BACK = "alloc not needed as the original's node returned"
 AGENT_DOWN = "alloc is lost since its node's agent is down and never spoke of it"
-NODE_UNFIT = "alloc not needed as its node no longer fits the job"
-
-
-@dataclass(slots=True)
-class _Draft:
-    place: list[PlaceRequest] = field(default_factory=list)
-    change: dict[AllocId, DesiredAlloc] = field(default_factory=dict)
-    forget: list[Alloc] = field(default_factory=list)
-    wake_at_ns: int | None = None
-
-    def stop(self, alloc: Alloc, why: str) -> None:
-        self.change[alloc.id] = _stopped(alloc, why)
-
-    def wake(self, at_ns: int) -> None:
-        self.wake_at_ns = at_ns if self.wake_at_ns is None else min(self.wake_at_ns, at_ns)
-
-
-def _stopped(alloc: Alloc, why: str) -> DesiredAlloc:
-    return msgspec.structs.replace(
-        alloc.desired,
-        desired_status=DesiredStatus.STOP,
-        desired_description=why,
-        # A returned node must read a plain stop: under a verdict it would keep what runs.
-        verdict=Verdict.NONE,
-    )
 
 
 def reconcile(
@@ -63,14 +39,17 @@ def reconcile(
     gc_after_ns: int,
     fits: Mapping[str, frozenset[NodeId]] | None = None,
     misplaced: Container[AllocId] = (),
+    deployment: Deployment | None = None,
+    stable: Set[int] = frozenset(),
+    emptied: Set[NodeId] = frozenset(),
+    new_deployment_id: str = "",
 ) -> Reconciled:
     """The changes that bring the job's allocs to what it asks for.
 
-    job: its current version, None when it was purged. allocs: all of it, ended ones included.
-    versions: {version: job} of what the allocs name. fits: for system jobs
-    {group: nodes it may run on}. misplaced: allocs whose nodes the current version's constraints rule out.
+    job: its current version, None when it was purged. allocs: all of it, ended ones included. The others: see Facts;
+    deployment None: none is known; new_deployment_id "": none is begun.
     """
-    draft = _Draft()
+    draft = Draft()
     everything = sorted(allocs, key=lambda a: (a.create_index, a.id))
     for alloc in everything:
         _judge_node(alloc, nodes, draft)
@@ -80,47 +59,72 @@ def reconcile(
         for alloc in everything:
             if not alloc.desired.is_stopping and not alloc.is_terminal:
                 draft.stop(alloc, JOB_STOPPED)
-        _forget(everything, job, now_ns, gc_after_ns, draft)
-        return _done(draft)
+        if deployment is not None and deployment.is_active:
+            draft.deployments.append(rollout.cancelled(deployment, rollout.STOPPED, now_ns))
+    else:
+        facts = Facts(
+            job=job,
+            versions=versions,
+            nodes=nodes,
+            now_ns=now_ns,
+            fits=fits or {},
+            misplaced=misplaced,
+            deployment=deployment,
+            stable=stable,
+            emptied=emptied,
+            new_deployment_id=new_deployment_id,
+        )
+        _groups(facts, everything, draft)
+    _forget(everything, job, deployment, now_ns, gc_after_ns, draft)
+    return draft.done()
+
+
+def _groups(facts: Facts, allocs: Sequence[Alloc], draft: Draft) -> None:
+    job = facts.job
     by_group: dict[str, list[Alloc]] = {group.name: [] for group in job.task_groups}
-    for alloc in everything:
+    for alloc in allocs:
         if alloc.desired.task_group in by_group:
             by_group[alloc.desired.task_group].append(alloc)
         elif not alloc.desired.is_stopping and not alloc.is_terminal:
             draft.stop(alloc, NOT_NEEDED)
-    for group in job.task_groups:
-        if job.is_system:
-            wanted = (fits or {}).get(group.name, frozenset())
-            _system_group(job, group, by_group[group.name], versions, nodes, wanted, draft)
-        else:
-            _counted_group(job, group, by_group[group.name], versions, misplaced, now_ns, draft)
-    _forget(everything, job, now_ns, gc_after_ns, draft)
-    return _done(draft)
+    for alloc in allocs:
+        node = facts.nodes.get(alloc.desired.node_id)
+        drain = node.control.drain if node is not None else None
+        if alloc.is_live and drain is not None and drain.deadline_at is not None and not drain.is_over(facts.now_ns):
+            draft.wake(drain.deadline_at)
+    if job.is_system:
+        for group in job.task_groups:
+            system_group(facts, group, by_group[group.name], draft)
+        return
+    groups = [sort(facts, group, by_group[group.name], draft) for group in job.task_groups]
+    deployment = _deployment(facts, groups, draft)
+    if deployment != facts.deployment:
+        # Canaries that were promoted, or whose deployment ended, are others now.
+        facts = replace(facts, deployment=deployment)
+        groups = [sort(facts, group, by_group[group.name], draft) for group in job.task_groups]
+    for places in groups:
+        fill(facts, places, deployment, draft)
 
 
-def _done(draft: _Draft) -> Reconciled:
-    return Reconciled(
-        place=tuple(draft.place),
-        change=tuple(draft.change.values()),
-        forget=tuple(draft.forget),
-        wake_at_ns=draft.wake_at_ns,
-    )
+def _deployment(facts: Facts, groups: Sequence[Places], draft: Draft) -> Deployment | None:
+    """The current version's, as it is now; what changed of it, or ended with an older version, goes into the draft."""
+    known = facts.deployment
+    if known is not None and known.job_version != facts.job.version:
+        if known.is_active:
+            draft.deployments.append(rollout.cancelled(known, rollout.NEWER, facts.now_ns))
+        known = None
+    now = rollout.begin(facts, groups) if known is None else rollout.advance(facts, known, groups, draft)
+    if now is not None and now != known:
+        draft.deployments.append(now)
+    return now
 
 
-def _with(alloc: Alloc, draft: _Draft) -> Alloc:
+def _with(alloc: Alloc, draft: Draft) -> Alloc:
     changed = draft.change.get(alloc.id)
-    if changed is None:
-        return alloc
-    return Alloc(
-        desired=changed,
-        observed=alloc.observed,
-        create_index=alloc.create_index,
-        desired_index=alloc.desired_index,
-        observed_index=alloc.observed_index,
-    )
+    return alloc if changed is None else replace(alloc, desired=changed)
 
 
-def _judge_node(alloc: Alloc, nodes: Mapping[NodeId, NodeView], draft: _Draft) -> None:
+def _judge_node(alloc: Alloc, nodes: Mapping[NodeId, NodeView], draft: Draft) -> None:
     """Marks what a lost node held, and takes the mark away from what still runs on a node that is back."""
     if alloc.is_terminal:
         return
@@ -147,7 +151,7 @@ def _judge_node(alloc: Alloc, nodes: Mapping[NodeId, NodeView], draft: _Draft) -
             )
 
 
-def _judge_unheard(alloc: Alloc, nodes: Mapping[NodeId, NodeView], draft: _Draft) -> None:
+def _judge_unheard(alloc: Alloc, nodes: Mapping[NodeId, NodeView], draft: Draft) -> None:
     """Gives up at once what was placed just as its node's agent went down: an alloc of which that agent never spoke
     has no task that would run on. Should it have started one after all, it stays the original when the agent is back.
     """
@@ -166,227 +170,24 @@ def _judge_unheard(alloc: Alloc, nodes: Mapping[NodeId, NodeView], draft: _Draft
     )
 
 
-def _counted_group(
-    job: Job,
-    group: TaskGroup,
-    allocs: Sequence[Alloc],
-    versions: Mapping[int, Job],
-    misplaced: Container[AllocId],
-    now_ns: int,
-    draft: _Draft,
-) -> None:
-    """Service and batch: exactly one alloc for each of the places 0 .. count-1."""
-    replaced = _replaced(allocs)
-    best: dict[int, Alloc] = {}
-    for alloc in sorted((a for a in allocs if a.is_live), key=lambda a: _preference(a, job, group, versions, draft)):
-        index = alloc.desired.index
-        if index >= group.count:
-            draft.stop(alloc, NOT_NEEDED)
-        elif index in best:
-            # Two fill one place: the first is better; the other is usually the stand-in of a lost node.
-            draft.stop(alloc, ORIGINAL_BACK if alloc.desired.previous_allocation == best[index].id else NOT_NEEDED)
-        else:
-            best[index] = alloc
-    _update(job, group, best, versions, misplaced, draft, missing=group.count - len(best))
-    for index in range(group.count):
-        if index in best:
-            continue
-        name = alloc_name(job.id, group.name, index)
-        ended = [a for a in allocs if a.desired.index == index and not a.is_live]
-        if job.is_batch and any(_is_result(a, job) for a in ended):
-            continue  # done: a batch place is filled once by success
-        last = max(
-            (a for a in ended if a.id not in replaced and not a.desired.is_stopping),
-            key=lambda a: (a.create_index, a.id),
-            default=None,
-        )
-        if (
-            last is None
-            or last.desired.verdict is not Verdict.NONE
-            or last.client_status is not ClientStatus.FAILED
-            # What failed was another version: the new one has its own attempts.
-            or not _same(last, job, group, versions)
-        ):
-            tracker = last.desired.reschedule_tracker if last else None
-            draft.place.append(PlaceRequest(job=job, group=group, name=name, previous=last, tracker=tracker))
-            continue
-        _reschedule(job, group, name, last, now_ns, draft)
-
-
-def _preference(
-    alloc: Alloc, job: Job, group: TaskGroup, versions: Mapping[int, Job], draft: _Draft
-) -> tuple[bool, bool, int, str]:
-    """Sorts the alloc to keep first: current or equal version, running, oldest."""
-    return (
-        not _same(alloc, job, group, versions),
-        alloc.client_status is not ClientStatus.RUNNING,
-        alloc.create_index,
-        alloc.id,
-    )
-
-
-def _same(alloc: Alloc, job: Job, group: TaskGroup, versions: Mapping[int, Job]) -> bool:
-    """Whether the alloc runs what the current version asks for."""
-    if alloc.desired.job_version == job.version:
-        return True
-    old_job = versions.get(alloc.desired.job_version)
-    old = old_job.group(group.name) if old_job else None
-    return old is not None and old_job is not None and not needs_replacing(old_job, old, job, group)
-
-
-def _reschedule(job: Job, group: TaskGroup, name: str, failed: Alloc, now_ns: int, draft: _Draft) -> None:
-    policy = group.reschedule_policy
-    if policy is None:
-        return
-    failed_at_ns = failed.observed.modify_time if failed.observed else failed.desired.modify_time
-    attempt = next_attempt(failed, policy, failed_at_ns)
-    if attempt is None:
-        return
-    due_ns, tracker = attempt
-    if due_ns > now_ns:
-        draft.wake(due_ns)
-    else:
-        draft.place.append(PlaceRequest(job=job, group=group, name=name, previous=failed, tracker=tracker))
-
-
-def _update(
-    job: Job,
-    group: TaskGroup,
-    best: dict[int, Alloc],
-    versions: Mapping[int, Job],
-    misplaced: Container[AllocId],
-    draft: _Draft,
-    *,
-    missing: int,
-) -> None:
-    """Moves the kept allocs to the current version: in place where nothing that runs changed, else by
-    replacing at most `max_parallel` at a time, counting those not yet running and those missing."""
-    old = []
-    for alloc in best.values():
-        if alloc.desired.job_version == job.version:
-            continue
-        if _same(alloc, job, group, versions) and alloc.id not in misplaced:
-            current = draft.change.get(alloc.id, alloc.desired)
-            draft.change[alloc.id] = msgspec.structs.replace(current, job_version=job.version)
-        else:
-            old.append(alloc)
-    if not old:
-        return
-    budget = len(old)
-    if group.update is not None and group.update.max_parallel > 0:
-        starting = sum(
-            1
-            for a in best.values()
-            if a.desired.job_version == job.version and a.client_status is not ClientStatus.RUNNING
-        )
-        budget = max(0, group.update.max_parallel - starting - missing)
-    for alloc in sorted(old, key=lambda a: a.desired.index)[:budget]:
-        draft.place.append(
-            PlaceRequest(
-                job=job, group=group, name=alloc.desired.name, previous=alloc, stops=_stopped(alloc, UPDATED)
-            )
-        )
-
-
-def needs_replacing(old_job: Job, old: TaskGroup, job: Job, new: TaskGroup) -> bool:
-    """Whether running tasks must be replaced to become `new`; how many and how to roll or move is no reason."""
-    return old_job.datacenters != job.datacenters or _running_part(old) != _running_part(new)
-
-
-def _running_part(group: TaskGroup) -> TaskGroup:
-    return msgspec.structs.replace(
-        group,
-        count=0,
-        update=None,
-        migrate=None,
-        reschedule_policy=None,
-        scaling=None,
-        constraints=(),
-        affinities=(),
-        spreads=(),
-        tasks=tuple(_running_task(task) for task in group.tasks),
-    )
-
-
-def _running_task(task: Task) -> Task:
-    return msgspec.structs.replace(task, constraints=(), affinities=(), scaling_policies=())
-
-
-def _system_group(
-    job: Job,
-    group: TaskGroup,
-    allocs: Sequence[Alloc],
-    versions: Mapping[int, Job],
-    nodes: Mapping[NodeId, NodeView],
-    wanted: frozenset[NodeId],
-    draft: _Draft,
-) -> None:
-    """System and sysbatch: one on every node that fits; it stays put when its node is out of reach."""
-    filled: dict[NodeId, Alloc] = {}
-    finished: set[NodeId] = set()
-    for alloc in allocs:
-        node_id = alloc.desired.node_id
-        if alloc.is_live or (alloc.desired.verdict is not Verdict.NONE and not alloc.is_terminal):
-            if node_id in filled:
-                if not alloc.desired.is_stopping:
-                    draft.stop(alloc, NOT_NEEDED)
-            elif alloc.is_live and node_id not in wanted and nodes[node_id].life is Life.READY:
-                draft.stop(alloc, NODE_UNFIT)
-            else:
-                filled[node_id] = alloc
-        elif (
-            job.is_batch
-            and alloc.client_status is ClientStatus.COMPLETE
-            and alloc.desired.job_version == job.version
-        ):
-            finished.add(node_id)
-        elif (
-            alloc.client_status is ClientStatus.FAILED
-            and not alloc.desired.is_stopping
-            and alloc.desired.job_version == job.version
-        ):
-            # System jobs are never rescheduled: a failed one stays failed until the job changes.
-            finished.add(node_id)
-    live = {index: alloc for index, alloc in enumerate(filled.values()) if alloc.is_live}
-    budget_used = len(draft.place)
-    _update(job, group, live, versions, (), draft, missing=0)
-    for position in range(budget_used, len(draft.place)):
-        request = draft.place[position]
-        if request.previous is not None:
-            draft.place[position] = replace(request, node_id=request.previous.desired.node_id)
-    for node_id in sorted(wanted - filled.keys() - finished):
-        draft.place.append(
-            PlaceRequest(job=job, group=group, name=alloc_name(job.id, group.name, 0), node_id=node_id)
-        )
-
-
 def _forget(
-    allocs: Sequence[Alloc], job: Job | None, now_ns: int, gc_after_ns: int, draft: _Draft
+    allocs: Sequence[Alloc],
+    job: Job | None,
+    deployment: Deployment | None,
+    now_ns: int,
+    gc_after_ns: int,
+    draft: Draft,
 ) -> None:
-    """Ended allocs whose documents may go: of a purged job at once, else after gc_after if a successor exists."""
-    replaced = _replaced(allocs)
+    """Ended allocs whose documents may go: of a purged job at once, else after gc_after if a successor exists. A
+    deployment that goes on counts what failed in it."""
+    followed = replaced(allocs)
+    active_id = deployment.id if deployment is not None and deployment.is_active else None
     for alloc in allocs:
         if not alloc.is_terminal or alloc.observed is None:
             continue
-        is_old = now_ns - alloc.observed.modify_time >= gc_after_ns
+        is_old = now_ns - alloc.observed.modify_time >= gc_after_ns and alloc.desired.deployment_id != active_id
         # A place of a batch job is filled by its success: without that document it would run again.
-        is_result = job is not None and job.is_batch and _is_result(alloc, job)
-        is_over = alloc.desired.is_stopping or (alloc.id in replaced and not is_result)
+        is_done = job is not None and job.is_batch and is_result(alloc, job)
+        is_over = alloc.desired.is_stopping or (alloc.id in followed and not is_done)
         if job is None or (is_old and (job.stop or is_over)):
             draft.forget.append(alloc)
-
-
-def _replaced(allocs: Sequence[Alloc]) -> set[AllocId]:
-    """Allocs whose place another has taken for good: a stand-in that had to go again has taken none."""
-    return {
-        a.desired.previous_allocation for a in allocs if a.desired.previous_allocation and not a.desired.is_stopping
-    }
-
-
-def _is_result(alloc: Alloc, job: Job) -> bool:
-    """Whether it did what this version of a batch job asks for: a changed job runs again, as in Nomad."""
-    return (
-        alloc.client_status is ClientStatus.COMPLETE
-        and not alloc.desired.is_stopping
-        and alloc.desired.job_version == job.version
-    )

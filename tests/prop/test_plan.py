@@ -7,9 +7,10 @@ from dataclasses import replace as changed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from leader.decide.counted import UPDATED
 from leader.decide.feasible import FeasibleCache, fitting_nodes
 from leader.decide.place import as_changed, held_by, leaving, place
-from leader.decide.reconcile import UPDATED, reconcile
+from leader.decide.reconcile import reconcile
 from leader.decide.table import NodeTable, ask_of
 from model.alloc import (
     Alloc,

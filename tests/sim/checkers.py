@@ -20,9 +20,10 @@ import msgspec
 from catalog.embedded import Response as Answer
 from catalog.keys import Keys, is_sentinel, last_segment
 from catalog.kv import Op, Verb, unpack
-from leader.decide.reconcile import ORIGINAL_BACK, UPDATED
+from leader.decide.counted import ORIGINAL_BACK, UPDATED
 from model.alloc import AllocId, ClientStatus, DesiredAlloc, ObservedAlloc, Verdict
 from model.cluster import Epoch, JobRecord
+from model.deployment import Deployment
 from model.job import Job, TaskGroup
 from model.node import NodeControl, NodeStatus
 from model.wire import decode, seconds
@@ -61,6 +62,7 @@ class Checkers:
     versions: dict[tuple[str, str, int], Job] = field(default_factory=dict)
     records: dict[tuple[str, str], JobRecord] = field(default_factory=dict)
     controls: dict[str, NodeControl] = field(default_factory=dict)
+    deployments: dict[str, Deployment] = field(default_factory=dict)
     ever: dict[AllocId, DesiredAlloc] = field(default_factory=dict)
     ever_stopped: dict[AllocId, None] = field(default_factory=dict)
     ever_lost: dict[AllocId, None] = field(default_factory=dict)
@@ -121,7 +123,7 @@ class Checkers:
         keys = self.keys
         if op.key.startswith(keys.inboxes):
             return is_sentinel(op.key) or op.verb in _DELETES
-        return op.key.startswith((keys.jobs, keys.versions, keys.desired, keys.controls, keys.evals, keys.index_base))
+        return op.key.startswith((keys.jobs, keys.versions, keys.desired, keys.controls, keys.evals, keys.deployments, keys.index_base))
 
     def _lock_taken(self, process: Process, ops: Sequence[Op]) -> None:
         for op in ops:
@@ -187,6 +189,8 @@ class Checkers:
                 job_id = last_segment(op.key)
                 self.records.pop(("default", job_id), None)
                 return f"{job_id} purged"
+        elif op.key.startswith(keys.deployments):
+            return self._deployed(op, is_put=is_put)
         elif op.key.startswith(keys.controls) and is_put:
             control = _read(op, NodeControl)
             before_control = self.controls.get(control.node_id)
@@ -195,6 +199,25 @@ class Checkers:
                 machine = self.world.machine_of(control.node_id)
                 return f"{machine.name if machine else control.node_id} {control.status}"
         return ""
+
+    def _deployed(self, op: Op, *, is_put: bool) -> str:
+        if not is_put:
+            self.deployments.pop(last_segment(op.key), None)
+            return ""
+        new = _read(op, Deployment)
+        old = self.deployments.get(new.id)
+        self.deployments[new.id] = new
+        if old is not None and not old.is_active and old.status is not new.status:
+            self.broke(f"deployment {new.id[:8]} was {old.status} and is {new.status}")
+        where = f"deployment {new.id[:8]} of {new.job_id} v{new.job_version}"
+        return "" if old is not None and old.status is new.status else f"{where} {new.status} ({new.status_description})"
+
+    def newest_deployment(self, namespace: str, job_id: str) -> Deployment | None:
+        return max(
+            (d for d in self.deployments.values() if (d.namespace, d.job_id) == (namespace, job_id)),
+            key=lambda d: (d.create_time, d.job_version),
+            default=None,
+        )
 
     def _wanted(self, new: DesiredAlloc) -> str:
         old = self.desired.get(new.id)
@@ -314,7 +337,7 @@ class Checkers:
         self._count({(d.namespace, d.job_id, d.task_group) for d in self.desired.values()})
 
     def _count(self, groups: set[Group]) -> None:
-        """Running, wanted, not held lost: at most `count`, by the largest of the versions concerned."""
+        """Running, wanted, not held lost: at most `count` and the canaries, by the largest of the versions concerned."""
         for namespace, job_id, name in sorted(groups):
             running = [
                 d
@@ -324,6 +347,7 @@ class Checkers:
                 and d.verdict is Verdict.NONE
                 and self.live.get(d.id)
             ]
+            extra = sum(d.canary for d in running)
             record = self.records.get((namespace, job_id))
             wanted = {d.job_version for d in running} | ({record.version} if record else set())
             jobs = [j for v in wanted if (j := self.versions.get((namespace, job_id, v))) is not None]
@@ -333,7 +357,7 @@ class Checkers:
                     self.broke(f"{job_id}.{name}: two on one node")
                 continue
             limit = max((g.count for job in jobs if (g := job.group(name)) is not None), default=None)
-            if limit is not None and len(running) > limit:
+            if limit is not None and len(running) - extra > limit:
                 ids = ", ".join(f"{d.id[:8]}@{d.node_name}" for d in running)
                 self.broke(f"{job_id}.{name}: {len(running)} run, count is {limit}: {ids}")
 

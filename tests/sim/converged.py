@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from catalog.keys import Keys, is_sentinel
 from catalog.kv import unpack
 from model.alloc import Alloc, ClientStatus, DesiredAlloc, ObservedAlloc, Verdict
+from model.deployment import DeploymentStatus
 from model.evaluation import EvalStatus, Evaluation
 from model.job import Job, TaskGroup
 from model.node import NodeStatus
@@ -40,6 +41,11 @@ def _pending(world: "World") -> Iterator[str]:
 
 
 def _job(world: "World", job: Job) -> Iterator[str]:
+    deployment = world.checkers.newest_deployment(job.namespace, job.id)
+    if deployment is not None and deployment.is_active:
+        yield f"{job.id}'s deployment is {deployment.status}"
+    # What did not prove itself in the storm goes no further.
+    has_failed = deployment is not None and deployment.status is DeploymentStatus.FAILED and deployment.job_version == job.version
     for group in job.task_groups:
         allocs = [
             Alloc(desired=d, observed=world.checkers.observed.get(d.id))
@@ -48,7 +54,7 @@ def _job(world: "World", job: Job) -> Iterator[str]:
         ]
         live = [alloc for alloc in allocs if alloc.is_live]
         for alloc in live:
-            if alloc.desired.job_version != job.version:
+            if alloc.desired.job_version != job.version and not has_failed:
                 yield f"{job.id} {alloc.id[:8]} is at v{alloc.desired.job_version}, not v{job.version}"
         if job.is_system:
             yield from _system(world, job, group, allocs)

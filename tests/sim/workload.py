@@ -14,6 +14,7 @@ from model.job import (
     JobId,
     JobType,
     Lifecycle,
+    MigrateStrategy,
     Network,
     Port,
     ReschedulePolicy,
@@ -47,9 +48,16 @@ def _defaults(kind: JobType, revision: int) -> dict[str, Any]:
         "reschedule_policy": None
         if kind is JobType.SYSTEM
         else ReschedulePolicy(delay=nanoseconds(1.0), delay_function="constant", unlimited=True),
-        "update": UpdateStrategy(max_parallel=1),
+        "update": an_update(max_parallel=1),
+        "migrate": MigrateStrategy(min_healthy_time=nanoseconds(1.0), healthy_deadline=nanoseconds(20.0)),
         "tasks": (a_task("main", kind, revision),),
     }
+
+
+def an_update(**fields: Any) -> UpdateStrategy:
+    """In the hurry of a simulation."""
+    times = {"min_healthy_time": 1.0, "healthy_deadline": 20.0, "progress_deadline": 60.0, "stagger": 1.0}
+    return UpdateStrategy(**{**{name: nanoseconds(span_s) for name, span_s in times.items()}, **fields})
 
 
 def a_task(name: str, kind: JobType = JobType.SERVICE, revision: int = 0, **fields: Any) -> Task:
@@ -77,7 +85,9 @@ def random_job(name: str, rng: random.Random, nodes: int) -> Job:
     kind = {"load": JobType.BATCH, "etl": JobType.BATCH, "logs": JobType.SYSTEM}.get(name, JobType.SERVICE)
     revision = rng.randint(0, 2)
     group: dict[str, Any] = {"count": 1 if kind is JobType.SYSTEM else rng.randint(1, 2 * nodes)}
-    group["update"] = UpdateStrategy(max_parallel=rng.randint(1, 3))
+    group["update"] = an_update(
+        max_parallel=rng.randint(1, 3), canary=(canary := rng.choice((0, 0, 1, 2))), auto_promote=canary > 0, auto_revert=rng.random() < 0.3
+    )
     if name == "web":  # ports and checks
         group["networks"] = (Network(dynamic_ports=(Port(label="http"),)),)
         group["services"] = (_service(rng.random() < 0.7),)

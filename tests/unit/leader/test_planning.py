@@ -59,7 +59,7 @@ def leading(*nodes: NodeView, jobs: tuple[Job, ...] = (), allocs: tuple[Alloc, .
         known.put_desired(held.desired, held.create_index, held.desired_index)
         if held.observed:
             known.put_observed(held.observed, held.observed_index)
-    fenced = cast(Any, SimpleNamespace(now_ns=NOW_NS, epoch=1))
+    fenced = cast(Any, SimpleNamespace(now_ns=NOW_NS, epoch=1, new_id=lambda: "d1"))
     knobs = Settings(**how)
     deciding = Deciding(fenced=fenced, store=cast(Any, None), view=known, settings=knobs)
     return cast(Leading, SimpleNamespace(view=known, settings=knobs, fenced=fenced, deciding=deciding))

@@ -284,7 +284,7 @@ class TestUpdates:
 
     @pytest.mark.parametrize(
         ("field", "value"),
-        [("env", {"A": "1"}), ("driver", "docker"), ("user", "nobody"), ("kill_signal", "SIGHUP")],
+        [("env", {"A": "1"}), ("driver", "docker"), ("user", "nobody"), ("meta", {"a": "b"})],
         ids=str,
     )
     def test_a_change_of_what_runs_replaces(self, field: str, value: object) -> None:
