@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
-from api import agent, cluster, files, jobs, stats
+from api import agent, cluster, files, jobs, operator, stats
 from api.context import (
     CONTEXT,
     LEADER_POLL_S,
@@ -174,6 +174,7 @@ def routes(context: Context) -> list[web.RouteDef]:
         web.get("/v1/status/leader", agent.leader),
         web.get("/v1/status/peers", agent.peers),
         web.get("/v1/regions", agent.regions),
+        *writes("/v1/operator/rebalance", on_leader(operator.rebalance)),
         web.put("/v1/system/gc", on_leader(cluster.system_gc)),
     ]
 

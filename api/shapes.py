@@ -80,6 +80,7 @@ def alloc_stub(view: View, alloc: Alloc) -> AllocStub:
         reschedule_tracker=desired.reschedule_tracker,
         create_index=view.api_index(alloc.create_index),
         modify_index=view.api_index(alloc.modify_index),
+        desired_transition=DesiredTransition(migrate=True) if desired.migrate_to else DesiredTransition(),
         create_time=desired.create_time,
         modify_time=max(desired.modify_time, observed.modify_time if observed else 0),
     )

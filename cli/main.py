@@ -177,6 +177,11 @@ def _build() -> _Parser:
     _flag(eligibility, "enable", action="store_true")
     _flag(eligibility, "disable", action="store_true")
 
+    rebalance = command(commands, "rebalance", "cli.rebalance:run", "even allocations out over the nodes", _client_flags, _shown_flags)
+    rebalance.add_argument("job", metavar="JOB", nargs="?", help="only this job; without it every service")
+    _flag(rebalance, "dry-run", action="store_true", help="only say what would move")
+    _flag(rebalance, "detach", action="store_true", help="do not wait until it has moved")
+
     server = group("server", "look at leader candidates")
     command(server, "members", "cli.server:members", "list leader candidates", _client_flags, _shown_flags)
     evaluation = group("eval", "look at evaluations")

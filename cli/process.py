@@ -148,6 +148,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
                     min_heartbeat_ttl_s=config.server.min_heartbeat_ttl_s,
                     max_heartbeats_per_second=config.server.max_heartbeats_per_second,
                     lost_after_s=config.server.lost_after_s,
+                    rebalance_interval_s=config.server.rebalance_interval_s,
                     agent_down_after_s=config.server.agent_down_after_s,
                     scheduler_algorithm=config.server.scheduler.algorithm,
                     memory_oversubscription=config.server.scheduler.memory_oversubscription,

@@ -172,7 +172,7 @@ def _server(settings: _Settings) -> Server:
         **settings.section(
             ("server",),
             "enabled max_heartbeats_per_second",
-            "heartbeat_grace min_heartbeat_ttl lease_ttl agent_down_after lost_after",
+            "heartbeat_grace min_heartbeat_ttl lease_ttl agent_down_after lost_after rebalance_interval",
         ),
         scheduler=_scheduler(settings),
     )

@@ -93,7 +93,7 @@ _SCHEDULER = Section(
 _SERVER = Section(
     rules={
         **_rules(Kind.BOOL, "enabled"),
-        **_rules(Kind.SPAN, "heartbeat_grace min_heartbeat_ttl lease_ttl agent_down_after lost_after"),
+        **_rules(Kind.SPAN, "heartbeat_grace min_heartbeat_ttl lease_ttl agent_down_after lost_after rebalance_interval"),
         **_rules(Kind.NUMBER, "max_heartbeats_per_second"),
         "default_scheduler_config": _SCHEDULER,
         **_rules(

@@ -67,6 +67,7 @@ class Server:
     lease_ttl_s: float = 3.0  # drover's: TTL of the check that a candidate's lease hangs on
     agent_down_after_s: float = 300.0  # drover's: a node unheard for so long is down
     lost_after_s: float = 0.0  # drover's: how much later its allocs count as lost
+    rebalance_interval_s: float = 0.0  # drover's: evens out one alloc at a time so often; 0: only when asked
     scheduler: Scheduler = Scheduler()
 
 

@@ -48,6 +48,8 @@ _GATHER_OPS = 48
 _JOBS_PER_SLICE = 20
 # How long a job waits whose decision failed: long enough not to fill the log, short enough to be seen healing.
 _UNDECIDED_NS = 10_000_000_000
+# What writing the moves of one job may take, with a Consul that is away for a moment.
+_WISH_S = 30.0
 # Evaluations kept per job: what `job status` and `eval list` show.
 _EVALS_PER_JOB = 10
 # And in all: some 500 bytes each.
@@ -60,6 +62,14 @@ _STABLE_MAX = 6
 Written = Evaluation | DesiredAlloc | Deployment | Job | JobRecord
 
 
+@dataclass(slots=True)
+class _Wishes:
+    """Where rebalancing wants a job's allocs. Granted once Consul holds it."""
+
+    to: Mapping[AllocId, NodeId]
+    granted: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 @dataclass(slots=True, kw_only=True)
 class Deciding:
     fenced: Fenced
@@ -70,6 +80,7 @@ class Deciding:
     _asked: dict[JobKey, list[Evaluation]] = field(default_factory=dict)
     _blocked: dict[JobKey, Evaluation] = field(default_factory=dict)
     _wake_at: dict[JobKey, int] = field(default_factory=dict)
+    _wishes: dict[JobKey, _Wishes] = field(default_factory=dict)
     _force_gc: bool = False
     _doubted: list[Evaluation] = field(default_factory=list)
     _doubted_nodes: set[NodeId] = field(default_factory=set)
@@ -101,6 +112,33 @@ class Deciding:
         """What was written about this node may or may not be there: read it before deciding about anything."""
         self._doubted_nodes.add(node_id)
         self.view.wake.set()
+
+    async def wish_moves(self, key: JobKey, to: Mapping[AllocId, NodeId]) -> None:
+        """Moves these allocs of the job, and no others. Returns when Consul holds it; raises StoreUnavailable."""
+        wishes = self._wishes[key] = _Wishes(to)
+        self.view.mark([key])
+        try:
+            async with asyncio.timeout(_WISH_S):
+                await wishes.granted.wait()
+        except TimeoutError as error:
+            raise StoreUnavailable("the moves were not written in time") from error
+
+    def _wished(self, key: JobKey) -> tuple[DesiredAlloc, ...]:
+        """The documents that differ from what is wished; none once all are written."""
+        wishes = self._wishes.get(key)
+        if wishes is None:
+            return ()
+        changed = tuple(
+            msgspec.structs.replace(
+                alloc.desired, migrate_to=to, epoch=self.fenced.epoch, modify_time=self.fenced.now_ns
+            )
+            for alloc in self.view.allocs_by_job.get(key, {}).values()
+            if alloc.is_live and (to := wishes.to.get(alloc.id, NodeId(""))) != alloc.desired.migrate_to
+        )
+        if not changed:
+            del self._wishes[key]
+            wishes.granted.set()
+        return changed
 
     def collect_garbage(self) -> None:
         """Ended allocs go now instead of after gc_after_s."""
@@ -206,11 +244,11 @@ class Deciding:
 
     def _decide_job(self, key: JobKey) -> "_Decided":
         """Observe and decide for one job; no await, so the view stands still."""
-        adopted = self._adopted(key)
-        if adopted:
-            # With them back, what the job needs is another question.
+        first = self._adopted(key) or self._wished(key)
+        if first:
+            # With these written, what the job needs is another question.
             self.view.mark([key])
-            return _Decided(key=key, plan=Plan(change=adopted), evals=[], needed=Reconciled())
+            return _Decided(key=key, plan=Plan(change=first), evals=[], needed=Reconciled())
         job = self.view.jobs.get(key)
         now_ns = self.fenced.now_ns
         needed = self.needed(key, job)

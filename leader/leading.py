@@ -10,7 +10,8 @@ Everything is level-triggered; whatever is interrupted is found again by the nex
      ├─ inboxes   inboxes.py: reads the facts that agents name
      ├─ health    health.py: who is heard
      ├─ lives     lives.py: ready, suspect, lost
-     └─ decide    deciding.py: jobs to which something happened
+     ├─ decide    deciding.py: jobs to which something happened
+     └─ rebalance rebalancing.py: evens out, if it is switched on
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from leader.fenced import Fenced
 from leader.health import NodeHealth
 from leader.inboxes import Inboxes
 from leader.lives import NodeLives, Probe
+from leader.rebalancing import Rebalancer
 from leader.store import LeaderStore
 from leader.view import View
 from model.cluster import IndexBase
@@ -59,6 +61,15 @@ class Leading:
         self.store = LeaderStore(self.fenced.kv, self.keys, self.fenced.term.fence)
         self.deciding = self._deciding()
 
+    @property
+    def rebalancer(self) -> Rebalancer:
+        return Rebalancer(
+            fenced=self.fenced,
+            view=self.view,
+            deciding=self.deciding,
+            interval_s=self.settings.rebalance_interval_s,
+        )
+
     def _deciding(self) -> Deciding:
         return Deciding(fenced=self.fenced, store=self.store, view=self.view, settings=self.settings)
 
@@ -85,6 +96,7 @@ class Leading:
                         doubt=self.deciding.doubt_node,
                     ),
                     self.deciding,
+                    self.rebalancer,
                 )
                 for part in parts:
                     tasks.create_task(part.run(), name=f"leader {type(part).__name__.lower()}")

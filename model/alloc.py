@@ -101,7 +101,7 @@ class DesiredAlloc(Document):
     ports: tuple[AllocatedPort, ...] = ()
     deployment_id: str = ""
     canary: bool = False  # of a deployment that was not promoted yet
-    migrate: bool = False  # asked to move elsewhere: its replacement is healthy before it stops
+    migrate_to: NodeId = NodeId("")  # where rebalancing wants it: its replacement there is healthy before it stops
     health: bool | None = None  # an operator's word, where the group's health_check is manual
     previous_allocation: AllocId = AllocId("")
     next_allocation: AllocId = AllocId("")

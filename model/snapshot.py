@@ -89,6 +89,7 @@ class Settings:
     gc_after_s: how long ended allocs that were replaced are kept for looking at.
     scheduler_algorithm: binpack or spread, where a job does not say. preempts: job types that may push away what is
     of lower priority. memory_oversubscription: whether memory_max counts; off, a job is taken without it.
+    rebalance_interval_s: how often one alloc may move to where it would be placed today; 0: only when asked.
     """
 
     heartbeat_grace_s: float = 10.0
@@ -100,3 +101,4 @@ class Settings:
     scheduler_algorithm: str = "binpack"
     memory_oversubscription: bool = True
     preempts: frozenset[str] = frozenset({"system"})
+    rebalance_interval_s: float = 0.0

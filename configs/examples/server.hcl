@@ -9,6 +9,9 @@ server {
   # A node unheard for so long has its work moved elsewhere.
   heartbeat_grace  = "10s"
   agent_down_after = "5m"
+
+  # Moves one allocation so often to where it would be placed today; left out, only `drover rebalance` does.
+  # rebalance_interval = "10m"
 }
 
 consul {

@@ -18,6 +18,7 @@ from leader.decide.reschedule import next_attempt
 from model.alloc import Alloc, AllocId, ClientStatus, RescheduleTracker, Verdict, alloc_name
 from model.deployment import Deployment, DeploymentStatus
 from model.job import Job, TaskGroup
+from model.node import NodeId
 from model.plan import PlaceRequest
 
 # Nomad's words, shown by `alloc status`.
@@ -236,7 +237,8 @@ class _Filling:
         """Returns how many moves it began."""
         strategy = self._group.migrate
         surge = strategy.surge if strategy is not None else None
-        is_first = mover.desired.migrate or (self._group.count == 1 if surge is None else surge)
+        target = self._facts.moves_to(mover)
+        is_first = target is not None or (self._group.count == 1 if surge is None else surge)
         if not is_first:
             self._replace(index, mover, MIGRATED)
             return 1
@@ -244,7 +246,7 @@ class _Filling:
         if last is not None and last.desired.previous_allocation == mover.id and last.client_status is ClientStatus.FAILED:
             begun = self._reschedule(index, last, avoid=mover)
         else:
-            self._place(index, previous=mover, avoid=mover)
+            self._place(index, previous=mover, avoid=mover, target=target)
             begun = True
         if begun:
             self._draft.moving.add(mover.id)
@@ -318,6 +320,7 @@ class _Filling:
         why: str = "",
         is_canary: bool = False,
         avoid: Alloc | None = None,
+        target: NodeId | None = None,
     ) -> None:
         job, group = (self._job, self._group) if is_canary else self._version_for(previous)
         self._draft.place.append(
@@ -328,6 +331,7 @@ class _Filling:
                 previous=previous,
                 tracker=tracker,
                 stops=stopped(previous, why) if stops and previous is not None else None,
+                node_id=target or "",
                 avoid=avoid.desired.node_id if avoid is not None else None,
                 deployment_id=self._deployment_id if job.version == self._job.version else "",
                 is_canary=is_canary,

@@ -43,7 +43,12 @@ class Facts:
         is_draining = node is not None and node.control.drain is not None
         if self.job.is_batch:
             return is_draining and self.must_leave_now(alloc)  # it may end by itself until the deadline
-        return is_draining or alloc.desired.migrate
+        return is_draining or self.moves_to(alloc) is not None
+
+    def moves_to(self, alloc: Alloc) -> NodeId | None:
+        """Where rebalancing wants it, while that node takes work."""
+        target = self.nodes.get(alloc.desired.migrate_to)
+        return target.id if target is not None and target.takes_work else None
 
     def must_leave_now(self, alloc: Alloc) -> bool:
         """Whether the drain's deadline is over, so that nothing is waited for."""

@@ -149,6 +149,35 @@ class Cells:
             found[limit.of_cell == 0] = -np.inf
         return found
 
+    def gain(self, row: int, to: int) -> float:
+        """By how much a move from one row's node to another's brings the counts nearer to their targets, in allocs;
+        above 0 is worth it. A move from a value to one that holds two less gains 1."""
+        gained = 0.0
+        for one in self._targets:
+            value, other = one.values.of_row[row], one.values.of_row[to]
+            if value != other:
+                # Values that share a remainder have one surplus together, and even out among themselves.
+                is_shared = one.is_pooled[value] and one.is_pooled[other]
+                surplus = one.counts if is_shared else _surplus(one)
+                gained += one.weight * float(surplus[value] - surplus[other] - 1)
+        return gained
+
+    def surplus(self, rows: Ints) -> Floats:
+        """How much above their targets the values of these rows are, weighted."""
+        found = np.zeros(len(rows))
+        for one in self._targets:
+            found += one.weight * _surplus(one)[one.values.of_row[rows]]
+        return found
+
+    def skews(self) -> list[float]:
+        """Of each spread, how many allocs the fullest value is further above its target than the emptiest."""
+        found = []
+        for one in self._targets:
+            open_values = np.unique(one.of_cell[one.of_cell > 0])
+            surplus = _surplus(one)[open_values]
+            found.append(float(surplus.max() - surplus.min()) if len(open_values) else 0.0)
+        return found
+
     def change(self, row: int, by: int, *, is_own: bool) -> None:
         """An alloc of the job came to the row's node (+1), or left it (-1). is_own: of this very group."""
         if is_own:

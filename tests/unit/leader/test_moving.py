@@ -151,7 +151,13 @@ class TestSystemJobs:
 class TestAskedToMove:
     def test_a_marked_alloc_moves_with_a_stand_in_however_many_there_are(self) -> None:
         of = service(3)
-        have = [well(0, of, "n1", migrate=True), well(1, of, "n1", migrate=True), well(2, of, "n2")]
+        have = [well(0, of, "n1", migrate_to="n2"), well(1, of, "n1", migrate_to="n2"), well(2, of, "n2")]
         needed = decide(of, have, view("n1"), view("n2"))
         assert asked(needed) == [("j.g[0]", "n1", False)]
-        assert needed.moving == {have[0].id}
+        assert (needed.place[0].node_id, needed.moving) == ("n2", {have[0].id})
+
+    def test_it_stays_when_the_node_it_should_go_to_takes_no_work(self) -> None:
+        of = service(1)
+        have = [well(0, of, "n1", migrate_to="n2")]
+        assert decide(of, have, view("n1"), draining("n2")) == Reconciled()
+        assert decide(of, have, view("n1")) == Reconciled()
