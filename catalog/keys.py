@@ -13,7 +13,7 @@ The only place that builds keys. One writer per fact (docs/design/001-state-in-c
     <root>/state/control/<node>              status, eligibility, heartbeat  leader
     <root>/state/inbox/<node>                which facts changed             agent adds, leader deletes
     <root>/state/evals/<eval>                recent evaluations              leader
-    <root>/state/deployments/<deployment>    roll-outs of job versions       leader
+    <root>/state/deployments/<ns>/<job>/<d>  roll-outs of job versions       leader
 
 Namespace and job id are each escaped into one path segment. Every watched prefix holds a sentinel
 key: an empty prefix would wake its watchers on every unrelated write (measured).
@@ -133,8 +133,11 @@ class Keys:
     def deployments(self) -> str:
         return f"{self.state}deployments/"
 
-    def deployment(self, deployment_id: DeploymentId) -> str:
-        return f"{self.deployments}{deployment_id}"
+    def job_deployments(self, namespace: Namespace, job_id: JobId) -> str:
+        return f"{self.deployments}{escape(namespace)}/{escape(job_id)}/"
+
+    def deployment(self, namespace: Namespace, job_id: JobId, deployment_id: DeploymentId) -> str:
+        return f"{self.job_deployments(namespace, job_id)}{deployment_id}"
 
 
 def last_segment(key: str) -> str:

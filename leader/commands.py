@@ -46,7 +46,12 @@ async def register(leading: Leading, job: Job, *, enforce_index: int | None = No
     """
     key: JobKey = (job.namespace, job.id)
     async with leading.turn(key):
-        return await _register(leading, key, job, enforce_index)
+        try:
+            return await _register(leading, key, job, enforce_index)
+        except WriteConflict:
+            # A deployment that ended just now changed the job's record.
+            await leading.deciding.read_doubted()
+            return await _register(leading, key, job, enforce_index)
 
 
 async def deregister(leading: Leading, namespace: Namespace, job_id: JobId, *, purge: bool) -> Registered:

@@ -10,9 +10,10 @@ anything about those jobs is decided again.
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import assert_never
 
 import msgspec
 
@@ -26,6 +27,7 @@ from leader.decide.preempt import PRIORITY_DELTA, Victim
 from leader.decide.reconcile import reconcile
 from leader.decide.rollout import with_placed
 from leader.decide.table import NodeTable, ask_of
+from leader.errands import Errand, Errands, Written
 from leader.fenced import Fenced
 from leader.store import LeaderStore
 from leader.view import View, job_key
@@ -48,8 +50,6 @@ _GATHER_OPS = 48
 _JOBS_PER_SLICE = 20
 # How long a job waits whose decision failed: long enough not to fill the log, short enough to be seen healing.
 _UNDECIDED_NS = 10_000_000_000
-# What writing the moves of one job may take, with a Consul that is away for a moment.
-_WISH_S = 30.0
 # Evaluations kept per job: what `job status` and `eval list` show.
 _EVALS_PER_JOB = 10
 # And in all: some 500 bytes each.
@@ -59,15 +59,6 @@ _DEPLOYMENTS_PER_JOB = 10
 # Versions that are remembered as good: as many as Nomad keeps of a job's history.
 _STABLE_MAX = 6
 
-Written = Evaluation | DesiredAlloc | Deployment | Job | JobRecord
-
-
-@dataclass(slots=True)
-class _Wishes:
-    """Where rebalancing wants a job's allocs. Granted once Consul holds it."""
-
-    to: Mapping[AllocId, NodeId]
-    granted: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,10 +71,11 @@ class Deciding:
     _asked: dict[JobKey, list[Evaluation]] = field(default_factory=dict)
     _blocked: dict[JobKey, Evaluation] = field(default_factory=dict)
     _wake_at: dict[JobKey, int] = field(default_factory=dict)
-    _wishes: dict[JobKey, _Wishes] = field(default_factory=dict)
+    _errands: Errands = field(default_factory=Errands)
     _force_gc: bool = False
     _doubted: list[Evaluation] = field(default_factory=list)
     _doubted_nodes: set[NodeId] = field(default_factory=set)
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _strangers: set[AllocId] = field(default_factory=set)  # orphans of no known job, told once
 
     def take_over(self) -> None:
@@ -113,32 +105,9 @@ class Deciding:
         self._doubted_nodes.add(node_id)
         self.view.wake.set()
 
-    async def wish_moves(self, key: JobKey, to: Mapping[AllocId, NodeId]) -> None:
-        """Moves these allocs of the job, and no others. Returns when Consul holds it; raises StoreUnavailable."""
-        wishes = self._wishes[key] = _Wishes(to)
-        self.view.mark([key])
-        try:
-            async with asyncio.timeout(_WISH_S):
-                await wishes.granted.wait()
-        except TimeoutError as error:
-            raise StoreUnavailable("the moves were not written in time") from error
-
-    def _wished(self, key: JobKey) -> tuple[DesiredAlloc, ...]:
-        """The documents that differ from what is wished; none once all are written."""
-        wishes = self._wishes.get(key)
-        if wishes is None:
-            return ()
-        changed = tuple(
-            msgspec.structs.replace(
-                alloc.desired, migrate_to=to, epoch=self.fenced.epoch, modify_time=self.fenced.now_ns
-            )
-            for alloc in self.view.allocs_by_job.get(key, {}).values()
-            if alloc.is_live and (to := wishes.to.get(alloc.id, NodeId(""))) != alloc.desired.migrate_to
-        )
-        if not changed:
-            del self._wishes[key]
-            wishes.granted.set()
-        return changed
+    async def errand(self, key: JobKey, work: Callable[[], Sequence[Written]]) -> Mapping[str, Entry]:
+        """Has a command's documents worked out and written in the job's turn: see Errands.run."""
+        return await self._errands.run(key, work, lambda: self.view.mark([key]))
 
     def collect_garbage(self) -> None:
         """Ended allocs go now instead of after gc_after_s."""
@@ -159,7 +128,7 @@ class Deciding:
         self.view.dirty.clear()
         try:
             await self.read_doubted_nodes()
-            await self._read_doubted()
+            await self.read_doubted()
             await self._decide_all(keys)
         except BaseException:
             # Nothing is lost: the next cycle looks at all of them again.
@@ -187,17 +156,18 @@ class Deciding:
             await self.store.reread(self.view, [node_id], [])
             self._doubted_nodes.discard(node_id)
 
-    async def _read_doubted(self) -> None:
+    async def read_doubted(self) -> None:
         """What Consul really holds of the jobs whose commands got no answer. Raises StoreUnavailable."""
-        while self._doubted:
-            await self.fenced.settle()
-            evaluation = self._doubted[0]
-            await self.store.reread(self.view, [], [(evaluation.namespace, evaluation.job_id)])
-            entry = await self.fenced.kv.get(self.store.keys.evaluation(evaluation.id))
-            if entry is not None and evaluation.id not in self.view.evals:
-                self.view.put_eval(evaluation, entry.create_index, entry.modify_index)
-                self.asked(evaluation)
-            self._doubted.pop(0)
+        async with self._reading:
+            while self._doubted:
+                await self.fenced.settle()
+                evaluation = self._doubted[0]
+                await self.store.reread(self.view, [], [(evaluation.namespace, evaluation.job_id)])
+                entry = await self.fenced.kv.get(self.store.keys.evaluation(evaluation.id))
+                if entry is not None and evaluation.id not in self.view.evals:
+                    self.view.put_eval(evaluation, entry.create_index, entry.modify_index)
+                    self.asked(evaluation)
+                self._doubted.pop(0)
 
     async def _decide_all(self, keys: Sequence[JobKey]) -> None:
         gather: list[_Decided] = []
@@ -244,11 +214,13 @@ class Deciding:
 
     def _decide_job(self, key: JobKey) -> "_Decided":
         """Observe and decide for one job; no await, so the view stands still."""
-        first = self._adopted(key) or self._wished(key)
-        if first:
-            # With these written, what the job needs is another question.
+        # With these written, what the job needs is another question.
+        if adopted := self._adopted(key):
             self.view.mark([key])
-            return _Decided(key=key, plan=Plan(change=first), evals=[], needed=Reconciled())
+            return _Decided(key=key, plan=Plan(change=adopted))
+        if errand := self._errands.next(key):
+            self.view.mark([key])
+            return _Decided(key=key, plan=Plan(), errand=errand[0], documents=errand[1])
         job = self.view.jobs.get(key)
         now_ns = self.fenced.now_ns
         needed = self.needed(key, job)
@@ -505,14 +477,19 @@ class Deciding:
                 key = self.store.keys.evaluation(evaluation.id)
                 documents[key] = evaluation
                 steps.append([put(key, encode(evaluation)), *self._old_evals(one.key, evaluation)])
+        entries: dict[str, Entry] = {}
         try:
             for transaction in self.store.transactions(steps):
-                self._accept(transaction, await self.fenced.commit(transaction), documents)
+                written = await self.fenced.commit(transaction)
+                self._accept(transaction, written, documents)
+                entries |= written
         except (StoreUnavailable, WriteConflict) as error:
             log.warning("plan not written (%s): reading what Consul holds", error)
             await self._look_again(decided)
             return
         for one in decided:
+            if one.errand is not None:
+                self._errands.finished(one.key, one.errand, entries)
             if one.plan.change or one.plan.place:
                 log.info(
                     "job %s: %d placed, %d changed, %d blocked",
@@ -520,21 +497,37 @@ class Deciding:
                 )
 
     def _of_job(self, one: "_Decided", documents: dict[str, Written]) -> list[list[Op]]:
-        """Deployments with what their end changes of the job, in one step: nobody sees the one without the other."""
-        keys, step = self.store.keys, list[Op]()
-        for deployment in one.plan.deployments:
-            key = keys.deployment(deployment.id)
-            documents[key] = deployment
-            step += [put(key, encode(deployment)), *self._old_deployments(one.key, deployment)]
-        if one.version is not None:
-            key = keys.version(*one.key, one.version.version)
-            documents[key] = one.version
-            step.append(put(key, encode(one.version)))
-        if one.record is not None:
-            key = keys.job(*one.key)
-            documents[key] = one.record
-            step.append(replace(key, encode(one.record), self.view.records[one.key].modify_index))
-        return [step] if step else []
+        """Deployments with what their end changes of the job, in one step: nobody sees the one without the other. So
+        with what a command asked for."""
+        changed = (one.version, one.record)
+        steps: list[list[Op]] = [[]]
+        for document in (*one.plan.deployments, *(d for d in changed if d is not None), *one.documents):
+            op = self._op(one.key, document)
+            documents[op.key] = document
+            if isinstance(document, DesiredAlloc):
+                steps.append([op])  # there may be more of them than a transaction takes
+                continue
+            steps[0].append(op)
+            if isinstance(document, Deployment):
+                steps[0] += self._old_deployments(one.key, document)
+        return [step for step in steps if step]
+
+    def _op(self, key: JobKey, document: Written) -> Op:
+        keys = self.store.keys
+        match document:
+            case Deployment():
+                return put(keys.deployment(*key, document.id), encode(document))
+            case Job():
+                return put(keys.version(*key, document.version), encode(document))
+            case JobRecord():
+                # An operator's command writes it too, each over what it has read.
+                known = self.view.records.get(key)
+                return replace(keys.job(*key), encode(document), known.modify_index if known else 0)
+            case DesiredAlloc():
+                return put(keys.desired_alloc(document.node_id, document.id), encode(document))
+            case Evaluation():
+                return put(keys.evaluation(document.id), encode(document))
+        assert_never(document)
 
     def _old_deployments(self, key: JobKey, newest: Deployment) -> list[Op]:
         """Deletions that keep the job's deployments bounded; its newest always stays."""
@@ -542,7 +535,7 @@ class Deciding:
         if newest.id in known or len(known) < _DEPLOYMENTS_PER_JOB:
             return []
         oldest = min(known.values(), key=lambda indexed: indexed.create_index)
-        return [delete(self.store.keys.deployment(oldest.document.id))]
+        return [delete(self.store.keys.deployment(*key, oldest.document.id))]
 
     def _old_evals(self, key: JobKey, newest: Evaluation) -> list[Op]:
         """Deletions that keep the job's evaluations bounded."""
@@ -573,6 +566,8 @@ class Deciding:
                 match document:
                     case Evaluation():
                         self.view.put_eval(document, create_index, modify_index)
+                        if document.status is EvalStatus.PENDING:
+                            self.asked(document)
                     case Deployment():
                         self.view.put_deployment(document, create_index, modify_index)
                     case Job():
@@ -595,6 +590,7 @@ class Deciding:
         """The plan's fate is unknown: forget it and read those keys before deciding anything again."""
         nodes: set[NodeId] = set()
         for one in decided:
+            nodes.update(document.node_id for document in one.documents if isinstance(document, DesiredAlloc))
             for alloc in (*one.plan.change, *one.plan.place):
                 nodes.add(alloc.node_id)
                 if alloc.id not in self.view.allocs:
@@ -617,7 +613,7 @@ class Deciding:
             return
         versions = [v for k, v in self.view.versions if k == key]
         deployments = list(self.view.deployments_by_job.get(key, {}))
-        gone = [self.store.keys.version(*key, v) for v in versions] + [self.store.keys.deployment(d) for d in deployments]
+        gone = [self.store.keys.version(*key, v) for v in versions] + [self.store.keys.deployment(*key, d) for d in deployments]
         for start in range(0, len(gone), _GATHER_OPS):
             await self.fenced.commit([delete(one) for one in gone[start : start + _GATHER_OPS]])
         # Only these: the job may have been submitted again while they were deleted.
@@ -647,14 +643,16 @@ def new_evaluation(
 class _Decided:
     key: JobKey
     plan: Plan
-    evals: Sequence[Evaluation]
-    needed: Reconciled
+    evals: Sequence[Evaluation] = ()
+    needed: Reconciled = field(default_factory=Reconciled)
     version: Job | None = None
     record: JobRecord | None = None
+    errand: Errand | None = None
+    documents: Sequence[Written] = ()
 
     @property
     def size(self) -> int:
-        of_job = 2 * len(self.plan.deployments) + (self.version is not None) + (self.record is not None)
+        of_job = len(self.documents) + 2 * len(self.plan.deployments) + (self.version is not None) + (self.record is not None)
         return of_job + len(self.plan.change) + len(self.plan.place) + 2 * len(self.plan.forget) + 2 * len(self.evals)
 
 

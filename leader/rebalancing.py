@@ -8,8 +8,11 @@ about its job takes the next safe step (a stand-in there, healthy, then the old 
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+
+import msgspec
 
 from leader.decide.feasible import FeasibleCache
 from leader.decide.rebalance import Balancing, Move, Skew
@@ -17,7 +20,7 @@ from leader.decide.table import NodeTable
 from leader.deciding import Deciding
 from leader.fenced import Fenced
 from leader.view import View
-from model.alloc import AllocId
+from model.alloc import AllocId, DesiredAlloc
 from model.job import Job, JobId, JobType, Namespace
 from model.node import NodeId
 from model.snapshot import JobKey
@@ -76,10 +79,19 @@ class Rebalancer:
         found = await self.plan(keys, moves_max=moves_max)
         for job in found:
             if not job.skipped:
-                await self.deciding.wish_moves(
-                    (job.namespace, job.job_id), {move.alloc_id: move.to_node for move in job.moves}
-                )
+                key = (job.namespace, job.job_id)
+                to = {move.alloc_id: move.to_node for move in job.moves}
+                await self.deciding.errand(key, partial(self._wishes, key, to))
         return found
+
+    def _wishes(self, key: JobKey, to: Mapping[AllocId, NodeId]) -> list[DesiredAlloc]:
+        """The job's allocs whose wish is another one than planned: what is not to move loses an older wish."""
+        stamp = {"epoch": self.fenced.epoch, "modify_time": self.fenced.now_ns}
+        return [
+            msgspec.structs.replace(alloc.desired, migrate_to=wanted, **stamp)
+            for alloc in self.view.allocs_by_job.get(key, {}).values()
+            if alloc.is_live and (wanted := to.get(alloc.id, NodeId(""))) != alloc.desired.migrate_to
+        ]
 
     async def plan(self, keys: Sequence[JobKey], *, moves_max: int | None = None) -> list[JobBalance]:
         """What would move, job after job, each on top of those before. Holds the loop for one move at a time; what

@@ -15,7 +15,7 @@ from catalog.kv import Entry, Fence, Kv, Op, cut, delete, delete_at, put
 from leader.view import View
 from model.alloc import AllocId, DesiredAlloc, ObservedAlloc
 from model.cluster import INBOX_NAMES_MAX, NODE_FACT, Inbox, IndexBase, JobRecord, Sentinel
-from model.deployment import Deployment
+from model.deployment import Deployment, DeploymentId
 from model.evaluation import Evaluation
 from model.job import Job
 from model.node import Node, NodeControl, NodeId
@@ -113,6 +113,13 @@ class LeaderStore:
                 view.put_record(decode(record.value, JobRecord), record.create_index, record.modify_index)
             elif key in view.jobs:
                 view.drop_job(key, view.index)
+            deployments: set[DeploymentId] = set()
+            async for entry in self._all(self.keys.job_deployments(*key)):
+                deployment = decode(entry.value, Deployment)
+                deployments.add(deployment.id)
+                view.put_deployment(deployment, entry.create_index, entry.modify_index)
+            for deployment_id in [d for d in view.deployments_by_job.get(key, {}) if d not in deployments]:
+                view.drop_deployment(deployment_id, view.index)
 
     async def _all(self, prefix: str) -> AsyncIterator[Entry]:
         listing = await self.kv.list(prefix)

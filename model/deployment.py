@@ -59,6 +59,7 @@ class Deployment(Document):
     task_groups: Mapping[str, GroupDeployment] = {}
     status: DeploymentStatus = DeploymentStatus.RUNNING
     status_description: str = ""
+    is_given_up: bool = False  # an operator called it failed
     create_time: int = 0  # ns since the epoch
     modify_time: int = 0
     epoch: int = 0

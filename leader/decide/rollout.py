@@ -20,7 +20,7 @@ from leader.decide.draft import Draft, Facts, health, is_healthy
 from leader.decide.reschedule import next_attempt
 from model.alloc import Alloc, ClientStatus, DesiredAlloc
 from model.deployment import Deployment, DeploymentId, DeploymentStatus, GroupDeployment
-from model.job import JobType, TaskGroup, UpdateStrategy, spec_of
+from model.job import Job, JobType, TaskGroup, UpdateStrategy, spec_of
 
 NEWER = "Cancelled due to newer version of job"
 STOPPED = "Cancelled because job is stopped"
@@ -29,6 +29,7 @@ NEEDS_PROMOTION = "Deployment is running but requires manual promotion"
 WILL_PROMOTE = "Deployment is running pending automatic promotion"
 SUCCESSFUL = "Deployment completed successfully"
 UNHEALTHY = "Failed due to unhealthy allocations"
+GIVEN_UP = "Deployment marked as failed"
 NO_PROGRESS = "Failed due to progress deadline"
 
 
@@ -63,7 +64,7 @@ def begin(facts: Facts, groups: Sequence[Places]) -> Deployment | None:
         create_time=facts.now_ns,
         modify_time=facts.now_ns,
     )
-    return msgspec.structs.replace(deployment, status_description=_running_text(deployment))
+    return msgspec.structs.replace(deployment, status_description=running_text(deployment))
 
 
 def _state(places: Places, update: UpdateStrategy, now_ns: int) -> GroupDeployment:
@@ -89,7 +90,7 @@ def advance(facts: Facts, deployment: Deployment, groups: Sequence[Places], draf
     }
     now = msgspec.structs.replace(deployment, task_groups=states)
     now = msgspec.structs.replace(now, task_groups=_promoted(facts, now, by_name))
-    if deployment.status is DeploymentStatus.RUNNING:
+    if deployment.status is DeploymentStatus.RUNNING or deployment.is_given_up:
         now = _judged(facts, now, by_name, draft)
     if now == deployment:
         return deployment
@@ -153,8 +154,28 @@ def are_canaries_healthy(facts: Facts, state: GroupDeployment, places: Places) -
     return healthy >= min(state.desired_canaries, len(places.outdated.keys() | places.canaries))
 
 
+def can_promote(
+    job: Job, group: TaskGroup, state: GroupDeployment, allocs: Iterable[Alloc], deployment_id: DeploymentId
+) -> bool:
+    """Whether as many canaries are healthy as were wanted and could be placed."""
+    canaries = [
+        alloc
+        for alloc in allocs
+        if alloc.is_live
+        and alloc.desired.canary
+        and alloc.desired.task_group == group.name
+        and alloc.desired.deployment_id == deployment_id
+    ]
+    healthy = sum(is_healthy(alloc, job, group) for alloc in canaries)
+    return healthy > 0 and healthy >= min(state.desired_canaries, max(len(canaries), group.count))
+
+
 def _judged(facts: Facts, deployment: Deployment, by_name: dict[str, Places], draft: Draft) -> Deployment:
     states = {name: state for name, state in deployment.task_groups.items() if name in by_name}
+    if deployment.is_given_up:
+        states_of = list(deployment.task_groups.values())
+        reverts = next((state for state in states_of if state.auto_revert), states_of[0])
+        return _failed(facts, deployment, reverts, (GIVEN_UP, ""), draft)
     if all(_is_complete(facts, state, by_name[name]) for name, state in states.items()):
         draft.is_stable = True
         return msgspec.structs.replace(
@@ -167,7 +188,7 @@ def _judged(facts: Facts, deployment: Deployment, by_name: dict[str, Places], dr
         failure = _hopeless(facts, state, places, deployment.id) or _late(facts, state, places, draft)
         if failure is not None:
             return _failed(facts, deployment, state, failure, draft)
-    return msgspec.structs.replace(deployment, status_description=_running_text(deployment))
+    return msgspec.structs.replace(deployment, status_description=running_text(deployment))
 
 
 def _is_complete(facts: Facts, state: GroupDeployment, places: Places) -> bool:
@@ -219,9 +240,8 @@ def _failed(
     words, limit = failure
     if state.auto_revert:
         words += _revert(facts, draft)
-    return msgspec.structs.replace(
-        deployment, status=DeploymentStatus.FAILED, status_description=f"{words} ({limit})"
-    )
+    text = f"{words} ({limit})" if limit else words
+    return msgspec.structs.replace(deployment, status=DeploymentStatus.FAILED, status_description=text)
 
 
 def _revert(facts: Facts, draft: Draft) -> str:
@@ -235,7 +255,7 @@ def _revert(facts: Facts, draft: Draft) -> str:
     return f" - rolling back to job version {stable}"
 
 
-def _running_text(deployment: Deployment) -> str:
+def running_text(deployment: Deployment) -> str:
     waiting = [state for state in deployment.task_groups.values() if state.needs_promotion]
     if not waiting:
         return RUNNING
