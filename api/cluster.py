@@ -7,11 +7,11 @@ from aiohttp import web
 
 from api.query import BadRequest, NotFound, Query, Refused, answer, decode, member, of_state
 from api.shapes import StubCache, alloc_full, evaluation_document, node_document, node_stub
-from leader import commands
+from leader import commands, draining
 from leader.leading import Leading
 from leader.view import View
 from model.alloc import EvalId
-from model.node import Eligibility, NodeId
+from model.node import Drain, Eligibility, NodeId
 
 T = TypeVar("T")
 Handler = Callable[[web.Request, Leading], Awaitable[web.Response]]
@@ -94,6 +94,29 @@ async def node_eligibility(request: web.Request, leading: Leading) -> web.Respon
         raise BadRequest('invalid scheduling eligibility (expected "eligible" or "ineligible")') from None
     try:
         index = await commands.set_eligibility(leading, NodeId(request.match_info["id"]), wanted)
+    except commands.UnknownNode as error:
+        raise NotFound("node not found") from error
+    shown = {"EvalIDs": None, "EvalCreateIndex": 0, "NodeModifyIndex": leading.view.api_index(index)}
+    return answer(request, shown, index=leading.view.api_index(index), is_read=False)
+
+
+async def node_drain(request: web.Request, leading: Leading) -> web.Response:
+    """DrainSpec null calls it off. Deadline in ns: 0 is none, less is at once, as Nomad's clients send it."""
+    body = decode(await request.read())
+    spec = member(body, "DrainSpec", dict)
+    drain = None
+    if spec is not None:
+        deadline_ns = member(spec, "Deadline", int) or 0
+        drain = Drain(
+            deadline_at=leading.fenced.now_ns + deadline_ns if deadline_ns > 0 else None,
+            is_forced=deadline_ns < 0,
+            ignores_system=bool(member(spec, "IgnoreSystemJobs", bool)),
+        )
+    node_id = NodeId(request.match_info["id"])
+    try:
+        index = await draining.set_drain(
+            leading, node_id, drain, mark_eligible=bool(member(body, "MarkEligible", bool))
+        )
     except commands.UnknownNode as error:
         raise NotFound("node not found") from error
     shown = {"EvalIDs": None, "EvalCreateIndex": 0, "NodeModifyIndex": leading.view.api_index(index)}

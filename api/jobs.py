@@ -11,6 +11,7 @@ from aiohttp import web
 
 import jobspec
 from api.context import CONTEXT
+from api.deployments import deployment_document
 from api.plans import plan_document, why_document
 from api.query import (
     BadRequest,
@@ -24,16 +25,24 @@ from api.query import (
     of_state,
     read,
 )
-from api.shapes import StubCache, evaluation_document, job_document, job_stub, job_summary
-from leader import commands, explaining, planning
+from api.shapes import StubCache, evaluation_document, job_document, job_scale, job_stub, job_summary
+from leader import commands, explaining, planning, versions
 from leader.leading import Leading
 from leader.view import View
 from model.errors import JobspecError
 from model.job import DEFAULT_NAMESPACE, DEFAULT_REGION, Job, JobId
 from model.snapshot import JobKey
 
-_TOPICS = {"allocations": "job-allocs", "evaluations": "job-evals", "summary": "summary"}
-SUFFIXES = ("allocations", "evaluations", "deployment", "deployments", "summary", "versions", "evaluate", "plan", "why")
+_TOPICS = {
+    "allocations": "job-allocs",
+    "evaluations": "job-evals",
+    "summary": "summary",
+    "deployment": "job-deployments",
+    "deployments": "job-deployments",
+    "scale": "job-allocs",
+}
+_READ = ("allocations", "evaluations", "deployment", "deployments", "summary", "versions", "scale")
+SUFFIXES = (*_READ, "evaluate", "plan", "why", "revert", "stable", "restart")
 
 
 async def list_jobs(request: web.Request, leading: Leading) -> web.Response:
@@ -186,6 +195,8 @@ async def job(request: web.Request, leading: Leading, stubs: StubCache) -> web.R
         return _eval_answer(request, leading, done)
     if request.method in ("PUT", "POST") and suffix == "plan":
         return await _plan(request, leading, JobId(job_id))
+    if request.method in ("PUT", "POST") and suffix in _VERSIONS:
+        return await _VERSIONS[suffix](request, leading, key)
     raise web.HTTPMethodNotAllowed(request.method, ["GET", "PUT", "POST", "DELETE"])
 
 
@@ -201,18 +212,22 @@ async def _read_job(
                 known = view.evals_by_job.get(key, {}).values()
                 return [evaluation_document(view, e) for e in sorted(known, key=lambda e: -e.create_index)]
             case "deployments":
-                return []
+                deployments = view.deployments_by_job.get(key, {}).values()
+                return [deployment_document(view, d) for d in sorted(deployments, key=lambda d: -d.create_index)]
             case "deployment":
-                return b"null"
+                latest = view.latest_deployment(key)
+                return b"null" if latest is None else deployment_document(view, view.deployments[latest.id])
         current = view.jobs.get(key)
         if current is None:
             return None
         match suffix:
             case "summary":
                 return job_summary(view, key, current)
+            case "scale":
+                return job_scale(view, key, current)
             case "versions":
-                versions = sorted((v for k, v in view.versions if k == key), reverse=True)
-                shown = [job_document(view, key, view.versions[key, v]) for v in versions]
+                numbers = sorted((v for k, v in view.versions if k == key), reverse=True)
+                shown = [job_document(view, key, view.versions[key, v]) for v in numbers]
                 return {"Versions": shown, "Diffs": None}
         return job_document(view, key, current)
 
@@ -239,6 +254,43 @@ async def _why(request: web.Request, leading: Leading, key: JobKey) -> web.Respo
         job = _submitted(request, decode(await request.read()), key[1])
     has_nodes = request.query.get("nodes", "").lower() in ("1", "true", "t")
     return answer(request, why_document(explaining.why(leading, job), has_nodes=has_nodes), index=leading.view.api_index(leading.view.index))
+
+
+async def _revert(request: web.Request, leading: Leading, key: JobKey) -> web.Response:
+    body = decode(await request.read())
+    version = member(body, "JobVersion", int)
+    if version is None:
+        raise BadRequest("JobVersion must be specified")
+    prior = member(body, "EnforcePriorVersion", int)
+    return _eval_answer(request, leading, await versions.revert(leading, *key, version, prior_version=prior))
+
+
+async def _stable(request: web.Request, leading: Leading, key: JobKey) -> web.Response:
+    body = decode(await request.read())
+    version = member(body, "JobVersion", int) or 0
+    index = await versions.set_stable(leading, *key, version, is_stable=bool(member(body, "Stable", bool)))
+    shown = {"JobModifyIndex": leading.view.api_index(index), "Index": leading.view.api_index(index)}
+    return answer(request, shown, index=leading.view.api_index(index), is_read=False)
+
+
+async def _scale(request: web.Request, leading: Leading, key: JobKey) -> web.Response:
+    body = decode(await request.read())
+    target = member(body, "Target", dict) or {}
+    group = str(target.get("Group") or "")
+    if not group:
+        raise BadRequest("missing task group name for scaling action")
+    count = member(body, "Count", int)
+    if member(body, "Error", bool) and count is not None:
+        raise BadRequest("scaling action should not contain count if error is true")
+    return _eval_answer(request, leading, await versions.scale(leading, *key, group, count))
+
+
+async def _restart(request: web.Request, leading: Leading, key: JobKey) -> web.Response:
+    """drover's own: replaces all of an unchanged job in the rolling manner."""
+    return _eval_answer(request, leading, await versions.restart(leading, *key))
+
+
+_VERSIONS = {"revert": _revert, "stable": _stable, "scale": _scale, "restart": _restart}
 
 
 async def _deregister(request: web.Request, leading: Leading, key: JobKey) -> web.Response:

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
-from api import agent, cluster, files, jobs, operator, stats
+from api import agent, cluster, deployments, files, jobs, operator, stats
 from api.context import (
     CONTEXT,
     LEADER_POLL_S,
@@ -28,6 +28,7 @@ from api.jobs import errors_text
 from api.query import BadRequest, NotFound, Refused, check_region, read_headers
 from leader.commands import EnforceIndexError
 from leader.leading import Leading
+from leader.versions import ScalingRefused, UnknownJob, VersionRefused
 from leader.view import View
 from model.alloc import AllocId
 from model.errors import InputError, SessionLost, StoreRefused, StoreUnavailable, WriteConflict
@@ -157,10 +158,18 @@ def routes(context: Context) -> list[web.RouteDef]:
         web.get("/v1/evaluations", on_leader(cluster.list_evaluations)),
         web.get("/v1/evaluation/{id}", on_leader(cluster.evaluation)),
         web.get("/v1/evaluation/{id}/allocations", on_leader(with_stubs(cluster.evaluation_allocations))),
+        web.get("/v1/deployments", on_leader(deployments.list_deployments)),
+        web.get("/v1/deployment/{id}", on_leader(deployments.deployment)),
+        web.get("/v1/deployment/allocations/{id}", on_leader(with_stubs(deployments.allocations))),
+        *writes("/v1/deployment/promote/{id}", on_leader(deployments.promote)),
+        *writes("/v1/deployment/fail/{id}", on_leader(deployments.fail)),
+        *writes("/v1/deployment/pause/{id}", on_leader(deployments.pause)),
+        *writes("/v1/deployment/allocation-health/{id}", on_leader(deployments.allocation_health)),
         web.get("/v1/nodes", on_leader(cluster.list_nodes)),
         web.get("/v1/node/{id}", on_leader(cluster.node)),
         web.get("/v1/node/{id}/allocations", on_leader(cluster.node_allocations)),
         *writes("/v1/node/{id}/eligibility", on_leader(cluster.node_eligibility)),
+        *writes("/v1/node/{id}/drain", on_leader(cluster.node_drain)),
         web.get("/v1/client/stats", on_named_node(stats.client_stats)),
         web.get("/v1/client/fs/logs/{id}", on_node_of_alloc(files.logs)),
         web.get("/v1/client/allocation/{id}/stats", on_node_of_alloc(stats.alloc_stats)),
@@ -218,7 +227,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Every failure as Nomad words it; never a traceback in an answer."""
     try:
         return await handler(request)
-    except BadRequest as error:
+    except (BadRequest, ScalingRefused) as error:
         return _text(400, str(error))
     except NotFound as error:
         response = _text(404, str(error))
@@ -229,7 +238,9 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _text(500, errors_text([str(fault) for fault in error.faults]))
     except (NoLeader, SessionLost):
         return _text(500, "No cluster leader")
-    except (EnforceIndexError, LeaderChanged, Refused, StoreRefused, StoreUnavailable, WriteConflict) as error:
+    except UnknownJob as error:
+        return _text(404 if str(error) == "job not found" else 500, str(error))
+    except (EnforceIndexError, VersionRefused, LeaderChanged, Refused, StoreRefused, StoreUnavailable, WriteConflict) as error:
         return _text(500, str(error))
     except RequestPayloadError:
         return _text(400, "the request's body cannot be decoded")

@@ -6,6 +6,7 @@ its two documents and its job: these shapes are here, with Nomad's key names. Le
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from leader.view import Indexed, View, job_key
 from model.alloc import Alloc, ClientStatus, DeploymentHealth, RescheduleTracker, TaskState, Verdict
 from model.evaluation import PlacementMetric
 from model.job import Job, JobStatus, TaskGroup
-from model.node import NodeStatus
+from model.node import NodeControl, NodeStatus
 from model.snapshot import JobKey, Life, NodeView, Reach
 from model.wire import Document, encode
 
@@ -76,13 +77,26 @@ def alloc_stub(view: View, alloc: Alloc) -> AllocStub:
         client_status=alloc.client_status.value,
         client_description=observed.client_description if observed else "",
         task_states=observed.task_states if observed else {},
-        deployment_status=observed.deployment_status if observed else None,
+        deployment_status=_deployment_status(alloc),
         reschedule_tracker=desired.reschedule_tracker,
         create_index=view.api_index(alloc.create_index),
         modify_index=view.api_index(alloc.modify_index),
         desired_transition=DesiredTransition(migrate=True) if desired.migrate_to else DesiredTransition(),
         create_time=desired.create_time,
         modify_time=max(desired.modify_time, observed.modify_time if observed else 0),
+    )
+
+
+def _deployment_status(alloc: Alloc) -> DeploymentHealth | None:
+    """The agent's word on its health, with the leader's: an operator's, and whether it is a canary."""
+    desired, seen = alloc.desired, alloc.observed.deployment_status if alloc.observed else None
+    if seen is None and desired.health is None and not desired.canary:
+        return None
+    healthy = seen.healthy if seen is not None else None
+    return DeploymentHealth(
+        healthy=healthy if desired.health is None else desired.health,
+        timestamp=seen.timestamp if seen is not None else None,
+        canary=desired.canary,
     )
 
 
@@ -206,6 +220,7 @@ def job_document(view: View, key: JobKey, job: Job) -> dict[str, Any]:
     shown = msgspec.structs.replace(
         job,
         status=job_status(view, key, job),
+        stable=record is not None and job.version in record.document.stable,
         create_index=view.api_index(record.create_index) if record else 0,
         modify_index=view.api_index(record.modify_index) if record else 0,
         job_modify_index=view.api_index(version.modify_index) if version else 0,
@@ -259,6 +274,31 @@ def job_summary(view: View, key: JobKey, job: Job) -> dict[str, Any]:
     }
 
 
+def job_scale(view: View, key: JobKey, job: Job) -> dict[str, Any]:
+    """How many allocs each group should have, and has."""
+    groups = {}
+    for group in job.task_groups:
+        allocs = [a for a in view.allocs_by_job.get(key, {}).values() if a.desired.task_group == group.name and a.is_live]
+        healths = [status.healthy for a in allocs if (status := _deployment_status(a)) is not None]
+        groups[group.name] = {
+            "Desired": group.count,
+            "Placed": len(allocs),
+            "Running": sum(a.client_status is ClientStatus.RUNNING for a in allocs),
+            "Healthy": healths.count(True),
+            "Unhealthy": healths.count(False),
+            "Events": None,
+        }
+    record = view.records.get(key)
+    return {
+        "JobID": job.id,
+        "Namespace": job.namespace,
+        "JobCreateIndex": view.api_index(record.create_index) if record else 0,
+        "JobModifyIndex": view.api_index(record.modify_index) if record else 0,
+        "JobStopped": job.stop,
+        "TaskGroups": groups,
+    }
+
+
 def evaluation_document(view: View, evaluation: Indexed) -> dict[str, Any]:
     shown = _to_dict(evaluation.document)
     shown |= {
@@ -288,7 +328,8 @@ def node_document(view: View, node: NodeView) -> dict[str, Any]:
         "Meta": dict(document.meta),
         "Links": {},
         "ComputedClass": "",
-        "DrainStrategy": None,
+        "DrainStrategy": _drain_strategy(control),
+        "LastDrain": _to_dict(control.last_drain) if control.last_drain is not None else None,
         "Events": [_to_dict(event) for event in control.events],
         "HostVolumes": {},
         "CSIControllerPlugins": {},
@@ -333,7 +374,8 @@ def node_stub(view: View, node: NodeView) -> dict[str, Any]:
         "Name": document.name,
         "NodeClass": document.node_class,
         "Version": document.version,
-        "Drain": False,
+        "Drain": control.drain is not None,
+        "LastDrain": _to_dict(control.last_drain) if control.last_drain is not None else None,
         "SchedulingEligibility": control.scheduling_eligibility.value,
         "Status": _status(node).value,
         "StatusDescription": _status_description(node),
@@ -341,6 +383,23 @@ def node_stub(view: View, node: NodeView) -> dict[str, Any]:
         "Drivers": {name: _to_dict(info) for name, info in document.drivers.items()},
         "CreateIndex": index,
         "ModifyIndex": index,
+    }
+
+
+def _drain_strategy(control: NodeControl) -> dict[str, Any] | None:
+    drain = control.drain
+    if drain is None:
+        return None
+
+    def moment(ns: int) -> str:
+        return datetime.fromtimestamp(ns / 1e9, UTC).isoformat().replace("+00:00", "Z")
+
+    left_ns = -1 if drain.is_forced else (drain.deadline_at - drain.started_at if drain.deadline_at else 0)
+    return {
+        "Deadline": left_ns,
+        "IgnoreSystemJobs": drain.ignores_system,
+        "ForceDeadline": moment(drain.deadline_at) if drain.deadline_at else "0001-01-01T00:00:00Z",
+        "StartedAt": moment(drain.started_at),
     }
 
 

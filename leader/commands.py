@@ -107,6 +107,8 @@ async def _register(leading: Leading, key: JobKey, job: Job, enforce_index: int 
     current = view.jobs.get(key)
     if enforce_index is not None:
         _enforce(leading, key, current, enforce_index)
+    if current is not None:
+        job = msgspec.structs.replace(job, restarted_at=current.restarted_at)  # not the submitter's to set
     if current is not None and spec_of(current) == spec_of(job):
         return await _evaluate(leading, current, "job-register")
     # Versions of a purged job may still be named by allocs that are stopping: never write one again.

@@ -10,7 +10,7 @@ from datetime import UTC
 import msgspec
 
 from catalog.kv import Op, replace
-from leader.decide.nodes import heartbeat_ttl_ns, judge, lost_at_s
+from leader.decide.nodes import drain_finished, heartbeat_ttl_ns, judge, lost_at_s
 from leader.fenced import Fenced
 from leader.store import LeaderStore
 from leader.view import View
@@ -74,6 +74,8 @@ class NodeLives:
                 settings=self.settings,
                 is_answering=node_id in answering,
             )
+            if node.control.drain is not None and self.view.is_drained(node):
+                control = drain_finished(control or node.control, moment.astimezone(UTC).isoformat())
             if control is None and node.control.heartbeat_ttl == ttl and node.control.epoch:
                 continue
             control = msgspec.structs.replace(

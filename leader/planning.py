@@ -98,6 +98,8 @@ def attempt(leading: Leading, job: Job, *, is_partial: bool = False) -> Trial:
 def _as_submitted(leading: Leading, current: Job | None, job: Job) -> Job:
     """With the version that it would get; the current one where nothing changed."""
     job = admitted(job, leading.settings)
+    if current is not None:
+        job = msgspec.structs.replace(job, restarted_at=current.restarted_at)
     if current is not None and spec_of(current) == spec_of(job):
         return current
     newest = max((version for key, version in leading.view.versions if key == _key(job)), default=-1)

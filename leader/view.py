@@ -353,6 +353,14 @@ class View:
             and all(alloc.is_terminal or self._is_of_system_job(alloc) for alloc in self.allocs_by_node.get(node_id, {}).values())
         )
 
+    def is_drained(self, node: NodeView) -> bool:
+        """Whether nothing that has to leave it is there any more, by its agent's own word."""
+        drain = node.control.drain
+        return drain is not None and all(
+            alloc.is_terminal or (drain.ignores_system and self._is_of_system_job(alloc))
+            for alloc in self.allocs_by_node.get(node.id, {}).values()
+        )
+
     def _is_of_system_job(self, alloc: Alloc) -> bool:
         job = self.versions.get((job_key(alloc), alloc.desired.job_version))
         return job is not None and job.is_system

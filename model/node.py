@@ -100,6 +100,14 @@ class Drain(Document):
         return self.is_forced or (self.deadline_at is not None and now_ns >= self.deadline_at)
 
 
+class LastDrain(Document):
+    """status: draining | complete | canceled, Nomad's words; the times RFC 3339."""
+
+    started_at: str = ""
+    updated_at: str = ""
+    status: str = ""
+
+
 class NodeControl(Document):
     """What the leader holds of a node; survives leader changes."""
 
@@ -109,6 +117,7 @@ class NodeControl(Document):
     status_updated_at: int = 0  # seconds since the epoch, as Nomad's StatusUpdatedAt
     scheduling_eligibility: Eligibility = Eligibility.ELIGIBLE
     drain: Drain | None = None
+    last_drain: LastDrain | None = None
     heartbeat_ttl: int = 10_000_000_000  # ns: TTL of the agent's Consul check
     events: tuple[NodeEvent, ...] = ()
     epoch: int = 0

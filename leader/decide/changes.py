@@ -19,7 +19,7 @@ _NONE = Nanoseconds(0)
 def needs_replacing(old_job: Job, old: TaskGroup, job: Job, new: TaskGroup) -> bool:
     """Whether running tasks must be replaced to become `new`."""
     return (
-        (old_job.datacenters, old_job.meta) != (job.datacenters, job.meta)
+        (old_job.datacenters, old_job.meta, old_job.restarted_at) != (job.datacenters, job.meta, job.restarted_at)
         or (old_job.affinities, old_job.spreads) != (job.affinities, job.spreads)
         or _running_part(old) != _running_part(new)
     )

@@ -9,7 +9,7 @@ drover's own check failing keeps its work for `agent_down_after`, for its tasks 
 
 import msgspec
 
-from model.node import NodeControl, NodeEvent, NodeStatus
+from model.node import Drain, Eligibility, LastDrain, NodeControl, NodeEvent, NodeStatus
 from model.snapshot import NodeView, Reach, Settings
 
 
@@ -41,6 +41,51 @@ def lost_at_s(view: NodeView, settings: Settings, *, is_answering: bool) -> floa
     if view.reach is Reach.AGENT_DOWN or is_answering:
         return view.reach_since_s + settings.agent_down_after_s
     return view.reach_since_s + settings.heartbeat_grace_s + settings.lost_after_s
+
+
+def drain_set(control: NodeControl, drain: Drain, now_ns: int, stamp: str) -> NodeControl:
+    """The node takes no new work, and what it has leaves."""
+    known = control.drain
+    drain = msgspec.structs.replace(drain, started_at=known.started_at if known is not None else now_ns)
+    started = control.last_drain.started_at if known is not None and control.last_drain is not None else stamp
+    return msgspec.structs.replace(
+        control,
+        drain=drain,
+        last_drain=LastDrain(started_at=started, updated_at=stamp, status="draining"),
+        scheduling_eligibility=Eligibility.INELIGIBLE,
+        events=_with_event(control, "Node drain strategy set", stamp),
+    )
+
+
+def drain_called_off(control: NodeControl, now_ns: int, stamp: str, *, mark_eligible: bool) -> NodeControl:
+    eligibility = Eligibility.ELIGIBLE if mark_eligible else control.scheduling_eligibility
+    if control.drain is None:
+        return msgspec.structs.replace(control, scheduling_eligibility=eligibility)
+    return msgspec.structs.replace(
+        control,
+        drain=None,
+        last_drain=_ended(control.last_drain, "canceled", stamp),
+        scheduling_eligibility=eligibility,
+        events=_with_event(control, "Node drain disabled", stamp),
+    )
+
+
+def drain_finished(control: NodeControl, stamp: str) -> NodeControl:
+    """Nothing that had to leave is there any more; the node stays without new work until it is made eligible."""
+    return msgspec.structs.replace(
+        control,
+        drain=None,
+        last_drain=_ended(control.last_drain, "complete", stamp),
+        events=_with_event(control, "Node drain complete", stamp),
+    )
+
+
+def _ended(drain: LastDrain | None, status: str, stamp: str) -> LastDrain:
+    return msgspec.structs.replace(drain or LastDrain(started_at=stamp), status=status, updated_at=stamp)
+
+
+def _with_event(control: NodeControl, message: str, stamp: str) -> tuple[NodeEvent, ...]:
+    return (*control.events, NodeEvent(message=message, timestamp=stamp, subsystem="Drain"))[-10:]
 
 
 def heartbeat_ttl_ns(nodes: int, settings: Settings) -> int:
