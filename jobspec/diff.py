@@ -22,7 +22,7 @@ _NONE, _ADDED, _DELETED, _EDITED = "None", "Added", "Deleted", "Edited"
 
 # Filled in by the leader: they differ without anybody having changed the job.
 _NOT_OF_THE_JOB = (
-    "ID", "Status", "StatusDescription", "Version", "Stable", "CreateIndex", "ModifyIndex", "JobModifyIndex",
+    "ID", "Status", "StatusDescription", "Version", "Stable", "CreateIndex", "ModifyIndex", "JobModifyIndex", "RestartedAt",
     "SubmitTime", "Update",
 )  # fmt: skip
 

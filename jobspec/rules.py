@@ -192,7 +192,7 @@ def _time_for_attempts(policy: ReschedulePolicy) -> int:
 
 
 def update_faults(update: UpdateStrategy, path: str) -> Faults:
-    if update.on_change not in ("roll", "new_only"):
+    if update.on_change not in ("", "roll", "new_only"):
         yield _fault(f"{path}.on_change", f'must be roll or new_only, found "{update.on_change}"')
     if update.max_parallel < 0:
         yield _fault(f"{path}.max_parallel", f"must not be negative, found {update.max_parallel}")

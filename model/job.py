@@ -133,7 +133,7 @@ class UpdateStrategy(Document):
     auto_revert: bool = False
     auto_promote: bool = False
     canary: int = 0
-    on_change: str = "roll"  # drover's: new_only leaves what runs at its version until it is replaced
+    on_change: str = ""  # drover's: roll (as ""), or new_only: what runs keeps its version until it is replaced
 
 
 class MigrateStrategy(Document):

@@ -214,6 +214,8 @@ def test_a_change_is_told_with_what_it_forces(say: Say, fleet: Drover, protocol:
     assert say("job", "plan", job_file(tmp_path, count=1)).code == 1
     assert say("job", "plan", job_file(tmp_path, count=2, memory=32)).code == 1
     path = job_file(tmp_path, count=2, in_job='priority = 60\n  meta {\n    owner = "us"\n  }')
+    assert say("job", "plan", path).code == 1
+    path = job_file(tmp_path, count=2, in_job="priority = 60")
     assert say("job", "plan", path).code == 0
     assert say("job", "plan", "-diff=false", path).code == 0
     golden("plan/changes", protocol)
