@@ -30,8 +30,11 @@ from model.alloc import (
 )
 from model.errors import TaskRefused
 from model.job import Job, Task, TaskGroup
+from model.wire import seconds
 
 log = logging.getLogger(__name__)
+
+CUT_OFF = "stop_after_client_disconnect has passed without contact"
 
 
 def _nobody(_: DesiredAlloc) -> None:
@@ -63,7 +66,8 @@ class AllocRunner:
         self.group = group
         self.is_read = rows is None
         self.is_present = True
-        self.stop_reason: str | None = None  # an end that is not in desired: disconnected, -dev stops
+        self.stop_reason: str | None = None  # an end that is not in desired, poststop tasks included: -dev stops
+        self._delay_until_s: float | None = None  # loop time: see shutdown_delay_s()
         self._tools = tools
         self._changed = changed
         self.tasks = {
@@ -97,7 +101,14 @@ class AllocRunner:
         return lifecycle.must_stop(task, self.group.tasks, self.states())
 
     def must_wait_to_stop(self, task: Task) -> bool:
-        return self._is_ordered_to_stop and lifecycle.stops_after(task, self.group.tasks, self.states())
+        return lifecycle.stops_after(task, self.group.tasks, self.states())
+
+    def shutdown_delay_s(self) -> float:
+        """What is left of the group's delay: it is one for all tasks, and begins with the first that is stopped."""
+        now_s = asyncio.get_running_loop().time()
+        if self._delay_until_s is None:
+            self._delay_until_s = now_s + seconds(self.group.shutdown_delay)
+        return max(self._delay_until_s - now_s, 0.0)
 
     def task_changed(self, *, urgent: bool) -> None:
         self._changed(self.desired.id, urgent)
@@ -125,10 +136,15 @@ class AllocRunner:
                 await asyncio.sleep(self._tools.backoff_s(tries))
                 tries += 1
         if any(runner.is_lost for runner in self.tasks.values()):
-            lost = "Given up by the leader while nothing of it ran here"
-            self.row = replace(self.row, ended_as=ClientStatus.LOST, description=lost)
-            self._tools.journal.note(self.row)
+            self._ended_lost("Given up by the leader while nothing of it ran here")
+        elif self.row.is_cut_off and not self.desired.is_stopping:
+            # Not complete: a batch job's work was not done.
+            self._ended_lost(CUT_OFF)
         self._changed(self.desired.id, True)
+
+    def _ended_lost(self, why: str) -> None:
+        self.row = replace(self.row, ended_as=ClientStatus.LOST, description=why)
+        self._tools.journal.note(self.row)
 
     def wake(self) -> None:
         for runner in self.tasks.values():
@@ -156,6 +172,22 @@ class AllocRunner:
             if task.name in self.tasks:
                 self.tasks[task.name].update(task)
         self._changed(self.desired.id, True)
+
+    @property
+    def may_be_cut_off(self) -> bool:
+        """Whether anything but poststop tasks is left to stop, and has not been told to."""
+        is_told = self.row.is_cut_off or self._is_ordered_to_stop
+        return not is_told and any(
+            runner.row.phase is not Phase.DEAD
+            for runner in self.tasks.values()
+            if lifecycle.hook_of(runner.task) != "poststop"
+        )
+
+    def cut_off(self) -> None:
+        """Stops it for want of contact; for good, whether or not Consul answers the next moment."""
+        self.row = replace(self.row, is_cut_off=True)
+        self._tools.journal.note(self.row)
+        self.wake()
 
     @property
     def is_dead(self) -> bool:
@@ -242,15 +274,13 @@ class AllocRunner:
             return ""
         if self.stop_reason is not None:
             return self.stop_reason
+        if self.row.is_cut_off:
+            return CUT_OFF
         return None if self.stop_cause(task) is None else ""
 
     def tasks_ran(self) -> bool:
-        """Whether a main task has ever started: only then is there something to clean up after."""
-        return any(
-            runner.row.state.started_at is not None
-            for runner in self.tasks.values()
-            if not lifecycle.hook_of(runner.task)
-        )
+        """Whether anything has ever started: only then is there something to clean up after."""
+        return any(runner.row.state.started_at is not None for runner in self.tasks.values())
 
     def _new_row(self, task: Task) -> TaskRow:
         at = self._tools.now_ns()

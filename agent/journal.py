@@ -31,6 +31,7 @@ class AllocRow(Document):
     health_of: str = ""  # the deployment that deployment_status is about
     ended_as: ClientStatus | None = None
     description: str = ""
+    is_cut_off: bool = False  # stopped for want of contact, as its group asks
 
     @property
     def key(self) -> str:

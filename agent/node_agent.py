@@ -4,6 +4,7 @@
       ├─ watch desired   a view wakes the runners; a missing document makes an orphan, stops nothing
       ├─ report          reporter.py
       ├─ health          health.py
+      ├─ contact         contact.py: stops the groups that asked for it, when Consul is away for long
       ├─ fingerprint     drivers come and go
       ├─ collect         dead allocs that nothing desired names any more
       └─ alloc <id>      one for each: AllocRunner, and below it its tasks
@@ -26,6 +27,7 @@ from msgspec.structs import replace
 
 from agent.alloc_dir import AllocDirs
 from agent.alloc_runner import AllocRunner, never_begun
+from agent.contact import Contact
 from agent.drivers.base import Driver, TaskStats
 from agent.health import AllocChecks, HealthWatch
 from agent.hooks.base import TaskHook
@@ -42,7 +44,6 @@ from model.alloc import AllocId, ClientStatus, DesiredAlloc, ObservedAlloc, Verd
 from model.errors import DriverBusy, StoreRefused, StoreUnavailable, TaskRefused, WriteConflict
 from model.job import Job
 from model.node import DriverInfo, Node
-from model.wire import seconds
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +105,9 @@ class NodeAgent:
             rng=rng,
             kill_timeout_s_max=kill_timeout_s_max,
         )
-        self._reporter = Reporter(store, node.id, self._observed, self._tools, self._contact)
         self._runners: dict[AllocId, AllocRunner] = {}
+        self._contact = Contact(store, lambda: list(self._runners.values()))
+        self._reporter = Reporter(store, node.id, self._observed, self._tools, self._contact.told)
         self._turf = Turf(self._is_dead, self._is_running)
         self._health = HealthWatch(lambda: list(self._runners.values()), checks)
         self._hosts: dict[AllocId, asyncio.Task[None]] = {}
@@ -118,7 +120,6 @@ class NodeAgent:
         # Those of _jobs to read again before they are used for another alloc: see _doubt.
         self._doubtful: set[str] = set()
         self._fetching: dict[str, asyncio.Future[Job | None]] = {}
-        self._disconnected_s: float | None = None  # loop time since which Consul has not answered
         self._collecting: set[AllocId] = set()  # whose reports are being deleted just now
         self._settled: set[AllocId] = set()  # dead before their document went
         self._ended_s: dict[AllocId, float] = {}  # loop time at which a dead orphan was first seen
@@ -197,12 +198,12 @@ class NodeAgent:
     async def _run(self, contents: Contents) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
-            self._disconnected_s = asyncio.get_running_loop().time()
             self._recover(contents, group)
             await asyncio.sleep(0)  # each runner finds its tasks again before Consul is asked anything
             group.create_task(self._reporter.run(), name="report")
             group.create_task(self._watch_desired(group), name="watch desired")
             group.create_task(self._health.run(), name="health")
+            group.create_task(self._contact.run(), name="contact")
             group.create_task(self._fingerprint(), name="fingerprint drivers")
             group.create_task(self._collect(), name="collect garbage")
 
@@ -235,10 +236,11 @@ class NodeAgent:
         alloc_id = runner.desired.id
         self._runners[alloc_id] = runner
         self._turf.add(runner.desired)
-        if not runner.is_dead:
+        if not runner.is_dead or runner.row.is_cut_off:  # killed before it was noted how that one ended
             self._hosts[alloc_id] = group.create_task(runner.run(), name=f"alloc {alloc_id[:8]}")
         self._reporter.mark(alloc_id, runner.is_dead)
         self._health.wake()
+        self._contact.wake()
 
     def _changed(self, alloc_id: AllocId, urgent: bool) -> None:
         """Told by a runner: something of it is to be reported, and somebody may have waited for its end."""
@@ -266,12 +268,12 @@ class NodeAgent:
                 view = await self._store.watch_desired(self._node.id, index, self._pace.watch_s)
             except (StoreUnavailable, StoreRefused) as error:
                 outage.failed("desired cannot be read, everything runs on", error)
-                await self._be_disconnected(self._tools.backoff_s(tries))
+                await asyncio.sleep(self._tools.backoff_s(tries))
                 # From the start again: a Consul that was away may be another one.
                 index, tries = 0, tries + 1
                 continue
             outage.passed("desired can be read again")
-            self._contact()
+            self._contact.told()
             if tries or view.index < index:
                 # What was reported may be gone with a Consul that was restored.
                 self._report_all()
@@ -388,6 +390,7 @@ class NodeAgent:
                 return
             if desired.job_version == runner.desired.job_version:
                 runner.update(job, group)
+                self._contact.wake()
 
     async def _job(self, desired: DesiredAlloc) -> Job | None:
         """The version that desired names, read once however many allocs ask. Raises StoreUnavailable."""
@@ -415,27 +418,7 @@ class NodeAgent:
         finally:
             del self._fetching[key]
 
-    # Contact.
-
-    def _contact(self) -> None:
-        self._disconnected_s = None
-
-    async def _be_disconnected(self, wait_s: float) -> None:
-        """Waits, and stops the groups that asked to be stopped without contact."""
-        loop = asyncio.get_running_loop()
-        if self._disconnected_s is None:
-            self._disconnected_s = loop.time()
-        since_s = self._disconnected_s
-        await asyncio.sleep(wait_s)
-        if self._disconnected_s != since_s:
-            return  # a report went through
-        away_s = loop.time() - since_s
-        for runner in self._runners.values():
-            limit = runner.group.stop_after_client_disconnect
-            if limit is not None and away_s >= seconds(limit) and runner.stop_reason is None:
-                log.warning("alloc %s: stopped as its group asks, without contact", runner.desired.id)
-                runner.stop_reason = "stop_after_client_disconnect has passed"
-                runner.wake()
+    # Reports.
 
     def _report_all(self) -> None:
         if self._is_fingerprinted:

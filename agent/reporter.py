@@ -108,6 +108,7 @@ class Reporter:
         try:
             if documents or node is not None:
                 await self._write(documents, node)
+                self._contact()
             written = True
         finally:
             self._under_way = {}
@@ -117,7 +118,6 @@ class Reporter:
                 self._any.set()
                 self._urgent.set()
         self._busy_until_s = asyncio.get_running_loop().time() + _QUIET_AFTER_S
-        self._contact()
 
     async def _write(self, documents: list[ObservedAlloc], node: Node | None) -> None:
         try:

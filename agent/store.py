@@ -28,5 +28,8 @@ class AgentStore(Protocol):
     async def report(self, node_id: NodeId, allocs: Sequence[ObservedAlloc], node: Node | None) -> None:
         """Writes what runs here. Idempotent. Raises StoreUnavailable, WriteConflict."""
 
+    async def reach(self, timeout_s: float) -> None:
+        """Returns when Consul's servers, and not only its local agent, have answered. Raises StoreUnavailable."""
+
     async def delete_observed(self, node_id: NodeId, alloc_ids: Sequence[AllocId]) -> None:
         """Takes back the reports of allocs that nothing desired names any more."""

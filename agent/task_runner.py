@@ -70,6 +70,9 @@ class AllocOfTask(Protocol):
 
     def must_wait_to_stop(self, task: Task) -> bool: ...
 
+    def shutdown_delay_s(self) -> float:
+        """What is left of the group's own."""
+
     def task_changed(self, *, urgent: bool) -> None: ...
 
 
@@ -87,6 +90,7 @@ class TaskRunner:
         self._exit: ExitResult | None = None  # of a task in phase EXITED
         self._refusal: TaskRefused | None = None  # of a start that failed, in phase EXITED
         self._restart: tuple[Cause, str] | None = None  # asked for, with the reason
+        self._withdrawn: Handle | None = None  # the process start whose services were taken back
         self._is_lost_trace = False
         self._may_reuse_attempt = False
         self._due_s = 0.0  # loop time at which a backoff is over
@@ -346,11 +350,13 @@ class TaskRunner:
     async def _stop(self) -> None:
         """Ends a running task by wish; returns when it is dead."""
         if self._alloc.must_wait_to_stop(self.task):
+            # The group's services may be this task's: who is led out of service must be before the leader's end.
+            await self._withdraw()
             await self._rest()
             return
         cause = self._alloc.stop_cause(self.task)
         self._say_why(cause)
-        delay_s = seconds(self._alloc.group.shutdown_delay) + seconds(self.task.shutdown_delay)
+        delay_s = self._alloc.shutdown_delay_s() + seconds(self.task.shutdown_delay)
         reason = self._wish().stop or ""
         await self._end(reason="" if cause else reason, delay_s=delay_s)
         self._set(event=events.killed(self._tools.now_ns()))
@@ -384,9 +390,7 @@ class TaskRunner:
         ensure(handle is not None, "a running task has a handle", task=self.task.name)
         if handle is None:
             return
-        context = self._context()
-        async with self._hooks_turn:
-            await undo_all(self._tools.hooks, context, lambda hook: hook.stopping(context))
+        await self._withdraw()
         if delay_s > 0:
             await self._wait_exited(delay_s)
         timeout_s = min(seconds(self.task.kill_timeout), self._tools.kill_timeout_s_max)
@@ -395,6 +399,14 @@ class TaskRunner:
         await self._retrying("stop", lambda: self._driver().stop(handle, signal, timeout_s))
         while self.row.phase is Phase.RUNNING:  # the watcher is about to say so
             await self._wait_exited(None)
+
+    async def _withdraw(self) -> None:
+        """Out of service, once for each process start."""
+        if self._withdrawn != self.row.handle:
+            context = self._context()
+            async with self._hooks_turn:
+                await undo_all(self._tools.hooks, context, lambda hook: hook.stopping(context))
+            self._withdrawn = self.row.handle
 
     async def _wait_exited(self, wait_s: float | None) -> None:
         """Returns when the task has ended by itself, or after the wait."""

@@ -140,6 +140,9 @@ def alloc_full(view: View, alloc: Alloc) -> dict[str, Any]:
         "AllocModifyIndex": view.api_index(alloc.desired_index),
         "AllocatedResources": {
             "Tasks": {t.name: _task_resources(t.resources) for t in group.tasks} if group else {},
+            "TaskLifecycles": {t.name: _to_dict(t.lifecycle) if t.lifecycle else None for t in group.tasks}
+            if group
+            else {},
             "Shared": {
                 "DiskMB": group.ephemeral_disk.size_mb if group else 0,
                 "Networks": networks,

@@ -84,6 +84,10 @@ class AgentStore:
         entry = await self.kv.get(self.keys.leader)
         return decode(entry.value, Leader) if entry and entry.session else None
 
+    async def reach(self, timeout_s: float) -> None:
+        """Returns when Consul's servers have answered. Raises StoreUnavailable."""
+        await self.kv.get(self.keys.leader, timeout_s=timeout_s)
+
     async def report(self, node_id: NodeId, allocs: Sequence[ObservedAlloc], node: Node | None) -> None:
         """Writes the documents and names them in the inbox. Idempotent. Raises StoreUnavailable, WriteConflict."""
         steps: list[tuple[str, Op]] = []

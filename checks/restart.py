@@ -73,8 +73,9 @@ Verdict = Again | Finished | GivenUp
 
 def runs_for_ever(job_type: JobType, lifecycle: Lifecycle | None) -> bool:
     """Whether a task that ended with exit code 0 has ended too early."""
-    if lifecycle is not None and not lifecycle.sidecar:
-        return False
+    if lifecycle is not None:
+        # A sidecar serves as long as there is somebody to serve, also in a batch job; there is nobody after the end.
+        return lifecycle.sidecar and lifecycle.hook != "poststop"
     match job_type:
         case JobType.SERVICE | JobType.SYSTEM:
             return True

@@ -82,8 +82,11 @@ def _show(alloc: dict[str, Any], *, is_verbose: bool) -> None:
     if ports:
         print("\nAllocation Addresses")
         print(table([("Label", "Address"), *((p["Label"], f"{p['HostIP']}:{p['Value']}") for p in ports)]))
-    for name, task in sorted((alloc["TaskStates"] or {}).items()):
-        print(f'\nTask "{name}" is "{task["State"]}"')
+    lifecycles = _lifecycles(alloc)
+    states = alloc["TaskStates"] or {}
+    for name in sorted(states, key=lambda name: (_ORDER.get(lifecycles.get(name, ""), len(_ORDER)), name)):
+        task, lifecycle = states[name], lifecycles.get(name, "")
+        print(f'\nTask "{name}"{f" ({lifecycle})" if lifecycle else ""} is "{task["State"]}"')
         print(
             fields(
                 [
@@ -100,6 +103,26 @@ def _show(alloc: dict[str, Any], *, is_verbose: bool) -> None:
             rows = [("Time", "Type", "Description")]
             rows += [(clock(e["Time"]), e["Type"], e.get("DisplayMessage") or e.get("Message") or "") for e in events]
             print(table(rows))
+
+
+# In the order in which they run.
+_ORDER = {
+    name: place
+    for place, name in enumerate(
+        ("prestart", "prestart sidecar", "", "poststart", "poststart sidecar", "poststop", "poststop sidecar")
+    )
+}
+
+
+def _lifecycles(alloc: dict[str, Any]) -> dict[str, str]:
+    """{task: "prestart sidecar"}, "" for a main task."""
+    groups = (alloc["Job"] or {}).get("TaskGroups") or []
+    tasks: list[dict[str, Any]] = next((group["Tasks"] for group in groups if group["Name"] == alloc["TaskGroup"]), [])
+    found: dict[str, str] = {}
+    for task in tasks:
+        lifecycle = task.get("Lifecycle")
+        found[task["Name"]] = f"{lifecycle['Hook']}{' sidecar' if lifecycle['Sidecar'] else ''}" if lifecycle else ""
+    return found
 
 
 def _stats(api: Api, alloc: dict[str, Any]) -> str:

@@ -35,6 +35,8 @@ def _group(job: Job, group: TaskGroup, path: str) -> Iterator[str]:
         static = [port.label for network in group.networks for port in network.reserved_ports]
         if static:
             yield f"{path}: {group.count} instances with a static port ({', '.join(static)}) each need a node of their own"
+    if group.tasks and all(task.lifecycle for task in group.tasks):
+        yield f"{path}: every task has a lifecycle block, there is no main task that they belong to"
     for task in group.tasks:
         yield from _task(task, f"{path}.task.{task.name}", {**known, "NOMAD_TASK_NAME": task.name})
 
@@ -46,6 +48,8 @@ def _task(task: Task, path: str, known: Mapping[str, str]) -> Iterator[str]:
     yield from _services(task.services, path, known)
     if task.resources.memory_max_mb and task.driver == "raw_exec":
         yield f"{path}.resources.memory_max: raw_exec limits no memory, it has no effect"
+    if task.lifecycle and task.lifecycle.hook == "poststop" and task.lifecycle.sidecar:
+        yield f"{path}.lifecycle.sidecar: has no effect on a poststop task, which runs once"
     if task.resources.iops:
         yield f"{path}.resources.iops: deprecated, it has no effect"
     if task.resources.disk_mb:

@@ -193,11 +193,6 @@ TABLE: tuple[Unsupported, ...] = (
         places=_of_tasks("artifact[0]", lambda t: t.artifacts),
     ),
     Unsupported(
-        feature="lifecycle",
-        instead="start the helper from the main task's command",
-        places=_of_tasks("lifecycle", lambda t: t.lifecycle),
-    ),
-    Unsupported(
         feature="dispatch_payload",
         instead="put the input into env",
         places=_of_tasks("dispatch_payload", lambda t: t.dispatch_payload),

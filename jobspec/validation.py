@@ -35,6 +35,7 @@ CPU_MIN_MHZ = 1
 MEMORY_MIN_MB = 10
 PORT_MAX = 65535
 DRIVERS = ("raw_exec", "docker")
+HOOKS = ("prestart", "poststart", "poststop")
 
 
 def job_faults(job: Job) -> tuple[Fault, ...]:
@@ -232,6 +233,9 @@ def _task(job: Job, group: TaskGroup, task: Task, path: str) -> Faults:
         yield _fault(f"{path}.shutdown_delay", "must not be negative")
     if reason := signal_fault(task.kill_signal, task.driver):
         yield _fault(f"{path}.kill_signal", reason)
+    if task.lifecycle is not None and task.lifecycle.hook not in HOOKS:
+        known = ", ".join(HOOKS[:-1])
+        yield _fault(f"{path}.lifecycle.hook", f'must be {known} or {HOOKS[-1]}, found "{task.lifecycle.hook}"')
     yield from _resources(task.resources, f"{path}.resources")
     yield from _logs(group, task, path)
     yield from config_faults(task.driver, task.config, f"{path}.config")

@@ -7,7 +7,7 @@
     poststop           once every main task has ended
 
 When the last main task ends, sidecars are stopped; when a task that matters fails, or the `leader` task
-ends, the others are stopped. poststop tasks run even then.
+ends, the others are stopped. poststop tasks run even then, and are no leaders: nothing is left that could follow.
 """
 
 from collections.abc import Mapping
@@ -73,7 +73,7 @@ def must_stop(task: Task, tasks: tuple[Task, ...], states: States) -> StopCause 
             continue
         if state.failed and hook_of(other) != "poststop":
             return SiblingFailed(sibling=other.name)
-        if other.leader:
+        if _leads(other):
             return LeaderDead()
     mains = [t for t in tasks if not hook_of(t)]
     if is_sidecar(task) and mains and all(_is_dead(states[t.name]) for t in mains):
@@ -82,8 +82,12 @@ def must_stop(task: Task, tasks: tuple[Task, ...], states: States) -> StopCause 
 
 
 def stops_after(task: Task, tasks: tuple[Task, ...], states: States) -> bool:
-    """Whether the task waits with its stop until the group's leader has ended."""
-    return any(other.leader and other is not task and not _is_dead(states[other.name]) for other in tasks)
+    """Whether the task waits with its stop until the group's leader has ended: whatever stops one, stops that too."""
+    return any(_leads(other) and other is not task and not _is_dead(states[other.name]) for other in tasks)
+
+
+def _leads(task: Task) -> bool:
+    return task.leader and hook_of(task) != "poststop"
 
 
 def _is_dead(state: TaskState) -> bool:

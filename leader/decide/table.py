@@ -4,6 +4,7 @@ One row a node, in numpy arrays, kept up to date alloc by alloc instead of rebui
 alloc takes room from the moment it is planned until its agent says that it ended.
 """
 
+from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.alloc import AllocatedPort, AllocId
-from model.job import TaskGroup
+from model.job import Task, TaskGroup
 from model.node import Node, NodeId
 from model.snapshot import NodeView
 
@@ -32,10 +33,26 @@ class Ask:
 
 def ask_of(group: TaskGroup) -> Ask:
     return Ask(
-        cpu_mhz=sum(task.resources.cpu for task in group.tasks),
-        memory_mb=sum(task.resources.memory_mb for task in group.tasks),
+        cpu_mhz=_most_at_once(group.tasks, lambda task: task.resources.cpu),
+        memory_mb=_most_at_once(group.tasks, lambda task: task.resources.memory_mb),
         disk_mb=group.ephemeral_disk.size_mb,
     )
+
+
+def _most_at_once(tasks: Iterable[Task], size: Callable[[Task], int]) -> int:
+    """What is taken at the fullest moment, as Nomad counts: prestart tasks have ended when the main ones begin, and
+    these when poststop tasks do; prestart sidecars run beside both prestart and main tasks."""
+    before = main = after = 0
+    for task in tasks:
+        hook = task.lifecycle.hook if task.lifecycle else ""
+        is_sidecar = task.lifecycle is not None and task.lifecycle.sidecar
+        if hook == "prestart":
+            before += size(task)
+        if hook in ("", "poststart") or (hook == "prestart" and is_sidecar):
+            main += size(task)
+        if hook == "poststop":
+            after += size(task)
+    return max(before, main, after)
 
 
 class NodeTable:

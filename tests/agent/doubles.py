@@ -36,7 +36,8 @@ class View:
 
 
 class MemoryStore:
-    """is_away: every call raises StoreUnavailable until it is set back with come_back()."""
+    """is_away: every call raises StoreUnavailable until it is set back with come_back(). is_hung: no call returns
+    until its own timeout."""
 
     def __init__(self, *jobs: Job) -> None:
         self.desired: dict[AllocId, DesiredAlloc] = {}
@@ -44,7 +45,7 @@ class MemoryStore:
         self.observed: dict[AllocId, ObservedAlloc] = {}
         self.nodes: dict[NodeId, Node] = {}
         self.reports: list[tuple[ObservedAlloc, ...]] = []
-        self.is_away = False
+        self.is_away = self.is_hung = False
         self.index = 1
         self._change = asyncio.Event()
         self._reported = asyncio.Event()
@@ -108,16 +109,26 @@ class MemoryStore:
                     await self._change.wait()
                     self._reach()
         except TimeoutError:
-            pass
+            await self._hang(1.0)
         return View(dict(self.desired), self.index)
 
     async def read_job(self, namespace: Namespace, job_id: JobId, version: int) -> Job | None:
         self._reach()
         return self.jobs.get((namespace, job_id, version))
 
+    async def reach(self, timeout_s: float) -> None:
+        self._reach()
+        await self._hang(timeout_s)
+
+    async def _hang(self, timeout_s: float) -> None:
+        if self.is_hung:
+            await asyncio.sleep(timeout_s)
+            raise StoreUnavailable("no answer in time")
+
     async def report(self, node_id: NodeId, allocs: Sequence[ObservedAlloc], node: Node | None) -> None:
         self._reach()
         await asyncio.sleep(0.003)  # a transaction on a real Consul
+        await self._hang(10.0)
         self._reach()
         if allocs:
             self.reports.append(tuple(allocs))

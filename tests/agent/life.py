@@ -109,6 +109,9 @@ class FolderStore:
         self._reach()
         return decode((self.folder / "jobs" / f"{job_id}-{version}.json").read_bytes(), Job)
 
+    async def reach(self, timeout_s: float) -> None:
+        self._reach()
+
     async def report(self, node_id: NodeId, allocs: Sequence[ObservedAlloc], node: Node | None) -> None:
         self._reach()
         for document in allocs:

@@ -251,6 +251,10 @@ class _Contact:
     async def read_job(self, namespace: Namespace, job_id: JobId, version: int) -> Job | None:
         return await self._store.read_job(namespace, job_id, version)
 
+    async def reach(self, timeout_s: float) -> None:
+        await self._store.reach(timeout_s)
+        self._told(True)
+
     async def report(self, node_id: NodeId, allocs: Sequence[ObservedAlloc], node: Node | None) -> None:
         await self._store.report(node_id, allocs, node)
         self._told(True)

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from agent.drivers.base import ExitResult
 from model.alloc import ClientStatus, Verdict
+from model.job import JobType, Lifecycle
 from model.wire import nanoseconds
 from tests import clock
 from tests.agent.doubles import a_job, a_task, an_alloc
@@ -152,11 +153,93 @@ def test_only_a_group_that_asks_for_it_is_stopped_without_contact() -> None:
             world.store.want(one, other)
             await world.store.until_all(ClientStatus.RUNNING)
             world.store.go_away()
-            await asyncio.sleep(50)
+            await asyncio.sleep(59)
             assert world.driver.running(one.id)
-            await asyncio.sleep(30)
+            await asyncio.sleep(2)
             assert not world.driver.running(one.id)
             await asyncio.sleep(3600)
             assert world.driver.running(other.id)
+
+    clock.run(story())
+
+
+def test_a_consul_that_answers_nothing_at_all_is_no_contact_though_a_query_is_open() -> None:
+    async def story() -> None:
+        job = a_job(stop_after_client_disconnect=nanoseconds(10))
+        world, alloc = World(job), an_alloc(job=job)
+        async with world.running():
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            await asyncio.sleep(300)
+            assert world.driver.running(alloc.id), "an idle agent is in contact"
+            world.store.is_hung = True
+            await asyncio.sleep(7)
+            assert world.driver.running(alloc.id)
+            await asyncio.sleep(6)
+            assert not world.driver.running(alloc.id)
+
+    clock.run(story())
+
+
+def test_many_short_absences_never_add_up() -> None:
+    async def story() -> None:
+        job = a_job(stop_after_client_disconnect=nanoseconds(30))
+        world, alloc = World(job), an_alloc(job=job)
+        async with world.running():
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            for _ in range(50):
+                world.store.go_away()
+                await asyncio.sleep(20)
+                world.store.come_back()
+                await asyncio.sleep(8)
+            assert world.driver.running(alloc.id)
+
+    clock.run(story())
+
+
+def test_what_was_stopped_without_contact_is_cleaned_up_after_and_told_as_lost_and_not_as_done() -> None:
+    async def story() -> None:
+        clean = a_task("clean", lifecycle=Lifecycle(hook="poststop"))
+        job = a_job(a_task(), clean, job_type=JobType.BATCH, stop_after_client_disconnect=nanoseconds(5))
+        world, alloc = World(job), an_alloc(job=job)
+        async with world.running():
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            world.store.go_away()
+            await asyncio.sleep(10)
+            assert not world.driver.running(alloc.id)
+            world.driver.end(alloc.id, "clean")
+            await asyncio.sleep(10)
+            world.store.come_back()
+            seen = await world.store.until_observed(alloc.id, ClientStatus.LOST)
+            assert seen.client_description == "stop_after_client_disconnect has passed without contact"
+            killing = next(e for e in seen.task_states["main"].events if e.type == "Killing")
+            assert killing.details["kill_reason"] == seen.client_description
+            await asyncio.sleep(600)
+            assert [task for _, task, _ in world.driver.starts] == ["main", "clean"]
+
+    clock.run(story())
+
+
+def test_an_agent_that_dies_while_it_stops_for_want_of_contact_goes_on_with_that() -> None:
+    async def story() -> None:
+        job = a_job(
+            a_task(shutdown_delay=nanoseconds(30)), stop_after_client_disconnect=nanoseconds(5), count=1
+        )
+        world, alloc = World(job), an_alloc(job=job)
+        async with world.running():
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            world.store.go_away()
+            await asyncio.sleep(10)
+            assert world.driver.running(alloc.id)
+        world.store.come_back()
+        async with world.running():
+            await world.store.until_observed(alloc.id, ClientStatus.LOST)
+        async with world.running():
+            await asyncio.sleep(60)
+        assert world.store.observed[alloc.id].client_status is ClientStatus.LOST
+        assert len(world.driver.starts) == 1
 
     clock.run(story())

@@ -7,7 +7,7 @@ from agent.drivers.base import ExitResult, StartFailed
 from agent.hooks.base import TaskContext, TaskHook
 from model.alloc import ClientStatus
 from model.errors import TaskRefused
-from model.job import JobType, Lifecycle, Service
+from model.job import JobType, Service
 from model.wire import nanoseconds
 from tests import clock
 from tests.agent.doubles import a_job, a_task, an_alloc
@@ -178,54 +178,6 @@ def test_an_intended_start_that_left_nothing_is_the_same_attempt_again() -> None
         async with world.running():
             await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
         assert world.driver.starts == [(alloc.id, "main", 1)]
-
-    clock.run(story())
-
-
-def test_prestart_runs_first_sidecars_go_last_and_poststop_cleans_up() -> None:
-    async def story() -> None:
-        once = restart_policy(attempts=0)
-        job = a_job(
-            a_task("init", lifecycle=Lifecycle(hook="prestart"), restart_policy=once),
-            a_task("proxy", lifecycle=Lifecycle(hook="prestart", sidecar=True)),
-            a_task("main"),
-            a_task("tell", lifecycle=Lifecycle(hook="poststart"), restart_policy=once),
-            a_task("clean", lifecycle=Lifecycle(hook="poststop"), restart_policy=once),
-            job_type=JobType.BATCH,
-        )
-        world, alloc = World(job), an_alloc(job=job)
-        async with world.running():
-            world.store.want(alloc)
-            await asyncio.sleep(5)
-            assert {task for _, task, _ in world.driver.starts} == {"init", "proxy"}
-            world.driver.end(alloc.id, "init")
-            await asyncio.sleep(5)
-            assert [task for _, task, _ in world.driver.starts[2:]] == ["main", "tell"]
-            world.driver.end(alloc.id, "tell")
-            world.driver.end(alloc.id, "main")
-            await asyncio.sleep(5)
-            assert not world.driver.running(alloc.id, "proxy")
-            world.driver.end(alloc.id, "clean")
-            await world.store.until_observed(alloc.id, ClientStatus.COMPLETE)
-
-    clock.run(story())
-
-
-def test_the_leader_task_ends_first_and_takes_the_others_with_it() -> None:
-    async def story() -> None:
-        job = a_job(a_task("main", leader=True), a_task("shipper"))
-        world, alloc = World(job), an_alloc(job=job)
-        async with world.running():
-            world.store.want(alloc)
-            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
-            await asyncio.sleep(1)
-            (leader,), (shipper,) = (world.driver.running(alloc.id, name) for name in ("main", "shipper"))
-            leader.ignores_signals = True
-            world.store.stop(alloc.id)
-            await asyncio.sleep(3)
-            assert (leader.signals, shipper.signals) == (["SIGINT"], [])
-            await world.store.until_observed(alloc.id, ClientStatus.COMPLETE)
-            assert shipper.signals == ["SIGINT"]
 
     clock.run(story())
 

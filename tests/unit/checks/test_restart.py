@@ -140,11 +140,12 @@ def test_no_world_of_four_ends_restarts_more_often_than_allowed(attempts: int, m
         (JobType.SYSBATCH, None, False),
         (JobType.SERVICE, Lifecycle(hook="prestart"), False),
         (JobType.SERVICE, Lifecycle(hook="prestart", sidecar=True), True),
-        (JobType.BATCH, Lifecycle(hook="prestart", sidecar=True), False),
+        (JobType.BATCH, Lifecycle(hook="prestart", sidecar=True), True),
         (JobType.SERVICE, Lifecycle(hook="poststop"), False),
+        (JobType.SERVICE, Lifecycle(hook="poststop", sidecar=True), False),
     ],
 )
-def test_only_services_and_their_sidecars_run_for_ever(
+def test_only_services_and_sidecars_run_for_ever(
     job_type: JobType, lifecycle: Lifecycle | None, expected: bool
 ) -> None:
     assert runs_for_ever(job_type, lifecycle) is expected

@@ -64,6 +64,10 @@ REFUSED = {
         f"{TASK}.template[0].change_script: ",
     ),
     "no log files": (job_text(task="logs { max_files = 0 }"), f"{TASK}.logs.max_files: must be at least 1"),
+    "unknown hook": (
+        job_text(task='lifecycle { hook = "prestop" }'),
+        f'{TASK}.lifecycle.hook: must be prestart, poststart or poststop, found "prestop"',
+    ),
     "two leaders": (job_text(group='task "a" { leader = true }', task="leader = true"), "only one task can be the leader"),
     "restart that does not fit": (
         job_text(group='restart {\n attempts = 10\n interval = "10s"\n}'),
@@ -137,7 +141,6 @@ UNSUPPORTED = {
     "template": (job_text(task='template {\n data = "x"\n destination = "y"\n}'), "template", f"{TASK}.template[0]"),
     "vault": (job_text(task='vault { policies = ["p"] }'), "vault", f"{TASK}.vault"),
     "artifact": (job_text(task='artifact { source = "http://x/y" }'), "artifact", f"{TASK}.artifact[0]"),
-    "lifecycle": (job_text(task='lifecycle { hook = "prestart" }'), "lifecycle", f"{TASK}.lifecycle"),
     "dispatch_payload": (job_text(task='dispatch_payload { file = "x" }'), "dispatch_payload", f"{TASK}.dispatch_payload"),
     "bridge": (job_text(group='network { mode = "bridge" }'), 'network mode "bridge"', f"{GROUP}.network[0].mode"),
     "cni": (job_text(group='network { mode = "cni/x" }'), "a CNI network", f"{GROUP}.network[0].mode"),

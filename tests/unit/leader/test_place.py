@@ -15,7 +15,7 @@ from leader.decide.place import place
 from leader.decide.table import NodeTable, ask_of
 from model.alloc import Alloc, AllocatedPort, AllocId, ClientStatus, DesiredAlloc, DesiredStatus, EvalId
 from model.evaluation import PlacementMetric
-from model.job import Constraint, Job, Network, Port, Resources, TaskGroup
+from model.job import Constraint, Job, Lifecycle, Network, Port, Resources, TaskGroup
 from model.node import DriverInfo, Eligibility, NodeId, NodeResources, ReservedResources
 from model.plan import Placed, PlaceRequest
 from model.snapshot import NodeView, Reach
@@ -71,6 +71,32 @@ def where(placed: Placed) -> list[str]:
 
 def why(placed: Placed, group_name: str = "g") -> PlacementMetric:
     return placed.failed[group_name]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({"": 100}, 100),
+        ({"": 100, "prestart": 60}, 100),
+        ({"": 100, "prestart": 160}, 160),
+        ({"": 100, "prestart": 60, "prestart sidecar": 50}, 150),
+        ({"": 100, "prestart": 120, "prestart sidecar": 50}, 170),
+        ({"": 100, "poststart": 20, "poststart sidecar": 30, "poststop": 40}, 150),
+        ({"": 100, "poststop": 140}, 140),
+    ],
+    ids=str,
+)
+def test_an_alloc_takes_what_its_tasks_take_at_the_fullest_moment(sizes: Mapping[str, int], expected: int) -> None:
+    tasks = tuple(
+        task(
+            name=f"t{number}",
+            resources=Resources(cpu=size, memory_mb=2 * size),
+            lifecycle=Lifecycle(hook=kind.split()[0], sidecar=kind.endswith("sidecar")) if kind else None,
+        )
+        for number, (kind, size) in enumerate(sizes.items())
+    )
+    ask = ask_of(group(tasks=tasks))
+    assert (ask.cpu_mhz, ask.memory_mb, ask.disk_mb) == (expected, 2 * expected, 10)
 
 
 # -- one alloc
