@@ -292,6 +292,10 @@ class VolumeRequest(Document):
     per_alloc: bool = False
     sticky: bool = False
 
+    def source_of(self, index: int) -> str:
+        """The name of the volume that the alloc of that number has: with per_alloc each has its own."""
+        return f"{self.source}[{index}]" if self.per_alloc else self.source
+
 
 class Task(Document):
     name: str

@@ -208,7 +208,7 @@ def test_no_node_holds_more_than_it_has_nor_a_port_twice(world: World) -> None:
         group_of = world.versions[one.job_version].task_groups[0]
         ask = ask_of(group_of)
         row = table.rows[one.node_id]
-        before[row] += (ask.cpu_mhz, ask.memory_mb, ask.disk_mb)
+        before[row] += ask.amounts(float(table.core_mhz[row]))
         assert (before[row] <= table.total[row]).all()
         for port in one.ports:
             assert (one.node_id, port.value) not in ports
