@@ -289,6 +289,7 @@ class VolumeRequest(Document):
     read_only: bool = False
     access_mode: str = ""
     attachment_mode: str = ""
+    mount_options: Mapping[str, Any] | None = None
     per_alloc: bool = False
     sticky: bool = False
 
