@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from agent.cpuset import cpuset
 from agent.drivers.base import SeenDirs
 from jobspec.interpolate import interpolate_strings
 from model.alloc import AllocatedPort, DesiredAlloc
@@ -46,7 +47,7 @@ def task_env(
     """extra: what hooks found out, as secrets and rendered templates; it wins over all else."""
     variables = {
         **_names(desired, job, group, task, node),
-        **_limits(task),
+        **_limits(task, node, desired.cores_of(task.name)),
         **_dirs(dirs),
         **_meta(job, group, task),
         **_ports(desired.ports, group, task),
@@ -101,11 +102,19 @@ def _names(desired: DesiredAlloc, job: Job, group: TaskGroup, task: Task, node: 
     return names
 
 
-def _limits(task: Task) -> dict[str, str]:
+def cpu_mhz(task: Task, node: Node) -> int:
+    """What the task may use: as asked for, or what its own cores count for on this node."""
+    resources = task.resources
+    return resources.cores * node.resources.core_mhz if resources.cores else resources.cpu
+
+
+def _limits(task: Task, node: Node, cores: tuple[int, ...]) -> dict[str, str]:
     limits = {
-        "NOMAD_CPU_LIMIT": str(task.resources.cpu),
+        "NOMAD_CPU_LIMIT": str(cpu_mhz(task, node)),
         "NOMAD_MEMORY_LIMIT": str(task.resources.memory_mb),
     }
+    if cores:
+        limits["NOMAD_CPU_CORES"] = cpuset(cores)
     if task.resources.memory_max_mb:
         limits["NOMAD_MEMORY_MAX_LIMIT"] = str(task.resources.memory_max_mb)
     return limits

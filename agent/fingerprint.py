@@ -5,6 +5,7 @@ drivers are looked at again while it runs (node_agent.py). What Consul says of t
 and kept from before when Consul blinks: a fingerprint that flaps would make every system job look again.
 """
 
+import os
 import platform
 import re
 import shutil
@@ -13,10 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import psutil
 
 from agent.drivers.process import boot_id
-from model.node import Node, NodeId, NodeResources, ReservedResources
+from model.node import HostNetwork, HostVolume, Node, NodeId, NodeResources, ReservedResources
 
 # Nomad's name for what Python's platform says.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
@@ -30,7 +32,8 @@ NOMAD_VERSION = "1.10.0"
 class NodeSettings:
     """What the agent's configuration says of its node; 0: found out.
 
-    address: IP that services are published on. http_addr: host:port of the agent's API.
+    address: IP that services are published on. http_addr: host:port of the agent's API. reserved: its cpu_mhz is
+    without that of its cores.
     """
 
     name: str
@@ -46,6 +49,9 @@ class NodeSettings:
     min_dynamic_port: int = 20000
     max_dynamic_port: int = 32000
     reserved: ReservedResources = field(default_factory=ReservedResources)
+    reservable_cores: tuple[int, ...] = ()
+    host_volumes: Mapping[str, HostVolume] = field(default_factory=dict)
+    host_networks: tuple[HostNetwork, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +78,8 @@ def fingerprint(
     cpu_mhz = settings.cpu_mhz or cores * mhz
     memory_bytes = psutil.virtual_memory().total
     memory_mb = settings.memory_mb or memory_bytes >> 20
+    core_mhz = cpu_mhz // cores
+    reservable = settings.reservable_cores or machine_cores()
     disk = shutil.disk_usage(data_dir)
     disk_mb = settings.disk_mb or disk.free >> 20
     attributes = {
@@ -80,6 +88,7 @@ def fingerprint(
         "cpu.numcores": str(cores),
         "cpu.frequency": str(mhz),
         "cpu.totalcompute": str(cpu_mhz),
+        "cpu.reservablecores": str(len(set(reservable) - set(settings.reserved.cores))),
         "memory.totalbytes": str(memory_bytes),
         "unique.hostname": socket.gethostname(),
         "unique.network.ip-address": settings.address,
@@ -106,14 +115,25 @@ def fingerprint(
             disk_mb=disk_mb,
             min_dynamic_port=settings.min_dynamic_port,
             max_dynamic_port=settings.max_dynamic_port,
+            total_cores=cores,
+            reservable_cores=reservable,
         ),
-        reserved=settings.reserved,
+        reserved=msgspec.structs.replace(
+            settings.reserved, cpu_mhz=settings.reserved.cpu_mhz + len(settings.reserved.cores) * core_mhz
+        ),
+        host_volumes=settings.host_volumes,
+        host_networks=settings.host_networks,
         consul_node=consul.node,
         consul_datacenter=consul.datacenter,
         boot_id=boot_id(),
         version=version,
         started_time=started_ns,
     )
+
+
+def machine_cores() -> tuple[int, ...]:
+    """Ids of the cores that this process, and so what it starts, may run on."""
+    return tuple(sorted(os.sched_getaffinity(0)))
 
 
 def default_address() -> str:

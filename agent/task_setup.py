@@ -8,12 +8,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from agent.drivers.base import Driver, TaskStart
-from agent.env import TaskEnv, task_env
+from agent.env import TaskEnv, cpu_mhz, task_env
 from agent.hooks.base import TaskContext
 from agent.logs import current
 from agent.task_run import TaskRun
 from agent.tools import Tools
+from agent.volumes import binds
 from jobspec.interpolate import interpolate, interpolate_document
 from model.alloc import DesiredAlloc
 from model.job import Job, Task, TaskGroup
@@ -53,7 +56,7 @@ class Setup:
     def start(
         self, driver: Driver, attempt: int, extra: Mapping[str, str], say: Callable[[str], None]
     ) -> TaskStart:
-        context, env = self.context(), self.env(driver, extra)
+        context, env, node = self.context(), self.env(driver, extra), self.tools.node()
         return TaskStart(
             alloc_id=self.desired.id,
             task_name=self.task.name,
@@ -63,9 +66,11 @@ class Setup:
             dirs=context.dirs,
             stdout=_log_file(context, "stdout", attempt),
             stderr=_log_file(context, "stderr", attempt),
-            resources=self.task.resources,
+            resources=msgspec.structs.replace(self.task.resources, cpu=cpu_mhz(self.task, node)),
             user=interpolate(self.task.user, env.values),
             ports=self.desired.ports,
+            cores=self.desired.cores_of(self.task.name),
+            binds=binds(self.group, self.task, self.desired.index, node, env.values),
             labels={
                 "job": self.desired.job_id,
                 "namespace": self.desired.namespace,

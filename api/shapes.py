@@ -11,11 +11,20 @@ from typing import Any
 
 import msgspec
 
+from leader.decide.ports import networks_of
 from leader.view import Indexed, View, job_key
-from model.alloc import Alloc, ClientStatus, DeploymentHealth, RescheduleTracker, TaskState, Verdict
+from model.alloc import (
+    Alloc,
+    ClientStatus,
+    DeploymentHealth,
+    DesiredAlloc,
+    RescheduleTracker,
+    TaskState,
+    Verdict,
+)
 from model.evaluation import PlacementMetric
-from model.job import Job, JobStatus, TaskGroup
-from model.node import NodeControl, NodeStatus
+from model.job import Job, JobStatus, Task, TaskGroup
+from model.node import DEFAULT_NETWORK, HostNetwork, Node, NodeControl, NodeStatus
 from model.snapshot import JobKey, Life, NodeView, Reach
 from model.wire import Document, encode
 
@@ -128,7 +137,7 @@ def alloc_full(view: View, alloc: Alloc) -> dict[str, Any]:
     group = job.group(desired.task_group) if job else None
     shown = _to_dict(alloc_stub(view, alloc))
     ports = [_to_dict(port) for port in desired.ports]
-    networks = _networks(alloc)
+    networks = _networks(alloc, group)
     shown |= {
         "Job": job_document(view, job_key(alloc), job) if job else None,
         "PreviousAllocation": desired.previous_allocation,
@@ -139,7 +148,7 @@ def alloc_full(view: View, alloc: Alloc) -> dict[str, Any]:
         "Metrics": {"NodesEvaluated": 0, "NodesFiltered": 0, "NodesExhausted": 0, "ScoreMetaData": None},
         "AllocModifyIndex": view.api_index(alloc.desired_index),
         "AllocatedResources": {
-            "Tasks": {t.name: _task_resources(t.resources) for t in group.tasks} if group else {},
+            "Tasks": {t.name: _task_resources(view, desired, t) for t in group.tasks} if group else {},
             "TaskLifecycles": {t.name: _to_dict(t.lifecycle) if t.lifecycle else None for t in group.tasks}
             if group
             else {},
@@ -149,11 +158,11 @@ def alloc_full(view: View, alloc: Alloc) -> dict[str, Any]:
                 "Ports": ports,
             },
         },
-        "Resources": _legacy_resources(group, networks),
+        "Resources": _legacy_resources(view, desired, group, networks),
         "SharedResources": {"DiskMB": group.ephemeral_disk.size_mb if group else 0, "Networks": networks},
         "TaskResources": {
             t.name: {
-                "CPU": t.resources.cpu,
+                "CPU": _cpu_mhz(view, desired, t),
                 "MemoryMB": t.resources.memory_mb,
                 "DiskMB": 0,
                 "IOPS": 0,
@@ -167,10 +176,15 @@ def alloc_full(view: View, alloc: Alloc) -> dict[str, Any]:
     return shown
 
 
-def _networks(alloc: Alloc) -> list[dict[str, Any]]:
+def _networks(alloc: Alloc, group: TaskGroup | None) -> list[dict[str, Any]]:
     if not alloc.desired.ports:
         return []
-    shown = [{"Label": p.label, "Value": p.value, "To": p.to, "HostNetwork": "default"} for p in alloc.desired.ports]
+    asked = networks_of(group) if group else ()
+    names = {p.label: p.host_network for network in asked for p in (*network.reserved_ports, *network.dynamic_ports)}
+    shown = [
+        {"Label": p.label, "Value": p.value, "To": p.to, "HostNetwork": names.get(p.label) or "default"}
+        for p in alloc.desired.ports
+    ]
     return [
         {
             "Mode": "host",
@@ -185,18 +199,30 @@ def _networks(alloc: Alloc) -> list[dict[str, Any]]:
     ]
 
 
-def _task_resources(resources: Any) -> dict[str, Any]:
+def _cpu_mhz(view: View, desired: DesiredAlloc, task: Task) -> int:
+    """What the task was given: cores of its own are so many MHz as they are on its node."""
+    if not task.resources.cores:
+        return task.resources.cpu
+    node = view.nodes.get(desired.node_id)
+    return task.resources.cores * node.node.resources.core_mhz if node else 0
+
+
+def _task_resources(view: View, desired: DesiredAlloc, task: Task) -> dict[str, Any]:
+    resources = task.resources
+    cores = list(desired.cores_of(task.name)) or None
     return {
-        "Cpu": {"CpuShares": resources.cpu, "ReservedCores": None},
+        "Cpu": {"CpuShares": _cpu_mhz(view, desired, task), "ReservedCores": cores},
         "Memory": {"MemoryMB": resources.memory_mb, "MemoryMaxMB": resources.memory_max_mb},
         "Networks": None,
         "Devices": None,
     }
 
 
-def _legacy_resources(group: TaskGroup | None, networks: list[dict[str, Any]]) -> dict[str, Any]:
+def _legacy_resources(
+    view: View, desired: DesiredAlloc, group: TaskGroup | None, networks: list[dict[str, Any]]
+) -> dict[str, Any]:
     return {
-        "CPU": sum(t.resources.cpu for t in group.tasks) if group else 0,
+        "CPU": sum(_cpu_mhz(view, desired, t) for t in group.tasks) if group else 0,
         "MemoryMB": sum(t.resources.memory_mb for t in group.tasks) if group else 0,
         "DiskMB": group.ephemeral_disk.size_mb if group else 0,
         "IOPS": 0,
@@ -334,19 +360,24 @@ def node_document(view: View, node: NodeView) -> dict[str, Any]:
         "DrainStrategy": _drain_strategy(control),
         "LastDrain": _to_dict(control.last_drain) if control.last_drain is not None else None,
         "Events": [_to_dict(event) for event in control.events],
-        "HostVolumes": {},
+        "HostVolumes": {name: _to_dict(volume) for name, volume in sorted(document.host_volumes.items())},
         "CSIControllerPlugins": {},
         "CSINodePlugins": {},
         "NodeResources": {
-            "Cpu": {"CpuShares": resources.cpu_mhz},
+            "Cpu": {
+                "CpuShares": resources.cpu_mhz,
+                "TotalCpuCores": resources.total_cores,
+                "ReservableCpuCores": list(resources.reservable_cores),
+            },
             "Memory": {"MemoryMB": resources.memory_mb},
             "Disk": {"DiskMB": resources.disk_mb},
             "Networks": [{"Mode": "host", "Device": "", "CIDR": f"{document.address}/32", "IP": document.address}],
+            "NodeNetworks": _node_networks(document),
             "MinDynamicPort": resources.min_dynamic_port,
             "MaxDynamicPort": resources.max_dynamic_port,
         },
         "ReservedResources": {
-            "Cpu": {"CpuShares": reserved.cpu_mhz},
+            "Cpu": {"CpuShares": reserved.cpu_mhz, "ReservedCpuCores": list(reserved.cores) or None},
             "Memory": {"MemoryMB": reserved.memory_mb},
             "Disk": {"DiskMB": reserved.disk_mb},
             "Networks": {"ReservedHostPorts": ports},
@@ -364,6 +395,32 @@ def node_document(view: View, node: NodeView) -> dict[str, Any]:
             "IOPS": 0,
         },
     }
+
+
+def _node_networks(node: Node) -> list[dict[str, Any]]:
+    """Its addresses by interface, each under the name by which ports ask for it."""
+    networks = (HostNetwork(name=DEFAULT_NETWORK, address=node.address), *node.host_networks)
+    devices = dict.fromkeys(one.device for one in networks)
+    return [
+        {
+            "Mode": "host",
+            "Device": device,
+            "MacAddress": "",
+            "Speed": 0,
+            "Addresses": [
+                {
+                    "Family": "ipv6" if ":" in one.address else "ipv4",
+                    "Alias": one.name,
+                    "Address": one.address,
+                    "Gateway": "",
+                    "ReservedPorts": ",".join(str(port) for port in sorted({*node.reserved.ports, *one.reserved_ports})),
+                }
+                for one in networks
+                if one.device == device
+            ],
+        }
+        for device in devices
+    ]
 
 
 def node_stub(view: View, node: NodeView) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from model.errors import JobspecError
 
 Json = Mapping[str, Any]
 
-_UNITS = {"cpu": "MHz", "memory": "MB", "disk": "MB"}
+_UNITS = {"cpu": " MHz", "memory": " MB", "disk": " MB", "cores": ""}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,7 +71,7 @@ def _group(group: Json, found: Json, *, is_verbose: bool) -> Iterator[str]:
         when = f"the next try is at {clock(found['RetryAt'])}" if found["RetryAt"] else "its attempts are used up"
         yield f"  {_allocations(group['Failed'])} failed and is not placed again: {when}"
     if group["Filters"]:
-        yield f"  Each asks for {', '.join(f'{name} {count} {_UNITS[name]}' for name, count in group['Asks'].items())}"
+        yield f"  Each asks for {', '.join(f'{name} {count}{_UNITS[name]}' for name, count in group['Asks'].items())}"
     if group["Filters"]:
         yield ""
         yield from (f"  {line}" for line in _funnel(group["Filters"], group["NodesAsked"]).splitlines())
@@ -115,7 +115,7 @@ def _nodes(nodes: list[Json]) -> str:
         scores = one["Scores"]
         score = sum(scores.values()) / len(scores) if scores else 0.0
         parts = ", ".join(f"{name} {value:.3f}" for name, value in sorted(scores.items()))
-        short = ", ".join(f"{count} {_UNITS[name]} of {name}" for name, count in one["Short"].items())
+        short = ", ".join(f"{count}{_UNITS[name]} of {name}" for name, count in one["Short"].items())
         why = f"{short} short" if short else one["Reason"] or f"{score:.3f} ({parts})"
         rows.append(
             (one["Name"], one["VirtualDatacenter"] or one["Datacenter"], one["NodeClass"] or "-", one["Filter"] or "fits", why)

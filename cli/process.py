@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agent.data_dir import DataDir
-from agent.fingerprint import ConsulFacts, NodeSettings, default_address, fingerprint
+from agent.fingerprint import ConsulFacts, NodeSettings, fingerprint
 from agent.local import TaskHost
 from agent.node_agent import NodeAgent
 from agent.presence import Presence
@@ -39,12 +39,13 @@ from catalog.lease import Candidate, Lease, forget_candidate
 from catalog.services import Candidates, LocalAgent
 from catalog.transport import Endpoint, HttpTransport
 from cli import dev, local_consul
+from cli.machine import Machine, machine_of
 from cli.main import VERSION
 from configs import Advertise, AgentConfig, Ports
 from leader.election import Election
 from model.cluster import Leader
 from model.errors import ConfigError, Fault, StoreUnavailable
-from model.node import Node, NodeId, ReservedResources
+from model.node import HostVolume, Node, NodeId, ReservedResources
 from model.snapshot import Settings
 
 
@@ -75,7 +76,7 @@ class Running:
 @asynccontextmanager
 async def process(config: AgentConfig) -> AsyncIterator[Running]:
     """Puts one process together. Raises ConfigError for a port, directory or Consul that cannot be used."""
-    address = _address(config)  # refused before anything is touched
+    machine = machine_of(config)  # refused before anything is touched
     async with AsyncExitStack() as stack:
         config, bound = _with_port(config, stack)
         data_dir = stack.enter_context(DataDir(config.data_dir, config.client.alloc_dir))
@@ -93,8 +94,8 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
                 await dev.forget(kv, local, node_id)
                 stack.push_async_callback(dev.forget, kv, local, node_id)
         facts = await local_consul.facts(local, data_dir)
-        http_addr = _advertised(config, address)
-        node = _node(config, node_id, address, http_addr, facts)
+        http_addr = _advertised(config, machine.address)
+        node = _node(config, node_id, machine, http_addr, facts)
         store = AgentStore(kv, keys, rng)
         presence: Presence | None = None
 
@@ -118,7 +119,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             )
             if config.is_dev:
                 stack.push_async_callback(presence.deregister)
-            services = NodeServices(local, node_id, address)
+            services = NodeServices(local, node_id, machine.address)
             host = TaskHost(config, data_dir, node, store, services=services, checks=services)
             node_agent = host.agent
         if not config.server.enabled:
@@ -230,25 +231,6 @@ async def is_answering(node: Node) -> bool:
         await other.close()
 
 
-def _address(config: AgentConfig) -> str:
-    """The IP that tasks' ports and services are published on."""
-    if config.client.network_interface:
-        import psutil
-
-        for found in psutil.net_if_addrs().get(config.client.network_interface, ()):
-            if found.family.name == "AF_INET":
-                return found.address
-        raise ConfigError(
-            (
-                Fault(
-                    path="client.network_interface",
-                    message=f"{config.client.network_interface!r} has no IPv4 address on this machine",
-                ),
-            )
-        )
-    return default_address() if config.bind_addr in ("0.0.0.0", "::", "") else config.bind_addr
-
-
 def _advertised(config: AgentConfig, address: str) -> str:
     if config.advertise.http:
         return config.advertise.http
@@ -256,7 +238,7 @@ def _advertised(config: AgentConfig, address: str) -> str:
     return f"[{host}]:{config.ports.http}" if ":" in host else f"{host}:{config.ports.http}"
 
 
-def _node(config: AgentConfig, node_id: NodeId, address: str, http_addr: str, facts: ConsulFacts) -> Node:
+def _node(config: AgentConfig, node_id: NodeId, machine: Machine, http_addr: str, facts: ConsulFacts) -> Node:
     client = config.client
     settings = NodeSettings(
         name=config.name,
@@ -264,7 +246,7 @@ def _node(config: AgentConfig, node_id: NodeId, address: str, http_addr: str, fa
         virtual_datacenter=client.virtual_datacenter,
         node_class=client.node_class,
         meta=client.meta,
-        address=address,
+        address=machine.address,
         http_addr=http_addr,
         cpu_mhz=client.cpu_total_compute,
         memory_mb=client.memory_total_mb,
@@ -276,7 +258,14 @@ def _node(config: AgentConfig, node_id: NodeId, address: str, http_addr: str, fa
             memory_mb=client.reserved.memory,
             disk_mb=client.reserved.disk,
             ports=client.reserved.ports,
+            cores=client.reserved.cores,
         ),
+        reservable_cores=client.reservable_cores,
+        host_volumes={
+            name: HostVolume(name=name, path=str(one.path), read_only=one.read_only)
+            for name, one in client.host_volumes.items()
+        },
+        host_networks=machine.host_networks,
     )
     return fingerprint(settings, node_id, config.data_dir, VERSION, time.time_ns(), facts)
 

@@ -21,6 +21,8 @@ from configs.settings import (
     Client,
     Consul,
     Docker,
+    HostNetwork,
+    HostVolume,
     Plugins,
     Ports,
     RawExec,
@@ -29,6 +31,7 @@ from configs.settings import (
     Server,
 )
 from model.errors import ConfigError, Fault
+from model.node import DEFAULT_NETWORK
 from model.secret import Secret
 
 _ENABLE_RAW_EXEC = "driver.raw_exec.enable"
@@ -96,9 +99,18 @@ class _Settings:
         size = len(prefix)
         return {key[size]: item.value for key, item in self._reader.given.items() if key[:size] == prefix}
 
+    def names(self, *prefix: str) -> list[str]:
+        """What the operator called the blocks right below."""
+        return [key[-1] for key in self._reader.named if key[:-1] == prefix]
+
     def has_fault(self, *sections: str) -> bool:
         """Whether something given there was refused: then its absence is no news."""
         return any(fault.path.split(".")[0] in sections for fault in self._reader.faults)
+
+    def has_fault_at(self, *key: str) -> bool:
+        """Whether something given there or below was refused."""
+        path = ".".join(key)
+        return any(fault.path == path or fault.path.startswith(f"{path}.") for fault in self._reader.faults)
 
     def ignored(self, key: Key, what: str) -> None:
         given = self._reader.given.get(key)
@@ -106,9 +118,8 @@ class _Settings:
 
     def refuse(self, key: Key, message: str) -> None:
         given = self._reader.given.get(key)
-        self._reader.faults.append(
-            Fault(message=message, where=given.where if given else "", path=".".join(key))
-        )
+        where = given.where if given else self._reader.named.get(key, "")
+        self._reader.faults.append(Fault(message=message, where=where, path=".".join(key)))
 
 
 def _build(reader: Reader, *, dev: bool) -> AgentConfig | None:
@@ -208,14 +219,16 @@ def _or(given: bool | None, default: bool) -> bool:
 
 def _client(settings: _Settings) -> Client:
     prefix = ("client",)
-    reserved = settings.section((*prefix, "reserved"), "cpu memory disk")
+    reserved = settings.section((*prefix, "reserved"), "cpu memory disk cores")
     ports = settings.get(*prefix, "reserved", "reserved_ports")
     client = Client(
         reserved=Reserved(ports=ports or (), **reserved),
+        host_volumes=_host_volumes(settings),
+        host_networks=_host_networks(settings),
         **settings.section(
             prefix,
             "enabled node_class meta options network_interface virtual_datacenter min_dynamic_port max_dynamic_port"
-            " cpu_total_compute memory_total_mb disk_total_mb alloc_dir state_dir gc_disk_usage_threshold"
+            " reservable_cores cpu_total_compute memory_total_mb disk_total_mb alloc_dir state_dir gc_disk_usage_threshold"
             " gc_inode_usage_threshold gc_max_allocs gc_parallel_destroys",
             "gc_interval max_kill_timeout",
         ),
@@ -236,6 +249,37 @@ def _client(settings: _Settings) -> Client:
         if getattr(client, name) > 100:
             settings.refuse((*prefix, name), "is a percentage (at most 100)")
     return client
+
+
+def _host_volumes(settings: _Settings) -> dict[str, HostVolume]:
+    found: dict[str, HostVolume] = {}
+    for name in settings.names("client", "host_volume"):
+        key = ("client", "host_volume", name)
+        given = settings.section(key, "path read_only")
+        path = given.get("path")
+        if path is None:
+            if not settings.has_fault_at(*key):
+                settings.refuse(key, "path is needed (the directory that tasks shall see)")
+        elif not path.is_dir():
+            settings.refuse((*key, "path"), f"{path} is no directory" if path.exists() else f"{path} does not exist")
+        else:
+            found[name] = HostVolume(**given)
+    return found
+
+
+def _host_networks(settings: _Settings) -> dict[str, HostNetwork]:
+    found: dict[str, HostNetwork] = {}
+    for name in settings.names("client", "host_network"):
+        key = ("client", "host_network", name)
+        given = settings.section(key, "cidr interface reserved_ports")
+        if name == DEFAULT_NETWORK:
+            settings.refuse(key, "is the name of the network that all nodes have (its interface is network_interface)")
+        elif not given.get("cidr") and not given.get("interface"):
+            if not settings.has_fault_at(*key):
+                settings.refuse(key, "cidr or interface is needed (which of the machine's addresses it is)")
+        else:
+            found[name] = HostNetwork(**given)
+    return found
 
 
 def _plugins(settings: _Settings, client: Client) -> Plugins:

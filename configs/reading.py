@@ -81,6 +81,7 @@ class Reader:
 
     def __init__(self) -> None:
         self.given: dict[Key, Given] = {}
+        self.named: dict[Key, str] = {}  # blocks whose names the operator chose, also empty ones, and where they are
         self.faults: list[Fault] = []
         self.warnings: list[str] = []
         self._source = Source("", "")
@@ -151,7 +152,9 @@ class Reader:
     def _section(self, section: Section, nodes: Sequence[_Node], key: Key) -> None:
         for node in nodes:
             here = (*key, node.name)
-            rule = section.rules.get(node.name)
+            rule = section.rules.get(node.name) or section.each
+            if section.each is not None:
+                self.named[here] = self._where(node.at)
             if rule is None:
                 hint = did_you_mean(node.name, section.rules)
                 self._refuse(node.at, key, f'unknown setting "{node.name[:60]}"{hint}')
@@ -281,7 +284,7 @@ def _find(section: Section, key: Key) -> Rule | None:
     for name in key:
         if not isinstance(rule, Section):
             return None
-        rule = rule.rules.get(name)
+        rule = rule.rules.get(name) or rule.each
     return rule if isinstance(rule, Rule) else None
 
 

@@ -20,6 +20,8 @@ class Kind(Enum):
     NUMBER = auto()  # not negative
     SPAN = auto()  # a duration, not negative
     PORTS = auto()  # "22,80,8500-8600"
+    CORES = auto()  # "0-2,7"
+    CIDR = auto()
     LEVEL = auto()
     SECRET = auto()
     TEXTS = auto()  # a block or object of texts
@@ -40,10 +42,12 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A block. is_labelled: the label is one level of names (`plugin "docker"`)."""
+    """A block. is_labelled: the label is one level of names (`plugin "docker"`). each: of a labelled one whose names
+    the operator chooses, what is below each of them."""
 
     rules: "Mapping[str, Rule | Section]" = field(default_factory=dict)
     is_labelled: bool = False
+    each: "Section | None" = None
     refused_if: tuple[str, ...] = ()  # switches that, when true, ask for something drover does not have
     is_ignored: bool = False
 
@@ -126,16 +130,30 @@ _CLIENT = Section(
             rules={
                 **_rules(Kind.INT, "cpu memory disk"),
                 "reserved_ports": Rule(kind=Kind.PORTS),
-                **_rules(Kind.IGNORED, "cores iops"),
+                "cores": Rule(kind=Kind.CORES),
+                **_rules(Kind.IGNORED, "iops"),
             }
         ),
-        "host_volume": Rule(kind=Kind.REFUSED, instead="use the docker driver's volumes"),
+        "reservable_cores": Rule(kind=Kind.CORES),
+        "host_volume": Section(
+            is_labelled=True, each=Section(rules=_rules(Kind.PATH, "path") | _rules(Kind.BOOL, "read_only"))
+        ),
+        "host_network": Section(
+            is_labelled=True,
+            each=Section(
+                rules={
+                    "cidr": Rule(kind=Kind.CIDR),
+                    "interface": Rule(kind=Kind.TEXT),
+                    "reserved_ports": Rule(kind=Kind.PORTS),
+                }
+            ),
+        ),
         **_rules(
             Kind.IGNORED,
             "artifact bind_wildcard_default_host_network bridge_network_hairpin_mode bridge_network_name"
             " bridge_network_subnet cgroup_parent chroot_env cni_config_dir cni_path disable_remote_exec drain_on_shutdown"
-            " host_network max_dynamic_user min_dynamic_user network_speed no_host_uuid node_pool"
-            " reserveable_cores retry_interval retry_join retry_max server_join servers start_join"
+            " max_dynamic_user min_dynamic_user network_speed no_host_uuid node_pool"
+            " retry_interval retry_join retry_max server_join servers start_join"
             " stats template disk_free_mb",
         ),
     }

@@ -79,6 +79,24 @@ class Reserved:
     memory: int = 0  # MB
     disk: int = 0  # MB
     ports: tuple[int, ...] = ()
+    cores: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostVolume:
+    """A directory that tasks may ask for by name."""
+
+    path: Path
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostNetwork:
+    """Addresses that ports may ask for by name; cidr, interface: where they are, empty for any, never both empty."""
+
+    cidr: str = ""
+    interface: str = ""
+    reserved_ports: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +108,9 @@ class Client:
     network_interface: str = ""
     virtual_datacenter: str = ""  # drover's: a datacenter of the scheduler's that Consul does not know
     reserved: Reserved = Reserved()
+    reservable_cores: tuple[int, ...] = ()  # empty: all that the agent may run on
+    host_volumes: Mapping[str, HostVolume] = field(default_factory=dict)
+    host_networks: Mapping[str, HostNetwork] = field(default_factory=dict)
     min_dynamic_port: int = 20000
     max_dynamic_port: int = 32000
     cpu_total_compute: int = 0  # MHz; 0: as found

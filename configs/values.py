@@ -1,5 +1,6 @@
 """How does one value of a configuration become what its kind says?"""
 
+import ipaddress
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -11,6 +12,8 @@ from model.secret import Secret
 from model.wire import seconds
 
 _PORTS_MAX = 65535
+# The most that Linux can be built for is 8192.
+_CORES_MAX = 8191
 
 
 class ValueFault(ValueError):
@@ -36,6 +39,10 @@ def convert(kind: Kind, value: object) -> object:
         return Secret(text)
     if kind is Kind.PORTS:
         return parse_ports(text)
+    if kind is Kind.CORES:
+        return parse_cores(text)
+    if kind is Kind.CIDR:
+        return _cidr(text)
     if kind is Kind.LEVEL:
         return _level(text)
     if kind in (Kind.PATH, Kind.FILE):
@@ -47,17 +54,33 @@ def convert(kind: Kind, value: object) -> object:
 
 def parse_ports(text: str) -> tuple[int, ...]:
     """`22,80,8500-8600` as sorted port numbers. Raises ValueFault."""
-    ports: set[int] = set()
+    return _numbers(text, "port", 1, _PORTS_MAX, "22,80,8500-8600")
+
+
+def parse_cores(text: str) -> tuple[int, ...]:
+    """`0-2,7` as sorted core ids. Raises ValueFault."""
+    return _numbers(text, "core", 0, _CORES_MAX, "0-2,7")
+
+
+def _numbers(text: str, noun: str, least: int, most: int, example: str) -> tuple[int, ...]:
+    numbers: set[int] = set()
     for part in filter(None, (part.strip() for part in text.split(","))):
         first, dash, last = part.partition("-")
         ends = (first.strip(), last.strip() if dash else first.strip())
         if not all(end.isascii() and end.isdigit() and len(end) <= 5 for end in ends):
-            raise ValueFault(f'"{part[:40]}" is no port or range (expected as "22,80,8500-8600")')
+            raise ValueFault(f'"{part[:40]}" is no {noun} or range (expected as "{example}")')
         low, high = int(ends[0]), int(ends[1])
-        if not 1 <= low <= high <= _PORTS_MAX:
-            raise ValueFault(f'"{part[:40]}" is no range of ports between 1 and {_PORTS_MAX}')
-        ports.update(range(low, high + 1))
-    return tuple(sorted(ports))
+        if not least <= low <= high <= most:
+            raise ValueFault(f'"{part[:40]}" is no range of {noun}s between {least} and {most}')
+        numbers.update(range(low, high + 1))
+    return tuple(sorted(numbers))
+
+
+def _cidr(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        raise ValueFault(f'"{text[:60]}" is no block of addresses (expected as "10.0.0.0/8")') from None
 
 
 def _shown(value: object) -> str:

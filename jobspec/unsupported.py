@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from model.errors import Fault
-from model.job import Job, Network, Service, ServiceCheck, Task, TaskGroup
+from model.job import Job, Network, Service, ServiceCheck, Task, TaskGroup, VolumeRequest
 
 _DRIVERS = ("raw_exec", "docker")
 
@@ -60,14 +60,10 @@ def _of_tasks(name: str, has: Callable[[Task], object]) -> Callable[[Job], Paths
     return lambda job: (f"{path}.{name}" for path, task in _tasks(job) if has(task))
 
 
-def _volumes(kind: str) -> Callable[[Job], Paths]:
-    def places(job: Job) -> Paths:
-        for path, group in _groups(job):
-            for name, volume in group.volumes.items():
-                if (volume.type == "csi") == (kind == "csi"):
-                    yield f"{path}.volume.{name}"
-
-    return places
+def _volumes(is_wanted: Callable[[VolumeRequest], object]) -> Callable[[Job], Paths]:
+    return lambda job: (
+        f"{path}.volume.{name}" for path, group in _groups(job) for name, volume in group.volumes.items() if is_wanted(volume)
+    )
 
 
 def _networks(job: Job) -> Iterator[tuple[str, Network]]:
@@ -126,13 +122,6 @@ def _drivers(job: Job) -> Iterator[tuple[str, str]]:
             yield f"{path}.driver", task.driver
 
 
-def _host_networks(job: Job) -> Paths:
-    for path, network in _networks(job):
-        for port in (*network.reserved_ports, *network.dynamic_ports):
-            if port.host_network not in ("", "default"):
-                yield f"{path}.port.{port.label}.host_network"
-
-
 TABLE: tuple[Unsupported, ...] = (
     Unsupported(
         feature="multiregion",
@@ -153,14 +142,18 @@ TABLE: tuple[Unsupported, ...] = (
     Unsupported(feature="a check with expose", instead="give the check a port of its own", places=_expose),
     Unsupported(
         feature="a CSI volume",
-        instead="mount it on the nodes and use the docker driver's volumes",
-        places=_volumes("csi"),
+        instead="mount it on the nodes and offer it as a host volume",
+        places=_volumes(lambda volume: volume.type == "csi"),
     ),
-    Unsupported(feature="a host volume", instead="use the docker driver's volumes", places=_volumes("host")),
     Unsupported(
-        feature="volume_mount",
-        instead="use the docker driver's volumes",
-        places=_of_tasks("volume_mount[0]", lambda t: t.volume_mounts),
+        feature="a sticky volume",
+        instead="name a host volume that only one node has",
+        places=_volumes(lambda volume: volume.sticky),
+    ),
+    Unsupported(
+        feature="selinux_label",
+        instead="label the directory on the nodes",
+        places=_of_tasks("volume_mount[0].selinux_label", lambda t: any(mount.selinux_label for mount in t.volume_mounts)),
     ),
     Unsupported(
         feature="csi_plugin",
@@ -171,11 +164,6 @@ TABLE: tuple[Unsupported, ...] = (
         feature="device",
         instead="choose nodes with a constraint",
         places=_of_tasks("resources.device", lambda t: t.resources.devices),
-    ),
-    Unsupported(
-        feature="cores",
-        instead="ask for cpu in MHz",
-        places=_of_tasks("resources.cores", lambda t: t.resources.cores),
     ),
     Unsupported(
         feature="template",
@@ -338,10 +326,5 @@ TABLE: tuple[Unsupported, ...] = (
             for port in (*network.reserved_ports, *network.dynamic_ports)
             if port.ignore_collision
         ),
-    ),
-    Unsupported(
-        feature="host_network",
-        instead="leave it out: ports are on the node's own address",
-        places=_host_networks,
     ),
 )

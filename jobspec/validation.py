@@ -22,6 +22,7 @@ from jobspec.services import service_faults
 from jobspec.signals import signal_fault
 from jobspec.syntax.source import one_line
 from jobspec.unsupported import unsupported_faults
+from jobspec.volumes import volume_faults
 from model.errors import Fault
 from model.job import Job, JobType, Network, Resources, Task, TaskGroup
 
@@ -150,6 +151,7 @@ def _group(job: Job, group: TaskGroup, path: str) -> Faults:
     for task in group.tasks:
         yield from _task(job, group, task, f"{path}.task.{task.name}")
     yield from _static_ports(group, path)
+    yield from volume_faults(job, group, path)
 
 
 def _policies(job: Job, group: TaskGroup, path: str) -> Faults:
@@ -248,6 +250,8 @@ def _task(job: Job, group: TaskGroup, task: Task, path: str) -> Faults:
 
 
 def _resources(resources: Resources, path: str) -> Faults:
+    if resources.cpu and resources.cores:
+        yield _fault(f"{path}.cores", "either cpu or cores can be asked for, not both")
     if resources.cpu < CPU_MIN_MHZ and not resources.cores:
         yield _fault(f"{path}.cpu", f"must be at least {CPU_MIN_MHZ} MHz, found {resources.cpu}")
     if resources.memory_mb < MEMORY_MIN_MB:

@@ -10,15 +10,16 @@ from dataclasses import replace
 
 import msgspec
 
-from leader.decide.explain import DIMENSIONS, FilterCount, NodeAnswer, Question, answers, counts, needs
+from leader.decide.explain import FilterCount, NodeAnswer, Question, answers, asks_of, counts
 from leader.decide.feasible import FeasibleCache
 from leader.decide.place import held_by, leaving, place
 from leader.decide.preempt import PRIORITY_DELTA
 from leader.decide.remedies import remedies
+from leader.decide.table import HostPort
 from leader.leading import Leading
 from leader.planning import Trial, attempt
 from leader.view import View
-from model.alloc import Alloc, EvalId
+from model.alloc import Alloc, EvalId, index_of
 from model.job import Job, JobId, Namespace, TaskGroup
 from model.node import NodeId
 from model.plan import PlaceRequest
@@ -96,6 +97,7 @@ def _group_why(leading: Leading, trial: Trial, group: TaskGroup) -> GroupWhy:
         table=table,
         held=held,
         algorithm=trial.algorithm,
+        index=index_of(missing[0].name) if missing else None,
     )
     found = answers(question, random.Random(0))
     is_homeless = trial.job.is_system and not any(alloc.desired.task_group == group.name for alloc in live.values())
@@ -108,7 +110,7 @@ def _group_why(leading: Leading, trial: Trial, group: TaskGroup) -> GroupWhy:
         missing=len(missing),
         updating=sum(request.stops is not None for request in missing),
         failed=_failed(trial, group),
-        asks=dict(zip(DIMENSIONS, needs(group))),
+        asks=asks_of(group),
         nodes_asked=len(found),
         filters=counts(found) if is_told else (),
         remedies=(*told, *_preemption(leading, question, missing[0])) if missing else told,
@@ -155,8 +157,8 @@ def _failed(trial: Trial, group: TaskGroup) -> int:
     return max(0, group.count - live - empty)
 
 
-def _holder(view: View, node: NodeId, port: int) -> str:
-    """The job that holds the host port, "" if none does."""
+def _holder(view: View, node: NodeId, port: HostPort) -> str:
+    """The job that holds the port on this address of the node, "" if none does."""
     allocs = view.allocs_by_node.get(node, {}).values()
     held = (alloc.desired for alloc in allocs if not alloc.is_terminal)
-    return next((desired.job_id for desired in held if any(one.value == port for one in desired.ports)), "")
+    return next((desired.job_id for desired in held if any((one.host_ip, one.value) == port for one in desired.ports)), "")

@@ -342,7 +342,8 @@ class View:
         job = self.versions.get((job_key(alloc), alloc.desired.job_version))
         group = job.group(alloc.desired.task_group) if job else None
         if group is not None and not alloc.is_terminal:
-            self.table.hold(alloc.id, alloc.desired.node_id, ask_of(group), alloc.desired.ports)
+            desired = alloc.desired
+            self.table.hold(alloc.id, desired.node_id, ask_of(group), desired.ports, desired.cores)
 
     def emptied(self) -> frozenset[NodeId]:
         """Draining nodes on which nothing but system jobs' allocs is left."""

@@ -72,6 +72,13 @@ class AllocatedPort(Document):
     host_ip: str = ""
 
 
+class TaskCores(Document):
+    """The cores of its node, by their ids, that a task has to itself."""
+
+    task: str
+    ids: tuple[int, ...]
+
+
 class RescheduleEvent(Document):
     reschedule_time: int  # ns since the epoch
     prev_alloc_id: AllocId
@@ -99,6 +106,7 @@ class DesiredAlloc(Document):
     desired_description: str = ""
     verdict: Verdict = Verdict.NONE
     ports: tuple[AllocatedPort, ...] = ()
+    cores: tuple[TaskCores, ...] = ()
     deployment_id: str = ""
     canary: bool = False  # of a deployment that was not promoted yet
     migrate_to: NodeId = NodeId("")  # where rebalancing wants it: its replacement there is healthy before it stops
@@ -112,10 +120,14 @@ class DesiredAlloc(Document):
     modify_time: int = 0
     epoch: int = 0  # the epoch of the leader that wrote this; effects carry it, a lower one is refused
 
+    def cores_of(self, task: str) -> tuple[int, ...]:
+        """Ids of the cores that the task has to itself."""
+        return next((given.ids for given in self.cores if given.task == task), ())
+
     @property
     def index(self) -> int:
         """The number in `name`: which of the group's `count` places this alloc fills."""
-        return int(self.name[self.name.rindex("[") + 1 : -1])
+        return index_of(self.name)
 
     @property
     def is_stopping(self) -> bool:
@@ -124,6 +136,11 @@ class DesiredAlloc(Document):
 
 def alloc_name(job_id: str, group: str, index: int) -> str:
     return f"{job_id}.{group}[{index}]"
+
+
+def index_of(alloc_name: str) -> int:
+    """The number in an alloc's name."""
+    return int(alloc_name[alloc_name.rindex("[") + 1 : -1])
 
 
 class TaskEvent(Document, omit_defaults=True):

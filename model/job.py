@@ -293,8 +293,13 @@ class VolumeRequest(Document):
     read_only: bool = False
     access_mode: str = ""
     attachment_mode: str = ""
+    mount_options: Mapping[str, Any] | None = None
     per_alloc: bool = False
     sticky: bool = False
+
+    def source_of(self, index: int) -> str:
+        """The name of the volume that the alloc of that number has: with per_alloc each has its own."""
+        return f"{self.source}[{index}]" if self.per_alloc else self.source
 
 
 class Task(Document):

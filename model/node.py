@@ -14,6 +14,9 @@ from model.wire import Document
 
 NodeId = NewType("NodeId", str)
 
+# The host network that every node is on.
+DEFAULT_NETWORK = "default"
+
 
 class NodeStatus(StrEnum):
     """Nomad's words for a node, as the leader holds it.
@@ -48,13 +51,38 @@ class NodeResources(Document):
     disk_mb: int = 0
     min_dynamic_port: int = 20000
     max_dynamic_port: int = 32000
+    total_cores: int = 0
+    reservable_cores: tuple[int, ...] = ()  # ids of those that tasks may have to themselves
+
+    @property
+    def core_mhz(self) -> int:
+        """What one core counts for."""
+        return self.cpu_mhz // self.total_cores if self.total_cores else 0
 
 
 class ReservedResources(Document):
     cpu_mhz: int = msgspec.field(name="CpuShares", default=0)
     memory_mb: int = 0
     disk_mb: int = 0
-    ports: tuple[int, ...] = ()
+    ports: tuple[int, ...] = ()  # on all of its networks
+    cores: tuple[int, ...] = ()
+
+
+class HostVolume(Document):
+    """A directory of the machine that its operator offers to tasks under a name."""
+
+    name: str
+    path: str
+    read_only: bool = False
+
+
+class HostNetwork(Document):
+    """A further address of the machine, under the name by which ports ask for it."""
+
+    name: str
+    address: str
+    device: str = ""
+    reserved_ports: tuple[int, ...] = ()
 
 
 class Node(Document):
@@ -72,11 +100,19 @@ class Node(Document):
     drivers: Mapping[str, DriverInfo] = {}
     resources: NodeResources = NodeResources()
     reserved: ReservedResources = ReservedResources()
+    host_volumes: Mapping[str, HostVolume] = {}
+    host_networks: tuple[HostNetwork, ...] = ()  # the default one, at `address`, is not among them
     consul_node: str = ""  # Consul's name of the machine, and the Consul datacenter it is in
     consul_datacenter: str = ""
     boot_id: str = ""
     version: str = ""
     started_time: int = 0  # ns since the epoch; changes at every agent start
+
+    def address_on(self, network: str) -> str | None:
+        """Its address on a host network, None where it is not on it."""
+        if network in ("", DEFAULT_NETWORK):
+            return self.address
+        return next((one.address for one in self.host_networks if one.name == network), None)
 
 
 class NodeEvent(Document):

@@ -70,6 +70,17 @@ def same_dirs(dirs: TaskDirs) -> SeenDirs:
     return SeenDirs(alloc=str(dirs.shared), local=str(dirs.local), secrets=str(dirs.secrets))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bind:
+    """A directory of the machine that the task sees at `target`. propagation: the kernel's word (rprivate, rslave,
+    rshared) for whether what is mounted below it is seen on the other side."""
+
+    source: str
+    target: str
+    is_read_only: bool = False
+    propagation: str = "rprivate"
+
+
 def _unheard(message: str) -> None:
     pass
 
@@ -78,6 +89,8 @@ def _unheard(message: str) -> None:
 class TaskStart:
     """All that a driver needs to start a task; config and env are already interpolated.
 
+    cores: ids of those that it has to itself, empty for a share of all. resources.cpu is what they count for.
+    binds: what a driver that cannot show the task another file system refuses.
     say: tells the task's history what takes so long ("Downloading image ...").
     """
 
@@ -92,6 +105,8 @@ class TaskStart:
     resources: Resources
     user: str = ""
     ports: tuple[AllocatedPort, ...] = ()
+    cores: tuple[int, ...] = ()
+    binds: tuple[Bind, ...] = ()
     labels: Mapping[str, str] = field(
         default_factory=dict
     )  # job, group and node, for whoever looks at the engine

@@ -2,7 +2,7 @@
 
 As root every raw_exec task has a cgroup of its own, outside drover's: a service manager that ends
 drover's cgroup leaves it alone, and a daemon that left its session is still found. Only one hierarchy is
-used, for raw_exec sets no limits:
+used, for raw_exec sets no limits but the cores of a task that has some to itself (below: make_cpuset):
 
     cgroup2, also when mounted beside v1   one write of cgroup.kill ends all, atomically
     v1: freezer                            frozen, killed, thawed: no fork gets away
@@ -19,6 +19,8 @@ import signal
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from agent.cpuset import cpuset
 
 MOUNT = Path("/sys/fs/cgroup")
 NAME = "drover"
@@ -60,8 +62,42 @@ def remove_hierarchy(mount: Path = MOUNT, name: str = NAME) -> None:
     """Removes drover's own cgroup, if no task's is in it."""
     found = find_hierarchy(mount, name)
     if found is not None:
-        with suppress(OSError):
-            os.rmdir(found.root)
+        for root in (found.root, str(_cpusets(mount, name))):
+            with suppress(OSError):
+                os.rmdir(root)
+
+
+def make_cpuset(hierarchy: Hierarchy, task: str, cores: tuple[int, ...], mount: Path = MOUNT, name: str = NAME) -> str:
+    """Makes the cgroup that keeps a task to these cores, and returns the cgroup.procs to join. Idempotent. Raises OSError.
+
+    v1 has a hierarchy of its own for it, whose new cgroups hold no core and no memory node until they are told.
+    With v2 it is the task's own cgroup, once all above it pass the controller on.
+    """
+    root = _cpusets(mount, name)
+    if root.parent.exists():
+        path = root / task
+        for folder, given in ((root, ""), (path, cpuset(cores))):
+            folder.mkdir(exist_ok=True)
+            for kind in ("mems", "cpus"):
+                above = (folder.parent / f"cpuset.{kind}").read_text()
+                (folder / f"cpuset.{kind}").write_text(given if given and kind == "cpus" else above)
+    else:
+        path = Path(hierarchy.root) / task
+        for folder in (path.parent.parent, path.parent):
+            (folder / "cgroup.subtree_control").write_text("+cpuset")
+        path.mkdir(exist_ok=True)
+        (path / "cpuset.cpus").write_text(cpuset(cores))
+    return str(path / "cgroup.procs")
+
+
+def remove_cpuset(task: str, mount: Path = MOUNT, name: str = NAME) -> None:
+    """Only when empty. With v2 there is none but the task's own cgroup."""
+    with suppress(OSError):
+        os.rmdir(_cpusets(mount, name) / task)
+
+
+def _cpusets(mount: Path, name: str) -> Path:
+    return mount / "cpuset" / name
 
 
 class TaskCgroup:

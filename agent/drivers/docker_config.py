@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agent.drivers.base import SeenDirs, TaskStart
+from agent.cpuset import cpuset
+from agent.drivers.base import Bind, SeenDirs, TaskStart
 from jobspec.suggest import did_you_mean
 from model.errors import TaskRefused
 
@@ -135,7 +136,7 @@ def container(
         "NetworkingConfig": _endpoint(config),
         "HostConfig": {
             "Binds": [*_alloc_binds(task), *_volumes(task, config, rules)],
-            "Mounts": [_mount(task, mount, rules) for mount in config.mounts],
+            "Mounts": [*(_mount(task, mount, rules) for mount in config.mounts), *map(_bind, task.binds)],
             "PortBindings": bindings,
             "NetworkMode": config.network_mode or "default",
             "RestartPolicy": {"Name": "no"},  # restarts are drover's
@@ -190,6 +191,8 @@ def _limits(task: TaskStart, config: DockerConfig) -> dict[str, Any]:
     }
     if most:
         limits["MemoryReservation"] = reserved
+    if task.cores:
+        limits["CpusetCpus"] = cpuset(task.cores)
     if config.cpu_hard_limit:
         # Nomad's rule: the share of one MHz-counted core in each period.
         period_us = config.cpu_cfs_period or 100_000
@@ -262,6 +265,17 @@ def _mount(task: TaskStart, mount: Mapping[str, Any], rules: DockerRules) -> dic
         case _:
             raise TaskRefused(f"config: mounts: no type {kind!r} (bind, volume, tmpfs)")
     return made
+
+
+def _bind(bind: Bind) -> dict[str, Any]:
+    """A host volume: its operator has offered it, so volumes.enabled is not asked for; it is never made here."""
+    return {
+        "Type": "bind",
+        "Source": bind.source,
+        "Target": bind.target,
+        "ReadOnly": bind.is_read_only,
+        "BindOptions": {"Propagation": bind.propagation},
+    }
 
 
 def _ports(task: TaskStart, config: DockerConfig) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -22,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from agent.cpuset import cpuset
 from agent.drivers import command, process
 from agent.drivers.base import (
     ExitResult,
@@ -33,7 +34,7 @@ from agent.drivers.base import (
     TaskStats,
     same_dirs,
 )
-from agent.drivers.cgroup import Hierarchy, TaskCgroup, find_hierarchy
+from agent.drivers.cgroup import Hierarchy, TaskCgroup, find_hierarchy, make_cpuset, remove_cpuset
 from agent.drivers.process import Process, boot_id
 from agent.env import SHELL_NAME, inherited
 from agent.turns import Turns
@@ -80,6 +81,7 @@ class RawExec:
         self._endings: dict[str, int] = {}  # how those ended that could not say so in a file
         self._setsid = shutil.which("setsid") or ""
         self._setpriv = shutil.which("setpriv") or ""
+        self._taskset = shutil.which("taskset") or ""
         self._mv = shutil.which("mv") or "/bin/mv"
 
     def seen_dirs(self, dirs: TaskDirs) -> SeenDirs:
@@ -153,6 +155,7 @@ class RawExec:
                 await self._supervisor_ended(handle)
         if self._cgroups is not None:
             self._cgroup(self._cgroups, handle).remove()
+            remove_cpuset(self._cgroup_name(handle))
         for suffix in ("pid", "task", "exit", "exit.partial"):
             with suppress(FileNotFoundError):
                 os.unlink(self._file(handle, suffix))
@@ -184,6 +187,8 @@ class RawExec:
     def _spawn(self, task: TaskStart, handle: Handle) -> None:
         options = parse_config(task.config)
         env = {**self._environ, **task.env}
+        if task.binds:
+            raise TaskRefused(f'task driver "{self.name}" for "{task.task_name}" does not support host volumes')
         argv = [command.lookup(options.command, task.dirs.task, env.get("PATH", os.defpath)), *options.args]
         if task.user and os.geteuid() == 0:
             argv = [
@@ -200,12 +205,15 @@ class RawExec:
             cgroup = self._cgroup(self._cgroups, handle)
             cgroup.make()
             procs = cgroup.procs
+        cpuset_procs = ""
+        if task.cores:
+            cpuset_procs, argv = self._confined(task.cores, handle, argv)
         work_dir = options.work_dir or str(task.dirs.task)
         try:
             child = os.posix_spawn(
                 "/bin/sh",
                 [
-                    *("sh", str(SUPERVISOR), self._file(handle, ""), procs, work_dir),
+                    *("sh", str(SUPERVISOR), self._file(handle, ""), procs, cpuset_procs, work_dir),
                     *(str(task.stdout), str(task.stderr), self._setsid, self._mv, "--", *argv),
                 ],
                 _for_shell(env),
@@ -219,6 +227,18 @@ class RawExec:
         except ValueError as error:
             raise TaskRefused(f"config: {error}") from error
         self._mind(self._file(handle, ""), child)
+
+    def _confined(self, cores: tuple[int, ...], handle: Handle, argv: list[str]) -> tuple[str, list[str]]:
+        """(cgroup.procs to join, command) of a task that gets these cores. Without a right to cgroups it is only told
+        to keep to them, and may leave them."""
+        if self._cgroups is None:
+            if not self._taskset:
+                raise TaskRefused("cores: taskset is not on PATH, and without root there is no other way to give them")
+            return "", [self._taskset, "--cpu-list", cpuset(cores), *argv]
+        try:
+            return make_cpuset(self._cgroups, self._cgroup_name(handle), cores), argv
+        except OSError as error:
+            raise StartFailed(f"cannot give it cores {cpuset(cores)}: {error.strerror}") from error
 
     def _reserve(self, handle: Handle) -> None:
         """Takes the room now that the supervisor will need: it has nobody to tell when there is none."""
@@ -344,7 +364,11 @@ class RawExec:
             await asyncio.sleep(min(0.001 * 2**tries, 0.1))
 
     def _cgroup(self, hierarchy: Hierarchy, handle: Handle) -> TaskCgroup:
-        return TaskCgroup(hierarchy, f"{_name(handle.alloc_id, handle.task_name)}.{handle.attempt}")
+        return TaskCgroup(hierarchy, self._cgroup_name(handle))
+
+    @staticmethod
+    def _cgroup_name(handle: Handle) -> str:
+        return f"{_name(handle.alloc_id, handle.task_name)}.{handle.attempt}"
 
     def _file(self, handle: Handle, suffix: str) -> str:
         dot = "." if suffix else ""

@@ -1,6 +1,7 @@
 """What does each node say to a group that finds no place?
 
-    ready? ─> datacenter ─> drivers ─> constraints ─> distinct_hosts ─> distinct_property, max_skew ─> room ─> ports
+    ready? ─> datacenter ─> drivers ─> constraints ─> host volumes and networks ─> distinct_hosts
+                                                       ─> distinct_property, max_skew ─> room ─> ports
 
 The filters of place.py in its order; the first that refuses is the node's answer. Counted they agree with the
 evaluation's metrics, which a test holds against each other over random worlds.
@@ -14,19 +15,24 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
-from leader.decide.constraints import is_unique, reason, violated
-from leader.decide.feasible import constraints_of, in_datacenters
+from leader.decide.constraints import reason
+from leader.decide.feasible import (
+    Fact,
+    Needs,
+    asks_unique,
+    class_refusal,
+    in_datacenters,
+    needs_of,
+    node_refusal,
+)
 from leader.decide.ports import Rng, assign_ports, networks_of
 from leader.decide.ranking import Ranking
 from leader.decide.spread import Cells
-from leader.decide.table import NodeTable, ask_of
+from leader.decide.table import DIMENSIONS, NodeTable, ask_of
 from model.job import Constraint, Job, TaskGroup
 from model.node import Eligibility, Node, NodeId
 from model.snapshot import Life, NodeView
 from model.wire import Document
-
-# Nomad's names of what a node has, in the table's order.
-DIMENSIONS = ("cpu", "memory", "disk")
 
 
 class Filter(StrEnum):
@@ -36,6 +42,8 @@ class Filter(StrEnum):
     DATACENTER = "datacenter"
     DRIVER = "driver"
     CONSTRAINT = "constraint"
+    VOLUME = "host volume"
+    NETWORK = "host network"
     DISTINCT_HOSTS = "distinct_hosts"
     DISTINCT_PROPERTY = "distinct_property"
     MAX_SKEW = "max_skew"
@@ -74,7 +82,7 @@ class FilterCount(Document):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """May an alloc of the group go to these nodes? table, held: room and live allocs ({group: {node: how many}}) as
-    they are once all is placed that finds room."""
+    they are once all is placed that finds room. index: the alloc's number, where that matters to where it may go."""
 
     job: Job
     group: TaskGroup
@@ -82,6 +90,11 @@ class Question:
     table: NodeTable
     held: Mapping[str, Mapping[NodeId, int]]
     algorithm: str
+    index: int | None = None
+
+    @property
+    def needs(self) -> Needs:
+        return needs_of(self.job, self.group, self.index)
 
     @property
     def own(self) -> Mapping[NodeId, int]:
@@ -151,11 +164,9 @@ def _answer(
 
 def _refusals(question: Question) -> _Found:
     """By the node's own state and facts; facts that are not unique are asked once for all nodes of a class."""
-    rules = constraints_of(question.job, question.group)
-    shared = [rule for rule in rules if not is_unique(rule)]
-    unique = [rule for rule in rules if is_unique(rule)]
-    drivers = sorted({task.driver for task in question.group.tasks})
-    of_class: dict[int, tuple[Filter, str]] = {}
+    needs = question.needs
+    has_unique = asks_unique(needs)
+    of_class: dict[int, tuple[Filter, str] | None] = {}
     found: _Found = {}
     for view in question.nodes.values():
         if not view.takes_work:
@@ -163,11 +174,11 @@ def _refusals(question: Question) -> _Found:
             continue
         number = int(question.table.class_of[question.table.rows[view.id]])
         if number not in of_class:
-            of_class[number] = _fact_refusal(view.node, question.job.datacenters, drivers, shared)
+            of_class[number] = _fact_refusal(view.node, needs)
         refusal = of_class[number]
-        if refusal[0] is Filter.NONE:
-            refusal = _constraint_refusal(view.node, unique)
-        if refusal[0] is not Filter.NONE:
+        if refusal is None and has_unique:
+            refusal = _told(node_refusal(view.node, needs))
+        if refusal is not None:
             found[view.id] = refusal
     return found
 
@@ -178,20 +189,14 @@ def _state(view: NodeView) -> str:
     return "not heard" if view.life is Life.SUSPECT else view.control.status.value
 
 
-def _fact_refusal(
-    node: Node, datacenters: tuple[str, ...], drivers: list[str], rules: list[Constraint]
-) -> tuple[Filter, str]:
-    if not in_datacenters(datacenters, node.datacenter, node.virtual_datacenter):
+def _fact_refusal(node: Node, needs: Needs) -> tuple[Filter, str] | None:
+    if not in_datacenters(needs.datacenters, node.datacenter, node.virtual_datacenter):
         return Filter.DATACENTER, node.virtual_datacenter or node.datacenter
-    for name in drivers:
-        info = node.drivers.get(name)
-        if info is None or not (info.detected and info.healthy):
-            return Filter.DRIVER, f"missing drivers: {name}"
-    return _constraint_refusal(node, rules)
+    return _told(class_refusal(node, needs))
 
 
-def _constraint_refusal(node: Node, rules: list[Constraint]) -> tuple[Filter, str]:
-    return next(((Filter.CONSTRAINT, reason(rule)) for rule in rules if violated(rule, node)), (Filter.NONE, ""))
+def _told(refusal: tuple[Fact, str] | None) -> tuple[Filter, str] | None:
+    return None if refusal is None else (Filter(refusal[0].value), refusal[1])
 
 
 # -- what is there already
@@ -250,7 +255,7 @@ def _mask(table: NodeTable, nodes: Iterable[NodeId]) -> npt.NDArray[np.bool_]:
 def shorts_of(question: Question, nodes: Sequence[NodeId]) -> dict[NodeId, dict[str, int]]:
     """{node: {dimension: how much is missing}} of those where something is."""
     rows = np.array([question.table.rows[node] for node in nodes], dtype=np.int64)
-    missing = np.array(needs(question.group)) - (question.table.total[rows] - question.table.used[rows])
+    missing = question.table.missing(ask_of(question.group), rows)
     return {
         nodes[at]: {name: round(amount) for name, amount in zip(DIMENSIONS, missing[at].tolist()) if amount > 0}
         for at in np.flatnonzero((missing > 0).any(axis=1)).tolist()
@@ -262,10 +267,16 @@ def total_of(question: Question, node: NodeId) -> tuple[int, ...]:
     return tuple(round(amount) for amount in question.table.total[question.table.rows[node]].tolist())
 
 
-def needs(group: TaskGroup) -> tuple[int, int, int]:
-    """MHz, MB, MB."""
-    ask = ask_of(group)
-    return ask.cpu_mhz, ask.memory_mb, ask.disk_mb
+def needs_on(question: Question, node: NodeId) -> tuple[int, ...]:
+    """What the group takes of the node, by dimension: whole cores are MHz as well, how many is up to the node."""
+    rows = np.array([question.table.rows[node]], dtype=np.int64)
+    return tuple(round(amount) for amount in question.table.needs(ask_of(question.group), rows)[0].tolist())
+
+
+def asks_of(group: TaskGroup) -> dict[str, int]:
+    """What the group asks for in each dimension, without whole cores where it asks for none."""
+    asked = {name: round(amount) for name, amount in zip(DIMENSIONS, ask_of(group).amounts(0.0))}
+    return {name: amount for name, amount in asked.items() if amount or name != "cores"}
 
 
 def _room(question: Question, left: Sequence[NodeId]) -> _Found:

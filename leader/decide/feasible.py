@@ -1,6 +1,7 @@
 """Which nodes may a group run on at all, and what rules the others out?
 
-    datacenters, drivers, constraints ──once per class of equal nodes──> mask and reasons, kept per signature
+    datacenters, drivers, constraints, ──once per class of equal nodes──> mask and reasons, kept per signature
+    host volumes and networks
 
 Nodes are of one class when nothing but what is unique to a node (`${attr.unique.*}`, `${node.unique.*}`) tells
 them apart: a fleet of 10,000 with 20 kinds of machine costs 20 evaluations. Only constraints on something unique
@@ -8,16 +9,19 @@ are asked of each node.
 """
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 
 from leader.decide.constraints import is_unique, reason, violated
+from leader.decide.ports import missing_network, networks_of
 from leader.decide.table import NodeTable
-from model.job import Constraint, Job, TaskGroup
-from model.node import DriverInfo, Node, NodeId
+from leader.decide.volumes import MISSING_VOLUMES, VolumeNeed, lacks_volume, volumes_of
+from model.job import Constraint, Job, Port, TaskGroup
+from model.node import DEFAULT_NETWORK, DriverInfo, Node, NodeId
 
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -56,8 +60,31 @@ class Feasible:
         return {name: int(count) for name, count in zip(self._reasons, counts) if count and name}
 
 
-# Datacenters, drivers and constraints: all that a mask depends on.
-_Signature = tuple[tuple[str, ...], tuple[str, ...], tuple[Constraint, ...]]
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """All that a mask depends on. ports: those on other host networks than the default one, without their numbers."""
+
+    datacenters: tuple[str, ...]
+    drivers: tuple[str, ...]
+    constraints: tuple[Constraint, ...]
+    volumes: tuple[VolumeNeed, ...] = ()
+    ports: tuple[Port, ...] = ()
+
+
+def needs_of(job: Job, group: TaskGroup, index: int | None = None) -> Needs:
+    """index: the alloc's number, which matters to volumes that each alloc has its own of; None: any."""
+    return Needs(
+        datacenters=tuple(job.datacenters),
+        drivers=tuple(sorted({task.driver for task in group.tasks})),
+        constraints=constraints_of(job, group),
+        volumes=volumes_of(group, index) if group.volumes else (),
+        ports=tuple(
+            Port(label=port.label, host_network=port.host_network)
+            for network in networks_of(group)
+            for port in (*network.reserved_ports, *network.dynamic_ports)
+            if port.host_network not in ("", DEFAULT_NETWORK)
+        ),
+    )
 
 
 @dataclass(slots=True)
@@ -68,17 +95,17 @@ class FeasibleCache:
     """
 
     generation: int = -1
-    found: dict[_Signature, Feasible] = field(default_factory=dict)
+    found: dict[Needs, Feasible] = field(default_factory=dict)
 
-    def get(self, table: NodeTable, job: Job, group: TaskGroup) -> Feasible:
+    def get(self, table: NodeTable, job: Job, group: TaskGroup, index: int | None = None) -> Feasible:
+        """index: as for needs_of."""
         if self.generation != table.generation:
             self.found.clear()
             self.generation = table.generation
-        drivers = tuple(sorted({task.driver for task in group.tasks}))
-        key: _Signature = (tuple(job.datacenters), drivers, constraints_of(job, group))
-        feasible = self.found.get(key)
+        needs = needs_of(job, group, index)
+        feasible = self.found.get(needs)
         if feasible is None:
-            feasible = self.found[key] = _feasible(table, *key)
+            feasible = self.found[needs] = _feasible(table, needs)
         return feasible
 
 
@@ -101,11 +128,8 @@ def in_datacenters(names: Sequence[str], datacenter: str, virtual: str) -> bool:
     return any(fnmatch.fnmatchcase(datacenter, name) for name in names)
 
 
-def _feasible(
-    table: NodeTable, datacenters: tuple[str, ...], drivers: tuple[str, ...], constraints: tuple[Constraint, ...]
-) -> Feasible:
+def _feasible(table: NodeTable, needs: Needs) -> Feasible:
     size = len(table.ids)
-    shared = [c for c in constraints if not is_unique(c)]
     reasons = [_ELSEWHERE]
     numbers: dict[str, int] = {}
 
@@ -117,27 +141,67 @@ def _feasible(
 
     by_class = np.full(len(table.classes), -1, dtype=np.int64)
     for number, node in enumerate(table.classes):
-        if not in_datacenters(datacenters, node.datacenter, node.virtual_datacenter):
+        if not in_datacenters(needs.datacenters, node.datacenter, node.virtual_datacenter):
             by_class[number] = 0
             continue
-        why = _refusal(node, drivers, shared)
-        if why:
-            by_class[number] = number_of(why)
+        refusal = class_refusal(node, needs)
+        if refusal is not None:
+            by_class[number] = number_of(refusal[1])
     reason_of = by_class[table.class_of[:size]] if size else np.zeros(0, dtype=np.int64)
-    for constraint in constraints:
-        if is_unique(constraint):
-            for row in np.flatnonzero(reason_of == -1):
-                if violated(constraint, table.views[row].node):
-                    reason_of[row] = number_of(reason(constraint))
+    if asks_unique(needs):
+        for row in np.flatnonzero(reason_of == -1):
+            refusal = node_refusal(table.views[row].node, needs)
+            if refusal is not None:
+                reason_of[row] = number_of(refusal[1])
     return Feasible(reason_of == -1, table, reasons, reason_of)
 
 
-def _refusal(node: Node, drivers: Sequence[str], constraints: Sequence[Constraint]) -> str:
-    """Why a node of this class may not, "" if it may."""
-    for driver in drivers:
+class Fact(StrEnum):
+    """What of a node refuses a group, in the order in which they are asked."""
+
+    DRIVER = "driver"
+    CONSTRAINT = "constraint"
+    VOLUME = "host volume"
+    NETWORK = "host network"
+
+
+# What refuses, and why in Nomad's words.
+Refusal = tuple[Fact, str]
+
+
+def class_refusal(node: Node, needs: Needs) -> Refusal | None:
+    """Why no node of this one's class may, None if they may as far as they are equal."""
+    for driver in needs.drivers:
         if not _has_driver(node.drivers.get(driver)):
-            return f"missing drivers: {driver}"
-    return next((reason(c) for c in constraints if violated(c, node)), "")
+            return Fact.DRIVER, f"missing drivers: {driver}"
+    for constraint in needs.constraints:
+        if not is_unique(constraint) and violated(constraint, node):
+            return Fact.CONSTRAINT, reason(constraint)
+    if any(lacks_volume(node, volume) for volume in needs.volumes):
+        return Fact.VOLUME, MISSING_VOLUMES
+    return _network_refusal(node, (port for port in needs.ports if not _is_unique_port(port)))
+
+
+def node_refusal(node: Node, needs: Needs) -> Refusal | None:
+    """The same for what only this node is."""
+    for constraint in needs.constraints:
+        if is_unique(constraint) and violated(constraint, node):
+            return Fact.CONSTRAINT, reason(constraint)
+    return _network_refusal(node, (port for port in needs.ports if _is_unique_port(port)))
+
+
+def asks_unique(needs: Needs) -> bool:
+    """Whether nodes of one class may answer differently."""
+    return any(is_unique(one) for one in needs.constraints) or any(_is_unique_port(port) for port in needs.ports)
+
+
+def _network_refusal(node: Node, ports: Iterable[Port]) -> Refusal | None:
+    reasons = (missing_network(port, node) for port in ports)
+    return next(((Fact.NETWORK, why) for why in reasons if why), None)
+
+
+def _is_unique_port(port: Port) -> bool:
+    return "unique." in port.host_network
 
 
 def _has_driver(info: DriverInfo | None) -> bool:

@@ -16,13 +16,24 @@ import numpy as np
 import numpy.typing as npt
 
 from leader.decide.constraints import reason
+from leader.decide.cores import assign_cores
 from leader.decide.feasible import FeasibleCache
-from leader.decide.ports import Rng, assign_ports, networks_of
+from leader.decide.ports import Rng, assign_ports, is_reserved, networks_of, static_ports
 from leader.decide.preempt import Harm, Victim, Victims, least_harm
 from leader.decide.ranking import BINPACK, Ranking
 from leader.decide.spread import Cells
-from leader.decide.table import Held, NodeTable, ask_of
-from model.alloc import Alloc, AllocatedPort, AllocId, ClientStatus, DesiredAlloc, DesiredStatus, EvalId
+from leader.decide.table import DIMENSIONS, Ask, Held, NodeTable, ask_of
+from leader.decide.volumes import is_per_alloc
+from model.alloc import (
+    Alloc,
+    AllocatedPort,
+    AllocId,
+    ClientStatus,
+    DesiredAlloc,
+    DesiredStatus,
+    EvalId,
+    index_of,
+)
 from model.evaluation import PlacementMetric
 from model.job import Constraint, Job, TaskGroup
 from model.node import NodeId
@@ -31,8 +42,6 @@ from model.plan import Placed, PlaceRequest, Reconciled
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
-# Nomad's wording in DimensionExhausted.
-_DIMENSIONS = ("cpu", "memory", "disk")
 # Not a dimension, but shown beside them: what moves away from a node does not come back to it.
 LEFT = "node: it is moved away from here"
 # Nodes compared for whom to push away, of those where somebody could be: all of a large cluster would take too long.
@@ -125,7 +134,8 @@ class _Placing:
         self._held = {group: dict(nodes) for group, nodes in held.items()}
         self._staying = {group: dict(nodes) for group, nodes in staying.items()}
         self._lent: dict[AllocId, Held] = {}
-        self._groups: dict[str, _Group] = {}
+        # A group whose allocs each have a volume of their own looks at the nodes anew for each of them.
+        self._groups: dict[_Kind, _Group] = {}
 
     def lend(self, alloc_id: AllocId) -> None:
         room = self._table.free(alloc_id)
@@ -143,18 +153,19 @@ class _Placing:
         preempted: list[DesiredAlloc] = []
         failed: dict[str, PlacementMetric] = {}
         queued: dict[str, int] = {}
+        homeless: set[_Kind] = set()
         for request in requests:
-            name, old = request.group.name, request.stops
+            name, old, kind = request.group.name, request.stops, _kind(request)
             queued.setdefault(name, 0)
-            if name in failed and not request.node_id and old is None and request.avoid is None:
-                # All of a group ask for the same: what one did not find the next will not.
+            if kind in homeless and not request.node_id and old is None and request.avoid is None:
+                # All of a kind ask for the same: what one did not find the next will not.
                 failed[name] = _coalesced(failed[name])
                 queued[name] += 1
                 continue
-            group = self._groups.get(name)
+            group = self._groups.get(kind)
             if group is None:
-                group = self._groups[name] = _Group(
-                    self._job, request.group, self._table, self._cache, self._held, self._staying, self._algorithm
+                group = self._groups[kind] = _Group(
+                    self._job, request.group, kind[1], self._table, self._cache, self._held, self._staying, self._algorithm
                 )
             if old is not None:
                 self.lend(old.id)
@@ -174,6 +185,8 @@ class _Placing:
                     choice = there
             if isinstance(choice, PlacementMetric):
                 failed[name] = _merged(failed.get(name), choice, is_of_one_node=bool(request.node_id))
+                if request.avoid is None:
+                    homeless.add(kind)
                 queued[name] += 1
                 if old is not None:
                     self._take_back(old.id)
@@ -181,9 +194,9 @@ class _Placing:
                 continue
             row, ports = choice
             going = harm[1] if harm is not None else ()
-            alloc = self._document(request, row, ports, going, eval_id, now_ns, epoch)
+            alloc = self._document(request, group.ask, row, ports, going, eval_id, now_ns, epoch)
             preempted.extend(_preempted(victim.desired, alloc.id) for victim in going)
-            self._table.hold(alloc.id, alloc.node_id, group.ask, ports)
+            self._table.hold(alloc.id, alloc.node_id, group.ask, ports, alloc.cores)
             self._changed(name, alloc.node_id, 1)
             placed.append(alloc)
             if old is not None:
@@ -216,12 +229,13 @@ class _Placing:
             here[node_id] = here.get(node_id, 0) + by
         row = self._table.rows.get(node_id)
         if row is not None:
-            for name, one in self._groups.items():
+            for (name, _), one in self._groups.items():
                 one.changed(row, by, is_own=name == group)
 
     def _document(
         self,
         request: PlaceRequest,
+        ask: Ask,
         row: int,
         ports: tuple[AllocatedPort, ...],
         going: Sequence[Victim],
@@ -241,6 +255,7 @@ class _Placing:
             node_name=node.name,
             eval_id=eval_id,
             ports=ports,
+            cores=assign_cores(request.group, node, self._table.cores_used(row)) if ask.cores else (),
             previous_allocation=request.previous.id if request.previous else AllocId(""),
             deployment_id=request.deployment_id,
             canary=request.is_canary,
@@ -250,6 +265,14 @@ class _Placing:
             modify_time=now_ns,
             epoch=epoch,
         )
+
+
+# A group, and the number of its alloc where that matters to where it may go.
+_Kind = tuple[str, int | None]
+
+
+def _kind(request: PlaceRequest) -> _Kind:
+    return request.group.name, index_of(request.name) if is_per_alloc(request.group) else None
 
 
 def _preempted(victim: DesiredAlloc, by: AllocId) -> DesiredAlloc:
@@ -302,6 +325,7 @@ class _Group:
         self,
         job: Job,
         group: TaskGroup,
+        index: int | None,
         table: NodeTable,
         cache: FeasibleCache,
         held: Mapping[str, Mapping[NodeId, int]],
@@ -311,7 +335,7 @@ class _Group:
         self.ask = ask_of(group)
         self._table = table
         self._networks = networks_of(group)
-        self._feasible = cache.get(table, job, group)
+        self._feasible = cache.get(table, job, group, index)
         self._may = self._feasible.mask & table.takes_work[: len(table.ids)]
         self._own_distinct = _distinct_hosts(group.constraints)
         self._job_distinct = _distinct_hosts(job.constraints)
@@ -459,23 +483,26 @@ class _Group:
             _, rows = self._cells.refused(rows)
         if len(rows) > _PREEMPT_NODES:
             # Where the least is missing the least is lost.
+            needs = self._table.needs(self.ask, rows)
             free = self._table.total[rows] - self._table.used[rows]
-            lacks = ((np.array(self._ranking.need) - free) / np.maximum(self._ranking.need, 1.0)).max(axis=1)
+            lacks = ((needs - free) / np.maximum(needs, 1.0)).max(axis=1)
             rows = rows[np.argsort(lacks, kind="stable")]
         found = 0
-        static = frozenset(port.value for network in self._networks for port in network.reserved_ports)
         best: tuple[Harm, int] | None = None
         for row in rows.tolist():
-            if static & set(self._table.views[row].node.reserved.ports):
+            node = self._table.views[row].node
+            static = frozenset(static_ports(self._networks, node))
+            if any(is_reserved(node, port) for port in static):
                 continue
             free = (self._table.total[row] - self._table.used[row]).tolist()
             harm = least_harm(
-                self._ranking.need,
+                self._ranking.need(row),
                 free,
                 static,
                 victims(self._table.ids[row]),
                 job=(request.job.namespace, request.job.id),
                 priority=request.job.priority,
+                core_mhz=float(self._table.core_mhz[row]),
             )
             if harm is None:
                 continue
@@ -508,9 +535,8 @@ class _Group:
         if self._cells is not None:
             refused, rows = self._cells.refused(rows)
             filtered.update(refused)
-        free = self._table.total[rows] - self._table.used[rows]
-        short = (free < self._ranking.need).sum(axis=0)
-        exhausted = Counter({name: int(count) for name, count in zip(_DIMENSIONS, short) if count})
+        short = (self._table.missing(self.ask, rows) > 0).sum(axis=0)
+        exhausted = Counter({name: int(count) for name, count in zip(DIMENSIONS, short) if count})
         exhausted.update(self._no_ports[row] for row in rows.tolist() if row in self._no_ports)
         filtered = +filtered
         return PlacementMetric(

@@ -9,7 +9,7 @@ the fewest allocs, then the smallest sum of priorities.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from leader.decide.table import Ask
+from leader.decide.table import Amounts, Ask, HostPort
 from model.alloc import AllocId, DesiredAlloc
 from model.node import NodeId
 from model.snapshot import JobKey
@@ -54,11 +54,19 @@ class Harm:
 
 
 def least_harm(
-    need: Sequence[float], free: Sequence[float], ports: frozenset[int], here: Iterable[Victim], *, job: JobKey, priority: int
+    need: Sequence[float],
+    free: Sequence[float],
+    ports: frozenset[HostPort],
+    here: Iterable[Victim],
+    *,
+    job: JobKey,
+    priority: int,
+    core_mhz: float = 0.0,
 ) -> Harm | None:
     """The fewest and least of those `here` whose going makes room on one node; None if not even all of them would.
 
-    need, free: cpu (MHz), memory (MB), disk (MB). ports: static ones that must be free. priority: of the job that asks.
+    need, free: cpu (MHz), memory (MB), disk (MB), whole cores. ports: static ones that must be free. priority: of the
+    job that asks. core_mhz: what one of the node's cores counts for.
     """
     eligible: list[Victim] = []
     for one in here:
@@ -69,20 +77,20 @@ def least_harm(
         elif _holds(one, ports):
             return None  # somebody who may not be pushed away has the port
     chosen = [one for one in eligible if _holds(one, ports)]
-    missing = _missing(need, free, chosen)
+    missing = _missing(need, free, chosen, core_mhz)
     left = sorted((one for one in eligible if one not in chosen), key=lambda one: (one.priority, one.id))
     while any(amount > 0 for amount in missing):
         if not left:
             return None
         lowest = left[0].priority
-        best = min((one for one in left if one.priority == lowest), key=lambda one: (_distance(missing, one.ask), one.id))
+        best = min((one for one in left if one.priority == lowest), key=lambda one: (_distance(missing, one.ask.amounts(core_mhz)), one.id))
         left.remove(best)
         chosen.append(best)
-        missing = _missing(need, free, chosen)
+        missing = _missing(need, free, chosen, core_mhz)
     # The largest that were taken early may have made smaller ones needless, and the other way round.
     for one in sorted(chosen, key=lambda one: (-one.priority, one.id)):
         others = [other for other in chosen if other is not one]
-        if not _holds(one, ports) and all(amount <= 0 for amount in _missing(need, free, others)):
+        if not _holds(one, ports) and all(amount <= 0 for amount in _missing(need, free, others, core_mhz)):
             chosen = others
     if not chosen:
         return None
@@ -90,18 +98,15 @@ def least_harm(
     return Harm(max(priorities), len(chosen), sum(priorities), tuple(chosen))
 
 
-def _holds(one: Victim, ports: frozenset[int]) -> bool:
-    return any(port.value in ports for port in one.desired.ports)
+def _holds(one: Victim, ports: frozenset[HostPort]) -> bool:
+    return any((port.host_ip, port.value) in ports for port in one.desired.ports)
 
 
-def _missing(need: Sequence[float], free: Sequence[float], going: Sequence[Victim]) -> tuple[float, float, float]:
-    cpu = need[0] - free[0] - sum(one.ask.cpu_mhz for one in going)
-    memory = need[1] - free[1] - sum(one.ask.memory_mb for one in going)
-    disk = need[2] - free[2] - sum(one.ask.disk_mb for one in going)
-    return cpu, memory, disk
+def _missing(need: Sequence[float], free: Sequence[float], going: Sequence[Victim], core_mhz: float) -> Sequence[float]:
+    given = [one.ask.amounts(core_mhz) for one in going]
+    return [wanted - there - sum(one[at] for one in given) for at, (wanted, there) in enumerate(zip(need, free))]
 
 
-def _distance(missing: Sequence[float], ask: Ask) -> float:
+def _distance(missing: Sequence[float], sizes: Amounts) -> float:
     """How far an alloc's size is from what is missing, relative to it."""
-    sizes = (ask.cpu_mhz, ask.memory_mb, ask.disk_mb)
     return sum(((amount - size) / amount) ** 2 for amount, size in zip(missing, sizes) if amount > 0)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leader.decide.constraints import is_unique, violated
-from leader.decide.table import NodeTable, ask_of
+from leader.decide.table import Amounts, NodeTable, ask_of
 from model.job import Affinity, Constraint, Job, TaskGroup
 
 Floats = npt.NDArray[np.float64]
@@ -29,14 +29,15 @@ class Ranking:
     ) -> None:
         """mask: the rows that may. here: {row: live allocs of the group there}."""
         self._table, self._mask, self._here, self._count = table, mask, here, max(1, group.count)
-        ask = ask_of(group)
-        self.need = (float(ask.cpu_mhz), float(ask.memory_mb), float(ask.disk_mb))
+        self._ask = ask_of(group)
+        self._fixed = self._ask.amounts(0.0)
         self._algorithm = algorithm
         self._affinity = _affinity_scores(table, affinities_of(job, group))
         size = len(table.ids)
         self.scores: Floats = np.full(size, -np.inf)
         rows = np.flatnonzero(mask)
-        total, used = table.total[rows], table.used[rows] + self.need
+        need = table.needs(self._ask, rows) if self._ask.cores else self._fixed
+        total, used = table.total[rows], table.used[rows] + need
         fits = ~(used > total).any(axis=1)
         rows, total, used = rows[fits], np.maximum(total[fits], 1.0), used[fits]
         share = 1.0 - used[:, :2] / total[:, :2]
@@ -50,6 +51,10 @@ class Ranking:
         self.scores[rows] = base / parts
         for row in here:
             self.refresh(row)
+
+    def need(self, row: int) -> Amounts:
+        """What the group takes of the row's node, by column."""
+        return self._ask.amounts(float(self._table.core_mhz[row])) if self._ask.cores else self._fixed
 
     def refresh(self, row: int) -> None:
         """Works the row's score out again after its use or its allocs changed."""
@@ -65,7 +70,11 @@ class Ranking:
 
     def parts(self, row: int, *, is_penalized: bool = False) -> dict[str, float]:
         """The parts of the row's score by Nomad's names; empty where there is no room."""
-        total, used, need = self._table.total[row].tolist(), self._table.used[row].tolist(), self.need
+        total, used, need = self._table.total[row].tolist(), self._table.used[row].tolist(), self._fixed
+        if need[3]:
+            need = self.need(row)
+            if used[3] + need[3] > total[3]:
+                return {}
         if used[0] + need[0] > total[0] or used[1] + need[1] > total[1] or used[2] + need[2] > total[2]:
             return {}
         packed = 10.0 ** (1.0 - (used[0] + need[0]) / max(total[0], 1.0)) + 10.0 ** (

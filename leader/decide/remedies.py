@@ -8,18 +8,20 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from leader.decide.constraints import reason, resolve
-from leader.decide.explain import DIMENSIONS, ORDER, Filter, NodeAnswer, Question, limits_of, needs, total_of
+from leader.decide.explain import ORDER, Filter, NodeAnswer, Question, limits_of, needs_on, total_of
 from leader.decide.feasible import constraints_of, in_datacenters
-from leader.decide.ports import networks_of
+from leader.decide.ports import is_reserved, networks_of, static_ports
+from leader.decide.table import DIMENSIONS, HostPort
+from leader.decide.volumes import lacks_volume
 from model.job import Constraint
 from model.node import NodeId
 
-# (node, host port) -> the job that holds it, "" where none does
-PortHolder = Callable[[NodeId, int], str]
+# (node, its address and port) -> the job that holds it, "" where none does
+PortHolder = Callable[[NodeId, HostPort], str]
 
 # Names in one sentence; the rest is a number.
 _NAMES_MAX = 5
-_UNITS = {"cpu": "MHz", "memory": "MB", "disk": "MB"}
+_UNITS = {"cpu": " MHz", "memory": " MB", "disk": " MB", "cores": ""}
 
 _Remedy = Callable[[Question, Sequence[NodeAnswer]], Iterator[str]]
 
@@ -39,6 +41,8 @@ def remedies(
         Filter.NOT_READY: _not_ready,
         Filter.DRIVER: _drivers,
         Filter.CONSTRAINT: _constraints,
+        Filter.VOLUME: _volumes,
+        Filter.NETWORK: _networks,
         Filter.DISTINCT_HOSTS: lambda _, nodes: _distinct_hosts(nodes, missing),
         Filter.DISTINCT_PROPERTY: lambda asked, nodes: _distinct_properties(asked, nodes, may),
         Filter.MAX_SKEW: lambda asked, nodes: _max_skews(asked, nodes, may),
@@ -66,36 +70,48 @@ def _some(count: int, noun: str) -> str:
 
 
 def _room(question: Question, nodes: Sequence[NodeAnswer]) -> Iterator[str]:
-    asked = dict(zip(DIMENSIONS, needs(question.group)))
+    asked = {one.node_id: dict(zip(DIMENSIONS, needs_on(question, one.node_id))) for one in nodes}
     totals = {one.node_id: dict(zip(DIMENSIONS, total_of(question, one.node_id))) for one in nodes}
-    small = [one for one in nodes if any(totals[one.node_id][name] < asked[name] for name in DIMENSIONS)]
+
+    def is_never(one: NodeAnswer, name: str) -> bool:
+        return totals[one.node_id][name] < asked[one.node_id][name]
+
+    small = [one for one in nodes if any(is_never(one, name) for name in DIMENSIONS)]
     large = [one for one in nodes if one not in small]
     if large:
-        best = min(large, key=lambda one: (max(short / asked[name] for name, short in one.short.items()), one.name))
+        best = min(large, key=lambda one: (max(short / asked[one.node_id][name] for name, short in one.short.items()), one.name))
         for name, short in best.short.items():
+            unit, wanted = _UNITS[name], asked[best.node_id][name]
             yield (
-                f"{name}: {short} {_UNITS[name]} short on the best node ({best.name}): {asked[name]} {_UNITS[name]}"
-                f" asked for, {asked[name] - short} of {totals[best.node_id][name]} {_UNITS[name]} free"
+                f"{name}: {short}{unit} short on the best node ({best.name}): {wanted}{unit}"
+                f" asked for, {wanted - short} of {totals[best.node_id][name]}{unit} free"
             )
     for name in DIMENSIONS:
-        never = [one for one in small if totals[one.node_id][name] < asked[name]]
+        # Where the cores are too few their MHz are as well, which is no news.
+        never = [one for one in small if is_never(one, name) and not (name == "cpu" and is_never(one, "cores"))]
         if never:
-            most = max(totals[one.node_id][name] for one in never)
-            yield f"{name}: too small even when empty: {_names(never)} ({asked[name]} {_UNITS[name]} asked for, at most {most} there)"
+            unit, most = _UNITS[name], max(never, key=lambda one: totals[one.node_id][name]).node_id
+            yield (
+                f"{name}: too small even when empty: {_names(never)}"
+                f" ({asked[most][name]}{unit} asked for, at most {totals[most][name]} there)"
+            )
 
 
 def _ports(question: Question, nodes: Sequence[NodeAnswer], holder: PortHolder) -> Iterator[str]:
-    static = [port for network in networks_of(question.group) for port in network.reserved_ports]
-    for port in sorted(static, key=lambda port: port.value):
-        taken: dict[str, list[NodeAnswer]] = {}
-        for one in nodes:
-            if port.value in question.nodes[one.node_id].node.reserved.ports:
-                taken.setdefault("reserved", []).append(one)
-            elif port.value in question.table.ports_used(question.table.rows[one.node_id]):
-                by = holder(one.node_id, port.value) or question.job.id  # or what the trial placed
-                taken.setdefault(f'held by job "{by}"', []).append(one)
-        for how, where in sorted(taken.items()):
-            yield f"port {port.value} ({port.label}) is {how} on {_names(where)}"
+    taken: dict[tuple[int, str, str], list[NodeAnswer]] = {}
+    for one in nodes:
+        node, used = question.nodes[one.node_id].node, question.table.ports_used(question.table.rows[one.node_id])
+        for port, label in static_ports(networks_of(question.group), node).items():
+            if is_reserved(node, port):
+                how = "reserved"
+            elif port in used:
+                by = holder(one.node_id, port) or question.job.id  # or what the trial placed
+                how = f'held by job "{by}"'
+            else:
+                continue
+            taken.setdefault((port[1], label, how), []).append(one)
+    for (number, label, how), where in sorted(taken.items()):
+        yield f"port {number} ({label}) is {how} on {_names(where)}"
     crowded = [one for one in nodes if "dynamic" in one.reason]
     if crowded:
         yield f"no dynamic port is left on {_names(crowded)}"
@@ -178,6 +194,26 @@ def _values(question: Question, rule: Constraint, nodes: Sequence[NodeAnswer]) -
     ]
     more = f" and {len(told) - _NAMES_MAX} more values" if len(told) > _NAMES_MAX else ""
     return ", ".join(told[:_NAMES_MAX]) + more
+
+
+def _volumes(question: Question, nodes: Sequence[NodeAnswer]) -> Iterator[str]:
+    for need in question.needs.volumes:
+        lacking: dict[str, list[NodeAnswer]] = {}
+        for one in nodes:
+            why = lacks_volume(question.nodes[one.node_id].node, need)
+            if why:
+                lacking.setdefault(why, []).append(one)
+        for why, where in sorted(lacking.items()):
+            told = "not on" if why == "missing" else "asked for to write, read-only on"
+            yield f"host volume {need.source}: {told} {_names(where)}"
+
+
+def _networks(_: Question, nodes: Sequence[NodeAnswer]) -> Iterator[str]:
+    by_reason: dict[str, list[NodeAnswer]] = {}
+    for one in nodes:
+        by_reason.setdefault(one.reason, []).append(one)
+    for why, where in sorted(by_reason.items()):
+        yield f"{why}: {_names(where)}"
 
 
 def _drivers(question: Question, nodes: Sequence[NodeAnswer]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """The docker driver on a real engine."""
 
 import asyncio
+import os
 import subprocess
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from agent.alloc_dir import DiskDirs
-from agent.drivers.base import ExitResult, Handle, TaskStart
+from agent.drivers.base import Bind, ExitResult, Handle, TaskStart
 from agent.drivers.docker import Docker
 from agent.drivers.docker_config import DockerRules
 from agent.drivers.process import boot_id
@@ -150,6 +151,60 @@ async def test_limits_reach_the_engine_and_a_task_over_them_is_oom_killed(place:
         assert inspect(place, "{{.HostConfig.CpuShares}} {{.HostConfig.Memory}}") == f"200 {16 << 20}"
         result = await driver.wait(handle)
         assert result.oom_killed or result.code != 0
+
+
+async def test_a_task_with_cores_of_its_own_runs_on_no_others(place: Place) -> None:
+    (*_, core) = sorted(os.sched_getaffinity(0))
+    async with closing(place.driver) as driver:
+        task = place.task("/bin/grep", "Cpus_allowed_list", "/proc/self/status", cores=(core,))
+        handle = await driver.start(task)
+        assert inspect(place, "{{.HostConfig.CpusetCpus}}") == str(core)
+        assert (await driver.wait(handle)).code == 0
+        assert place.read("stdout").split() == ["Cpus_allowed_list:", str(core)]
+
+
+async def test_a_host_volume_is_seen_and_written_to_unless_it_is_read_only(place: Place) -> None:
+    volume = place.home / "volume"
+    volume.mkdir()
+    (volume / "here").write_text("kept")
+    binds = (
+        Bind(source=str(volume), target="/data"),
+        Bind(source=str(volume), target="/ro", is_read_only=True),
+    )
+    script = "cat /ro/here; echo new > /data/written; echo no > /ro/refused || exit 7"
+    async with closing(place.driver) as driver:
+        handle = await driver.start(place.task("/bin/sh", "-c", script, binds=binds))
+        propagation = inspect(place, "{{range .Mounts}}{{.Destination}}={{.Propagation}} {{end}}").split()
+        assert {"/data=rprivate", "/ro=rprivate"} <= set(propagation)
+        assert (await driver.wait(handle)).code == 7
+    assert (place.read("stdout"), (volume / "written").read_text()) == ("kept", "new\n")
+    assert not (volume / "refused").exists()
+
+
+async def test_what_is_mounted_below_a_host_volume_later_is_seen_as_its_mount_says(place: Place) -> None:
+    bind = Bind(source=str(place.home), target="/data", propagation="rslave")
+    async with closing(place.driver) as driver:
+        with suppress(TaskRefused):  # the engine refuses it where the directory's own mount is private to its namespace
+            await driver.start(place.task("/bin/true", binds=(bind,)))
+        assert inspect(place, "{{range .HostConfig.Mounts}}{{.BindOptions.Propagation}}{{end}}") == "rslave"
+
+
+async def test_a_host_volume_whose_directory_is_gone_is_told_and_not_made(place: Place) -> None:
+    gone = place.home / "gone"
+    async with closing(place.driver) as driver:
+        with pytest.raises(TaskRefused, match=str(gone)):
+            await driver.start(place.task("/bin/true", binds=(Bind(source=str(gone), target="/data"),)))
+    assert not gone.exists()
+
+
+async def test_one_number_is_published_on_two_addresses(place: Place) -> None:
+    number = free_port()
+    ports = tuple(AllocatedPort(label=label, value=number, to=8080, host_ip=ip) for label, ip in (("a", "127.0.0.1"), ("b", "127.0.0.2")))
+    async with closing(place.driver) as driver:
+        task = place.task("/bin/httpd", "-f", "-p", "8080", ports=ports, config={"ports": ["a", "b"]})
+        await driver.start(task)
+        bound = inspect(place, '{{range index .NetworkSettings.Ports "8080/tcp"}}{{.HostIp}}:{{.HostPort}} {{end}}').split()
+        assert sorted(bound) == [f"127.0.0.1:{number}", f"127.0.0.2:{number}"]
 
 
 async def test_a_named_port_is_published_and_an_unknown_one_is_refused(place: Place) -> None:

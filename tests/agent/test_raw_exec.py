@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from agent.drivers.base import Handle, TaskDirs, TaskStart
+from agent.drivers.base import Bind, Handle, TaskDirs, TaskStart
+from agent.drivers.cgroup import MOUNT
 from agent.drivers.command import lookup
 from agent.drivers.process import parse_stat, stat_of
 from agent.drivers.raw_exec import RawExec
@@ -88,6 +89,43 @@ async def test_a_name_that_no_shell_can_hold_reaches_the_task_too(place: Place) 
         assert (await driver.wait(handle)).code == 0
         assert {"NOMAD_META_a.b=it's $x", "1c=y"} <= set(place.read("out").split("\n"))
         assert "DROVER_ODD" not in place.read("out")
+
+
+async def test_a_task_keeps_to_its_own_cores_and_so_does_what_it_starts(place: Place) -> None:
+    (*_, core) = sorted(os.sched_getaffinity(0))
+    async with cleaned(place) as driver:
+        script = "grep Cpus_allowed_list /proc/self/status; (sh -c 'grep Cpus_allowed_list /proc/self/status')"
+        handle = await place.start("/bin/sh", "-c", script, cores=(core,))
+        assert (await driver.wait(handle)).code == 0
+        assert place.read("out").split() == ["Cpus_allowed_list:", str(core)] * 2
+
+
+async def test_a_task_of_a_cgroup_cannot_leave_its_cores(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root makes cgroups")
+    place, cores = Place(tmp_path, use_cgroups=True), sorted(os.sched_getaffinity(0))
+    async with cleaned(place) as driver:
+        script = f"taskset -p -c {cores[0]}-{cores[-1]} $$ >/dev/null 2>&1; grep Cpus_allowed_list /proc/self/status"
+        handle = await place.start("/bin/sh", "-c", script, cores=(cores[-1],))
+        assert (await driver.wait(handle)).code == 0
+        assert place.read("out").split() == ["Cpus_allowed_list:", str(cores[-1])]
+    assert not list(MOUNT.glob(f"cpuset/drover/{place.handles[0].alloc_id}*"))
+
+
+async def test_cores_that_the_machine_does_not_have_are_told(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root makes cgroups")
+    place = Place(tmp_path, use_cgroups=True)
+    async with cleaned(place):
+        with pytest.raises(TaskRefused, match="cannot give it cores 4000: "):
+            await place.driver.start(place.task("/bin/true", cores=(4000,)))
+        place.handles.append(Handle(driver="raw_exec", alloc_id=place.task("x").alloc_id, task_name="main", attempt=1))
+
+
+async def test_a_host_volume_is_refused_in_nomads_words(place: Place) -> None:
+    bind = Bind(source="/srv", target="/data")
+    with pytest.raises(TaskRefused, match='task driver "raw_exec" for "main" does not support host volumes'):
+        await place.start("/bin/true", binds=(bind,))
 
 
 @pytest.mark.parametrize("name", ["INT", "QUIT", "TERM", "HUP", "USR1"])

@@ -327,7 +327,7 @@ def preempting(nodes: Sequence[Sequence[Tenant]], size: int, *, port: bool) -> t
         resources = NodeResources(cpu_mhz=ROOM * 100, memory_mb=ROOM * 100, disk_mb=1000)
         table.set_node(view(f"n{number}", resources=resources))
         for at, one in enumerate(here):
-            ports = (AllocatedPort(label="http", value=PORT),) if one.has_port else ()
+            ports = (AllocatedPort(label="http", value=PORT, host_ip="10.0.0.1"),) if one.has_port else ()
             other = job(id=JobId("j" if one.is_own else f"other-{number}-{at}"), priority=one.priority)
             desired: DesiredAlloc = alloc(of=other, on=f"n{number}", identity=f"v{number}-{at}", ports=ports).desired
             ask = Ask(one.size * 100, one.size * 100, 10)

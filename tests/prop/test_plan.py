@@ -6,30 +6,38 @@ from dataclasses import replace as changed
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace as replaced
 
 from leader.decide.counted import UPDATED
 from leader.decide.feasible import FeasibleCache, fitting_nodes
 from leader.decide.place import as_changed, held_by, leaving, place
+from leader.decide.ports import is_reserved
 from leader.decide.reconcile import reconcile
 from leader.decide.table import NodeTable, ask_of
 from model.alloc import (
     Alloc,
+    AllocatedPort,
     AllocId,
     ClientStatus,
     DesiredAlloc,
     DesiredStatus,
     EvalId,
     ObservedAlloc,
+    TaskCores,
     Verdict,
 )
-from model.job import Constraint, Job, JobType
-from model.node import Eligibility, NodeId, NodeStatus
+from model.job import Constraint, Job, JobType, Network, Port, Resources, TaskGroup
+from model.node import Eligibility, HostNetwork, NodeId, NodeResources, NodeStatus, ReservedResources
 from model.plan import Placed, Reconciled
 from model.snapshot import Life, NodeView, Reach
 from tests.build import SECOND, alloc, group, job, port_group, task, view
 
 HOUR = 3600 * SECOND
 NODES = ("n1", "n2", "n3")
+# Three ports to choose among, so that they run out.
+CORES = NodeResources(
+    cpu_mhz=1000, memory_mb=1000, disk_mb=1000, total_cores=4, reservable_cores=(0, 2, 5), min_dynamic_port=20_000, max_dynamic_port=20_002
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ def table_of(world: World) -> NodeTable:
     for one in sorted(world.allocs, key=lambda a: a.id):
         group_of = world.versions[one.desired.job_version].group(one.desired.task_group)
         if not one.is_terminal and group_of is not None:
-            table.hold(one.id, one.desired.node_id, ask_of(group_of), one.desired.ports)
+            table.hold(one.id, one.desired.node_id, ask_of(group_of), one.desired.ports, one.desired.cores)
     return table
 
 
@@ -123,20 +131,49 @@ node_views = st.sampled_from(
         {"reach": Reach.SILENT, "status": NodeStatus.DOWN},
         {"reach": Reach.AGENT_DOWN},
         {"attributes": {"kernel.name": "plan9"}},
+        {"resources": CORES},
+        {"resources": CORES, "reserved": ReservedResources(cpu_mhz=250, cores=(5,), ports=(8080,))},
+        {"host_networks": (HostNetwork(name="public", address="203.0.113.1", reserved_ports=(20_001,)),)},
+        {"host_networks": (HostNetwork(name="public", address="10.0.0.1"),), "resources": CORES},
     )
 )
+
+
+held_ports = st.sampled_from(
+    (
+        (),
+        (AllocatedPort(label="p", value=8080, host_ip="203.0.113.1"),),
+        (AllocatedPort(label="p", value=20_000, host_ip="10.0.0.1"), AllocatedPort(label="q", value=20_000, host_ip="203.0.113.1")),
+    )
+)
+
+
+def asks_cores(of: Job) -> bool:
+    return any(one.resources.cores for one in of.task_groups[0].tasks)
+
+
+def cores_group(count: int) -> TaskGroup:
+    return group(count, tasks=(task(resources=Resources(cpu=0, cores=1, memory_mb=100)),))
+
+
+def public_group(count: int) -> TaskGroup:
+    """One number on two networks, and one that is chosen."""
+    static = tuple(Port(label=network, value=8080, host_network=network) for network in ("public", "default"))
+    return group(count, networks=(Network(reserved_ports=static, dynamic_ports=(Port(label="d", host_network="public"),)),))
+
+
 statuses = st.sampled_from((None, ClientStatus.PENDING, ClientStatus.RUNNING, ClientStatus.COMPLETE, ClientStatus.FAILED, ClientStatus.LOST))
 
 
 @st.composite
 def worlds(draw: st.DrawFn, *, types: tuple[JobType, ...] = (JobType.SERVICE, JobType.BATCH, JobType.SYSTEM)) -> World:
     kind = draw(st.sampled_from(types))
-    make = draw(st.sampled_from((group, port_group, lambda count, **more: port_group(count, static=8080))))
+    make = draw(st.sampled_from((group, port_group, lambda count, **more: port_group(count, static=8080), cores_group, public_group)))
     constraints = draw(st.sampled_from(((), (Constraint(operand="distinct_hosts"),), (Constraint(ltarget="${attr.kernel.name}", operand="=", rtarget="linux"),))))
 
     def version(number: int, command: str) -> Job:
         made = make(draw(st.integers(0, 4)))
-        made = type(made)(**{**{f: getattr(made, f) for f in made.__struct_fields__}, "tasks": (task(config={"command": command}),)})
+        made = type(made)(**{**{f: getattr(made, f) for f in made.__struct_fields__}, "tasks": tuple(replaced(one, config={"command": command}) for one in made.tasks)})
         return job(groups=(made,), version=number, type=kind, constraints=constraints, datacenters=("dc1",))
 
     versions = {0: version(0, "a"), 1: version(1, draw(st.sampled_from("ab")))}
@@ -155,6 +192,8 @@ def worlds(draw: st.DrawFn, *, types: tuple[JobType, ...] = (JobType.SERVICE, Jo
                 identity=f"a{number}",
                 created=number + 1,
                 reported_ns=draw(st.sampled_from((0, 2 * HOUR))),
+                cores=(TaskCores(task="t", ids=(draw(st.sampled_from((0, 2, 5))),)),) if asks_cores(of) else (),
+                ports=draw(held_ports) if of.task_groups[0].networks else (),
             )
         )
     if draw(st.integers(0, 9)) == 0:
@@ -197,23 +236,35 @@ def test_the_order_in_which_the_facts_came_changes_nothing(world: World, order: 
 
 @settings(max_examples=300, deadline=None)
 @given(world=worlds())
-def test_no_node_holds_more_than_it_has_nor_a_port_twice(world: World) -> None:
+def test_no_node_holds_more_than_it_has_nor_gives_a_port_of_an_address_or_a_core_twice(world: World) -> None:
     decided = decide(world)
     # What stops has its room and ports taken over; the agent waits until it has ended.
     stays = [one for one in applied(world, decided).allocs if one.create_index < 10_000 and not one.desired.is_stopping]
     table = table_of(changed(world, allocs=tuple(stays)))
     before = {row: table.used[row].copy() for row in range(len(table.ids))}
-    ports = {(one.desired.node_id, port.value) for one in stays if not one.is_terminal for port in one.desired.ports}
+    ports = {
+        (one.desired.node_id, port.host_ip, port.value) for one in stays if not one.is_terminal for port in one.desired.ports
+    }
+    cores = {
+        (one.desired.node_id, core) for one in stays if not one.is_terminal for has in one.desired.cores for core in has.ids
+    }
     for one in decided.placed.allocs:
-        assert world.nodes[one.node_id].takes_work
-        group_of = world.versions[one.job_version].task_groups[0]
-        ask = ask_of(group_of)
+        node, group_of = world.nodes[one.node_id], world.versions[one.job_version].task_groups[0]
+        assert node.takes_work
         row = table.rows[one.node_id]
-        before[row] += (ask.cpu_mhz, ask.memory_mb, ask.disk_mb)
+        before[row] += ask_of(group_of).amounts(float(table.core_mhz[row]))
         assert (before[row] <= table.total[row]).all()
         for port in one.ports:
-            assert (one.node_id, port.value) not in ports
-            ports.add((one.node_id, port.value))
+            assert (one.node_id, port.host_ip, port.value) not in ports
+            ports.add((one.node_id, port.host_ip, port.value))
+            assert not is_reserved(node.node, (port.host_ip, port.value))
+        for asking in group_of.tasks:
+            assert len(one.cores_of(asking.name)) == asking.resources.cores
+        for core in (core for has in one.cores for core in has.ids):
+            assert (one.node_id, core) not in cores
+            cores.add((one.node_id, core))
+            assert core in node.node.resources.reservable_cores
+            assert core not in node.node.reserved.cores
 
 
 @settings(max_examples=300, deadline=None)

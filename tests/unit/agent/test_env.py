@@ -1,8 +1,10 @@
+from msgspec.structs import replace
+
 from agent.drivers.base import SeenDirs
 from agent.env import SECRET_VARIABLES, TaskEnv, inherited, task_env
-from model.alloc import AllocatedPort
+from model.alloc import AllocatedPort, TaskCores
 from model.job import Job, Network, Port, Resources
-from model.node import Node, NodeId
+from model.node import Node, NodeId, NodeResources
 from tests.agent.doubles import a_job, a_task, an_alloc
 
 NODE = Node(
@@ -16,14 +18,14 @@ NODE = Node(
 DIRS = SeenDirs(alloc="/a/alloc", local="/a/main/local", secrets="/a/main/secrets")
 
 
-def env_of(job: Job, task: int = 0, extra: dict[str, str] | None = None, **alloc: object) -> TaskEnv:
+def env_of(job: Job, task: int = 0, extra: dict[str, str] | None = None, node: Node = NODE, **alloc: object) -> TaskEnv:
     group = job.task_groups[0]
     return task_env(
         desired=an_alloc(3, job, **alloc),
         job=job,
         group=group,
         task=group.tasks[task],
-        node=NODE,
+        node=node,
         dirs=DIRS,
         extra=extra,
     )
@@ -50,6 +52,13 @@ def test_every_variable_of_a_plain_task_is_nomads() -> None:
         "NOMAD_TASK_DIR": "/a/main/local",
         "NOMAD_SECRETS_DIR": "/a/main/secrets",
     }
+
+
+def test_a_task_with_cores_of_its_own_is_told_which_and_what_they_count_for() -> None:
+    job = a_job(a_task(resources=Resources(cpu=0, cores=3, memory_mb=128)))
+    node = replace(NODE, resources=NodeResources(cpu_mhz=10_000, total_cores=4))
+    variables = env_of(job, node=node, cores=(TaskCores(task="main", ids=(0, 2, 3)),)).variables
+    assert (variables["NOMAD_CPU_CORES"], variables["NOMAD_CPU_LIMIT"]) == ("0,2-3", "7500")
 
 
 def test_ports_are_named_by_host_and_by_what_the_task_sees() -> None:

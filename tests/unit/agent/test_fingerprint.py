@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 from agent.fingerprint import ConsulFacts, NodeSettings, fingerprint, os_release
@@ -34,6 +35,19 @@ def test_a_node_has_nomads_attributes_and_what_its_settings_say(tmp_path: Path) 
     assert node.resources.memory_mb > 0
     assert node.resources.disk_mb > 0
     assert (node.consul_node, node.consul_datacenter, node.boot_id != "") == ("c1", "dc7", True)
+
+
+def test_cores_are_what_the_agent_may_run_on_unless_the_settings_say_otherwise(tmp_path: Path) -> None:
+    found = fingerprint(NodeSettings(name="n1", address="10.0.0.9"), NodeId("id"), tmp_path, "0.1", 5)
+    assert found.resources.reservable_cores == tuple(sorted(os.sched_getaffinity(0)))
+    assert found.attributes["cpu.reservablecores"] == str(len(os.sched_getaffinity(0)))
+    total = found.resources.total_cores
+    reserved = ReservedResources(cpu_mhz=100, cores=(1,))
+    settings = NodeSettings(name="n1", address="10.0.0.9", cpu_mhz=1000 * total, reservable_cores=(0, 1, 2), reserved=reserved)
+    told = fingerprint(settings, NodeId("id"), tmp_path, "0.1", 5)
+    assert (told.resources.core_mhz, told.resources.reservable_cores) == (1000, (0, 1, 2))
+    assert told.attributes["cpu.reservablecores"] == "2"
+    assert (told.reserved.cpu_mhz, told.reserved.cores) == (1100, (1,))
 
 
 def test_an_os_release_is_read_with_and_without_quotes(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from configs import (
     Client,
     ConfigError,
     Consul,
+    HostNetwork,
+    HostVolume,
     Plugins,
     Ports,
     RawExec,
@@ -130,6 +132,38 @@ def test_settings_are_read_in_their_types(folder: Path) -> None:
         virtual_datacenter="edge",
     )
     assert config.telemetry == {"prometheus_metrics": True}
+
+
+def test_host_volumes_networks_and_cores_are_read_by_their_names(folder: Path) -> None:
+    config = load(
+        folder,
+        """
+        client {
+          enabled          = true
+          reservable_cores = "0-2,7"
+          reserved { cores = "0" }
+          host_volume "data" { path = "/" }
+          host_volume "certs[0]" {
+            path      = "/etc"
+            read_only = true
+          }
+          host_network "public" {
+            cidr           = "203.0.113.7/24"
+            reserved_ports = "22,80-81"
+          }
+          host_network "second" { interface = "eth1" }
+        }
+        """,
+    )
+    assert (config.client.reservable_cores, config.client.reserved.cores) == ((0, 1, 2, 7), (0,))
+    assert config.client.host_volumes == {"data": HostVolume(path=Path("/")), "certs[0]": HostVolume(path=Path("/etc"), read_only=True)}
+    assert config.client.host_networks == {
+        "public": HostNetwork(cidr="203.0.113.0/24", reserved_ports=(22, 80, 81)),
+        "second": HostNetwork(interface="eth1"),
+    }
+    as_json = '{"client": {"enabled": true, "host_volume": {"data": {"path": "/"}}, "host_network": [{"a": [{"interface": "lo"}]}]}}'
+    config = load(folder, as_json, suffix="json")
+    assert (config.client.host_volumes, config.client.host_networks) == ({"data": HostVolume(path=Path("/"))}, {"a": HostNetwork(interface="lo")})
 
 
 FORMS = {
@@ -335,7 +369,17 @@ REFUSED: Mapping[str, tuple[str | bytes, str]] = {
     "vault": ("vault { enabled = true }", "a.hcl:1: vault.enabled: vault is not supported by drover yet"),
     "acl": ("acl { enabled = true }", "acl is not supported by drover yet"),
     "tls": ("tls { http = true }", "tls is not supported by drover yet"),
-    "host volume": ('client { host_volume "v" { path = "/" } }', "host_volume is not supported by drover yet (use the docker driver's volumes)"),
+    "reserved cores": ('client { reserved { cores = "0,x" } }', '"x" is no core or range (expected as "0-2,7")'),
+    "core out of range": ('client { reservable_cores = "0-9999" }', 'client.reservable_cores: "0-9999" is no range of cores between 0 and 8191'),
+    "absent host volume": ('client {\n host_volume "v" { path = "/nowhere" }\n}', "a.hcl:2: client.host_volume.v.path: /nowhere does not exist"),
+    "file as host volume": ('client { host_volume "v" { path = "/etc/passwd" } }', "client.host_volume.v.path: /etc/passwd is no directory"),
+    "relative host volume": ('client { host_volume "v" { path = "srv" } }', 'client.host_volume.v.path: expected an absolute path, found "srv"'),
+    "host volume of nothing": ('client {\n host_volume "v" {}\n}', "a.hcl:2: client.host_volume.v: path is needed"),
+    "unknown setting of a host volume": ('client { host_volume "v" {\n path = "/"\n readonly = true\n} }', 'a.hcl:3: client.host_volume.v: unknown setting "readonly" (did you mean "read_only"?)'),
+    "host volume without a name": ("client { host_volume { path = 1 } }", "a host_volume block has one label, found 0"),
+    "host network of nothing": ('client { host_network "public" {} }', "client.host_network.public: cidr or interface is needed"),
+    "default host network": ('client { host_network "default" { cidr = "10.0.0.0/8" } }', "client.host_network.default: is the name of the network that all nodes have"),
+    "host network's block of addresses": ('client { host_network "public" { cidr = "10.0.0.0/33" } }', '"10.0.0.0/33" is no block of addresses (expected as "10.0.0.0/8")'),
     "address template": ('bind_addr = "{{ GetInterfaceIP \\"eth0\\" }}"', "are not supported by drover yet"),
     "reference": ("region = var.x", "cannot be used here"),
     "syntax": ("server {", "a.hcl:1: a block is not closed"),

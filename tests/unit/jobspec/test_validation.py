@@ -118,6 +118,35 @@ REFUSED = {
     "initial status": (check('type = "tcp"\ninitial_status = "fine"\n' + TIMES), "must be passing, warning or critical"),
     "check_restart": (check('type = "tcp"\ncheck_restart { limit = -1 }\n' + TIMES), f"{CHECK}.check_restart.limit: must not be negative"),
     "scaling": (job_text(group="count = 5\nscaling {\n max = 3\n}"), f"{GROUP}.scaling: min (5) must be between 0 and max (3)"),
+    "cpu and cores": (job_text(task="resources {\n cpu = 500\n cores = 2\n}"), f"{TASK}.resources.cores: either cpu or cores can be asked for, not both"),
+    "no cores": (job_text(task="resources { cores = -1 }"), f"{TASK}.resources.cores: must not be negative"),
+    "volume type": (job_text(group='volume "v" {\n type = "nfs"\n source = "v"\n}'), f'{GROUP}.volume.v.type: must be host or csi, found "nfs"'),
+    "volume without a source": (job_text(group='volume "v" { type = "host" }'), f"{GROUP}.volume.v.source: is needed"),
+    "access mode of a host volume": (
+        job_text(group='volume "v" {\n type = "host"\n source = "v"\n access_mode = "single-node-writer"\n}'),
+        f"{GROUP}.volume.v.access_mode: a host volume cannot have one",
+    ),
+    "mount options of a host volume": (
+        job_text(group='volume "v" {\n type = "host"\n source = "v"\n mount_options { fs_type = "ext4" }\n}'),
+        f"{GROUP}.volume.v.mount_options: a host volume cannot have any",
+    ),
+    "per_alloc of a system job": (
+        job_text(job='type = "system"', group='volume "v" {\n type = "host"\n source = "v"\n per_alloc = true\n}'),
+        f"{GROUP}.volume.v.per_alloc: a system job cannot have",
+    ),
+    "per_alloc with canaries": (
+        job_text(group='update { canary = 1 }\nvolume "v" {\n type = "host"\n source = "v"\n per_alloc = true\n}'),
+        f"{GROUP}.volume.v.per_alloc: cannot be had with canaries",
+    ),
+    "mount of no volume": (
+        job_text(group='volume "data" {\n type = "host"\n source = "v"\n}', task='volume_mount {\n volume = "dta"\n destination = "/d"\n}'),
+        f'{TASK}.volume_mount[0].volume: the group has no volume "dta" (did you mean "data"?)',
+    ),
+    "mount to nowhere": (job_text(task='volume_mount { volume = "v" }'), f"{TASK}.volume_mount[0].destination: is needed"),
+    "propagation mode": (
+        job_text(task='volume_mount {\n volume = "v"\n destination = "/d"\n propagation_mode = "shared"\n}'),
+        f'{TASK}.volume_mount[0].propagation_mode: must be one of private, host-to-task, bidirectional, found "shared"',
+    ),
     "small disk": (job_text(group="ephemeral_disk { size = 1 }"), f"{GROUP}.ephemeral_disk.size: must be at least 10 MB"),
 }  # fmt: skip
 
@@ -132,19 +161,17 @@ UNSUPPORTED = {
     "periodic": (job_text(job='type = "batch"\nperiodic { cron = "* * * * *" }'), "periodic", "job.web.periodic"),
     "parameterized": (job_text(job='type = "batch"\nparameterized {}'), "parameterized", "job.web.parameterized"),
     "connect": (service("connect { native = true }"), "connect", f"{GROUP}.service[0].connect"),
-    "host volume": (job_text(group='volume "v" {\n type = "host"\n source = "v"\n}'), "a host volume", f"{GROUP}.volume.v"),
+    "sticky volume": (job_text(group='volume "v" {\n type = "host"\n source = "v"\n sticky = true\n}'), "a sticky volume", f"{GROUP}.volume.v"),
     "csi volume": (job_text(group='volume "v" { type = "csi" }'), "a CSI volume", f"{GROUP}.volume.v"),
-    "volume_mount": (job_text(task='volume_mount { volume = "v" }'), "volume_mount", f"{TASK}.volume_mount[0]"),
+    "selinux_label": (job_text(task='volume_mount { selinux_label = "Z" }'), "selinux_label", f"{TASK}.volume_mount[0].selinux_label"),
     "csi_plugin": (job_text(task='csi_plugin { id = "p" }'), "csi_plugin", f"{TASK}.csi_plugin"),
     "device": (job_text(task='resources {\n device "gpu" {}\n}'), "device", f"{TASK}.resources.device"),
-    "cores": (job_text(task="resources { cores = 2 }"), "cores", f"{TASK}.resources.cores"),
     "template": (job_text(task='template {\n data = "x"\n destination = "y"\n}'), "template", f"{TASK}.template[0]"),
     "vault": (job_text(task='vault { policies = ["p"] }'), "vault", f"{TASK}.vault"),
     "artifact": (job_text(task='artifact { source = "http://x/y" }'), "artifact", f"{TASK}.artifact[0]"),
     "dispatch_payload": (job_text(task='dispatch_payload { file = "x" }'), "dispatch_payload", f"{TASK}.dispatch_payload"),
     "bridge": (job_text(group='network { mode = "bridge" }'), 'network mode "bridge"', f"{GROUP}.network[0].mode"),
     "cni": (job_text(group='network { mode = "cni/x" }'), "a CNI network", f"{GROUP}.network[0].mode"),
-    "host_network": (job_text(group='network {\n port "a" { host_network = "x" }\n}'), "host_network", f"{GROUP}.network[0].port.a.host_network"),
     "expose": (check('type = "http"\npath = "/"\nexpose = true\n' + TIMES), "a check with expose", f"{CHECK}.expose"),
     "driver": (job_text(driver="mock_driver"), 'the driver "mock_driver"', f"{TASK}.driver"),
 }  # fmt: skip

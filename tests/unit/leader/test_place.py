@@ -220,7 +220,7 @@ def test_an_all_at_once_job_is_placed_entirely_or_not_at_all() -> None:
     whole = job(groups=groups, all_at_once=True)
     placed = put([*requests(whole, group_name="a"), *requests(whole, group_name="b")], table)
     assert (placed.allocs, placed.queued, list(placed.failed)) == ((), {"a": 2, "b": 9}, ["b"])
-    assert table.used[0].tolist() == [0.0, 0.0, 0.0]
+    assert table.used[0].tolist() == [0.0, 0.0, 0.0, 0.0]
 
 
 # -- distinct
@@ -399,10 +399,10 @@ def test_room_is_taken_once_and_given_back_once() -> None:
     ports = (AllocatedPort(label="http", value=20000),)
     for _ in range(2):
         table.hold(AllocId("a"), NodeId("n1"), ask_of(group()), ports)
-    assert (table.used[0].tolist(), table.ports_used(0)) == ([100.0, 100.0, 10.0], {20000: 1})
+    assert (table.used[0].tolist(), table.ports_used(0)) == ([100.0, 100.0, 10.0, 0.0], {("10.0.0.1", 20000): 1})
     for _ in range(2):
         table.free(AllocId("a"))
-    assert (table.used[0].tolist(), table.ports_used(0)) == ([0.0, 0.0, 0.0], {})
+    assert (table.used[0].tolist(), table.ports_used(0)) == ([0.0, 0.0, 0.0, 0.0], {})
 
 
 # -- replacing what still runs
@@ -460,4 +460,4 @@ def test_what_the_job_leaves_is_free_for_the_job_alone() -> None:
     table, old = holding(of, view("n1"), ports=(AllocatedPort(label="http", value=8080, host_ip="10.0.0.1"),))
     assert put(requests(of), table).failed
     assert where(put(requests(of), table, leaving=[old.id])) == ["n1"]
-    assert table.ports_used(0) == {8080: 2}
+    assert table.ports_used(0) == {("10.0.0.1", 8080): 2}

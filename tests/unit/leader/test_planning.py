@@ -31,12 +31,15 @@ from model.job import (
     Job,
     JobId,
     JobType,
+    Network,
+    Port,
     ReschedulePolicy,
     Resources,
     Spread,
     UpdateStrategy,
+    VolumeRequest,
 )
-from model.node import Eligibility, NodeResources
+from model.node import Eligibility, HostNetwork, HostVolume, NodeResources
 from model.plan import PlaceRequest
 from model.snapshot import NodeView, Reach, Settings
 from model.wire import Nanoseconds
@@ -234,6 +237,10 @@ async def test_of_an_all_at_once_job_what_stands_in_the_way_of_the_last_is_told(
 # -- the same reasons as the metrics'
 
 RACK = "${meta.rack}"
+VOLUMES = tuple(
+    {} if is_read_only is None else {"data": HostVolume(name="data", path="/srv/data", read_only=is_read_only)}
+    for is_read_only in (None, False, True)
+)
 CONSTRAINTS = (
     (),
     (Constraint(ltarget="${attr.kernel.name}", operand="=", rtarget="linux"),),
@@ -255,7 +262,15 @@ def node_views(draw: st.DrawFn) -> tuple[NodeView, ...]:
             virtual_datacenter=draw(st.sampled_from(("", "", "edge"))),
             meta={"rack": rack} if rack else {},
             attributes={"kernel.name": draw(st.sampled_from(("linux", "linux", "plan9")))},
-            resources=NodeResources(cpu_mhz=1000, memory_mb=draw(st.sampled_from((90, 250, 1000))), disk_mb=1000),
+            resources=NodeResources(
+                cpu_mhz=1000,
+                memory_mb=draw(st.sampled_from((90, 250, 1000))),
+                disk_mb=1000,
+                total_cores=4,
+                reservable_cores=draw(st.sampled_from(((), (0, 1, 2)))),
+            ),
+            host_volumes=draw(st.sampled_from(VOLUMES)),
+            host_networks=draw(st.sampled_from(((), (HostNetwork(name="public", address="203.0.113.1"),)))),
             **({"drivers": {}} if draw(st.integers(0, 5)) == 0 else {}),
         )
 
@@ -263,8 +278,12 @@ def node_views(draw: st.DrawFn) -> tuple[NodeView, ...]:
 
 
 def jobs_wanted() -> Iterator[Job]:
+    port = Port(label="http", value=8080, host_network="public")
+    public = group(9, networks=(Network(reserved_ports=(port,)),))
+    cores = group(9, tasks=(task(resources=Resources(cpu=0, cores=1, memory_mb=10)),))
+    volume = group(9, volumes={"v": VolumeRequest(name="v", type="host", source="data")})
     for constraints in CONSTRAINTS:
-        for plain in (group(9), port_group(9), port_group(9, static=8080)):
+        for plain in (group(9), port_group(9), port_group(9, static=8080), public, cores, volume):
             for spreads in ((), (Spread(attribute=RACK, max_skew=1),)):
                 wanted = msgspec.structs.replace(plain, spreads=spreads)
                 yield job(groups=(wanted,), constraints=constraints, datacenters=("dc1",))
@@ -301,7 +320,10 @@ def test_the_nodes_answers_counted_are_the_metric(views: tuple[NodeView, ...], w
     assert set(metric.dimension_exhausted) == {reason for one in exhausted for reason in _reasons(one)}
 
 
-_FILTERED = (Filter.DRIVER, Filter.CONSTRAINT, Filter.DISTINCT_HOSTS, Filter.DISTINCT_PROPERTY, Filter.MAX_SKEW)
+_FILTERED = (
+    *(Filter.DRIVER, Filter.CONSTRAINT, Filter.VOLUME, Filter.NETWORK),
+    *(Filter.DISTINCT_HOSTS, Filter.DISTINCT_PROPERTY, Filter.MAX_SKEW),
+)
 
 
 def _reasons(one: NodeAnswer) -> list[str]:

@@ -21,13 +21,13 @@ ME = ("default", JobId("me"))
 
 
 def victim(name: str, priority: int, cpu: int = 100, memory: int = 100, port: int = 0, of: str = "other") -> Victim:
-    ports = (AllocatedPort(label="p", value=port),) if port else ()
+    ports = (AllocatedPort(label="p", value=port, host_ip="10.0.0.1"),) if port else ()
     desired = alloc(of=job(id=JobId(of)), identity=name, ports=ports).desired
     return Victim(desired, priority, Ask(cpu_mhz=cpu, memory_mb=memory, disk_mb=10))
 
 
-def lost(need: tuple[float, float], free: tuple[float, float], *here: Victim, priority: int = 80, ports: frozenset[int] = frozenset()) -> list[str] | None:
-    harm = least_harm((*need, 10), (*free, 1000), ports, here, job=ME, priority=priority)  # type: ignore[arg-type]
+def lost(need: tuple[float, float], free: tuple[float, float], *here: Victim, priority: int = 80, ports: frozenset[tuple[str, int]] = frozenset()) -> list[str] | None:
+    harm = least_harm((*need, 10, 0), (*free, 1000, 0), ports, here, job=ME, priority=priority)  # type: ignore[arg-type]
     return sorted(one.id for one in harm.victims) if harm else None
 
 
@@ -59,7 +59,7 @@ def test_never_its_own_job() -> None:
 
 
 def test_a_static_port_makes_its_holder_go_or_nobody() -> None:
-    port = frozenset({8080})
+    port = frozenset({("10.0.0.1", 8080)})
     assert lost((1, 1), (500, 500), victim("holder", 20, port=8080), victim("b", 10), ports=port) == ["holder"]
     assert lost((1, 1), (500, 500), victim("holder", 75, port=8080), ports=port) is None
 
@@ -81,7 +81,7 @@ def test_it_finds_room_whenever_there_is_any_and_nobody_goes_in_vain(
             need[n] <= free[n] + sum((one.ask.cpu_mhz, one.ask.memory_mb)[n] for one in going) for n in range(2)
         )
 
-    harm = least_harm((*need, 0), (*free, 0), frozenset(), here, job=ME, priority=80)  # type: ignore[arg-type]
+    harm = least_harm((*need, 0, 0), (*free, 0, 0), frozenset(), here, job=ME, priority=80)  # type: ignore[arg-type]
     if is_enough([]):
         return  # it was asked though there was room
     assert (harm is not None) == is_enough(eligible)
