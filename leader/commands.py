@@ -182,14 +182,15 @@ def _enforce(leading: Leading, key: JobKey, current: Job | None, wanted: int) ->
 async def _write_version(leading: Leading, key: JobKey, job: Job, triggered_by: str) -> Registered:
     view, keys = leading.view, leading.keys
     evaluation = new_evaluation(leading.fenced, job, triggered_by)
+    known = view.records.get(key)
     record = JobRecord(
         namespace=job.namespace,
         job_id=job.id,
         version=job.version,
+        stable=known.document.stable if known else (),
         modify_time=leading.fenced.now_ns,
         epoch=leading.fenced.epoch,
     )
-    known = view.records.get(key)
     version_key, record_key = keys.version(*key, job.version), keys.job(*key)
     eval_key = keys.evaluation(evaluation.id)
     try:

@@ -255,8 +255,9 @@ class Deciding:
         """Those that changed, with what was placed for the one that is under way."""
         changed = {deployment.id: deployment for deployment in needed.deployments}
         latest = self.view.latest_deployment(key)
-        for known in (latest, *needed.deployments):
-            if known is not None and (now := with_placed(changed.get(known.id, known), placed.allocs)) != known:
+        known = changed if latest is None else {latest.id: latest, **changed}
+        for one in known.values():
+            if (now := with_placed(one, placed.allocs)) != one:
                 changed[now.id] = now
         return tuple(msgspec.structs.replace(one, epoch=self.fenced.epoch) for one in changed.values())
 
