@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable
 from agent.alloc_runner import AllocRunner
 from agent.store import AgentStore
 from model.errors import StoreRefused, StoreUnavailable
-from model.wire import seconds
+from model.job import TaskGroup, disconnect_of
+from model.wire import Nanoseconds, seconds
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class Contact:
         return [
             (runner, seconds(limit))
             for runner in self._runners()
-            if (limit := runner.group.stop_after_client_disconnect) is not None and runner.may_be_cut_off
+            if (limit := _limit(runner.group)) is not None and runner.may_be_cut_off
         ]
 
     async def _look(self, limit_s: float) -> None:
@@ -94,3 +95,8 @@ class Contact:
 
 def _ask_s(limit_s: float) -> float:
     return min(max(limit_s * _SHARE, _ASK_S_MIN), _ASK_S_MAX)
+
+
+def _limit(group: TaskGroup) -> Nanoseconds | None:
+    rule = disconnect_of(group)
+    return rule.stop_on_client_after if rule is not None else None

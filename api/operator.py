@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from api.query import NotFound, answer, decode, member, read
+from leader import braking
 from leader.leading import Leading
 from model.job import JobId
 
@@ -22,3 +23,12 @@ async def rebalance(request: web.Request, leading: Leading) -> web.Response:
     else:
         found = await leading.rebalancer.rebalance(keys)
     return answer(request, {"Jobs": found}, index=leading.view.api_index(leading.view.index), is_read=False)
+
+
+async def brake(request: web.Request, leading: Leading) -> web.Response:
+    """drover's own: why no node is held lost just now, if none is."""
+    return answer(request, braking.status(leading), index=leading.view.api_index(leading.view.index))
+
+
+async def release_brake(request: web.Request, leading: Leading) -> web.Response:
+    return answer(request, await braking.release(leading), index=leading.view.api_index(leading.view.index), is_read=False)

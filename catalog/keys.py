@@ -5,6 +5,7 @@ The only place that builds keys. One writer per fact (docs/design/001-state-in-c
     <root>/state/leader                      the lock                        the lease
     <root>/state/epoch                       counter of terms                the lease
     <root>/state/index_base                  offset of the API's index       leader
+    <root>/state/brake                       nodes that were given up        leader
     <root>/state/jobs/<ns>/<job>             which version is current        leader
     <root>/state/versions/<ns>/<job>/<v>     job documents, written once     leader
     <root>/state/desired/<node>/<alloc>      what should run                 leader
@@ -63,6 +64,10 @@ class Keys:
     @property
     def index_base(self) -> str:
         return f"{self.state}index_base"
+
+    @property
+    def brake(self) -> str:
+        return f"{self.state}brake"
 
     @property
     def jobs(self) -> str:

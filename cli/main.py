@@ -177,6 +177,10 @@ def _build() -> _Parser:
     _flag(eligibility, "enable", action="store_true")
     _flag(eligibility, "disable", action="store_true")
 
+    brake = group("brake", "the halt on replacing work when many nodes fall silent at once")
+    command(brake, "status", "cli.brake:status", "tell whether it is engaged, and why", _client_flags, _shown_flags)
+    command(brake, "release", "cli.brake:release", "give up the nodes that are silent now", _client_flags, _shown_flags)
+
     rebalance = command(commands, "rebalance", "cli.rebalance:run", "even allocations out over the nodes", _client_flags, _shown_flags)
     rebalance.add_argument("job", metavar="JOB", nargs="?", help="only this job; without it every service")
     _flag(rebalance, "dry-run", action="store_true", help="only say what would move")

@@ -14,6 +14,7 @@ from model.job import (
     ReschedulePolicy,
     RestartPolicy,
     Spread,
+    TaskGroup,
     UpdateStrategy,
 )
 from model.wire import SECOND
@@ -240,3 +241,31 @@ def migrate_faults(migrate: MigrateStrategy, path: str) -> Faults:
         yield _fault(f"{path}.healthy_deadline", "must not be negative")
     if migrate.min_healthy_time > migrate.healthy_deadline:
         yield _fault(path, "min_healthy_time must be less than healthy_deadline")
+
+
+def disconnect_faults(group: TaskGroup, path: str) -> Faults:
+    old = {
+        "stop_after_client_disconnect": group.stop_after_client_disconnect is not None,
+        "max_client_disconnect": group.max_client_disconnect is not None,
+        "prevent_reschedule_on_lost": group.prevent_reschedule_on_lost,
+    }
+    rule = group.disconnect
+    if rule is not None:
+        for name in (name for name, is_given in old.items() if is_given):
+            yield _fault(f"{path}.{name}", "is an older name for part of disconnect: give only one of them")
+        if rule.reconcile not in ("keep_original", "keep_replacement", "best_score", "longest_running"):
+            yield _fault(
+                f"{path}.disconnect.reconcile",
+                "must be keep_original, keep_replacement, best_score or longest_running, "
+                f'found "{rule.reconcile}"',
+            )
+        for name, span in (("lost_after", rule.lost_after), ("stop_on_client_after", rule.stop_on_client_after)):
+            if span is not None and span < 0:
+                yield _fault(f"{path}.disconnect.{name}", "must not be negative")
+        if rule.lost_after and rule.stop_on_client_after:
+            yield _fault(f"{path}.disconnect", "lost_after and stop_on_client_after exclude each other")
+    elif group.max_client_disconnect is not None:
+        if group.max_client_disconnect < 0:
+            yield _fault(f"{path}.max_client_disconnect", "must not be negative")
+        if group.stop_after_client_disconnect:
+            yield _fault(path, "max_client_disconnect and stop_after_client_disconnect exclude each other")

@@ -213,24 +213,9 @@ TABLE: tuple[Unsupported, ...] = (
         places=_of_job("node_pool", lambda j: j.node_pool != "default"),
     ),
     Unsupported(
-        feature="disconnect",
-        instead="leave it out: a node out of reach keeps its tasks",
-        places=_of_groups("disconnect", lambda g: g.disconnect),
-    ),
-    Unsupported(
-        feature="max_client_disconnect",
-        instead="leave it out: a node out of reach keeps its tasks",
-        places=_of_groups("max_client_disconnect", lambda g: g.max_client_disconnect is not None),
-    ),
-    Unsupported(
         feature="max_run_duration",
         instead="start the command with timeout(1)",
         places=_of_groups("max_run_duration", lambda g: g.max_run_duration is not None),
-    ),
-    Unsupported(
-        feature="prevent_reschedule_on_lost",
-        instead="leave it out",
-        places=_of_groups("prevent_reschedule_on_lost", lambda g: g.prevent_reschedule_on_lost),
     ),
     Unsupported(
         feature="a provider other than Consul",

@@ -12,6 +12,7 @@ from jobspec.driver_config import config_faults
 from jobspec.rules import (
     affinity_faults,
     constraint_faults,
+    disconnect_faults,
     migrate_faults,
     reschedule_faults,
     restart_faults,
@@ -139,6 +140,7 @@ def _group(job: Job, group: TaskGroup, path: str) -> Faults:
     ):
         if span < 0:
             yield _fault(f"{path}.{name}", "must not be negative")
+    yield from disconnect_faults(group, path)
     yield from _scaling(group, path)
     yield from _networks(group.networks, path)
     yield from service_faults(group.services, group, None, path)

@@ -156,7 +156,7 @@ class NodeHealth:
         return Reach.AGENT_DOWN if serf and serf[0].status == "passing" else Reach.SILENT
 
     def apply(self, seen: Mapping[NodeId, Reach], stalled: Set[NodeId] = frozenset()) -> None:
-        now_s = asyncio.get_running_loop().time()
+        now_s = self.view.heard_at_s = asyncio.get_running_loop().time()
         for node_id in sorted(seen):
             known = self.view.nodes.get(node_id)
             if known is not None and known.reach is not seen[node_id] and known.control.epoch:

@@ -53,6 +53,7 @@ class Leading:
     view: View = field(default_factory=View)
     store: LeaderStore = field(init=False)
     deciding: Deciding = field(init=False)
+    lives: NodeLives = field(init=False)
     is_ready: bool = False
     # One command at a time for a job: the next one must see what the one before wrote. Gone when nobody waits.
     _turns: WeakValueDictionary[JobKey, asyncio.Lock] = field(default_factory=WeakValueDictionary)
@@ -84,17 +85,19 @@ class Leading:
             async with asyncio.timeout_at(deadline_s) as scope, asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._confirm(scope), name="leader confirm")
                 await self._load()
+                self.lives = NodeLives(
+                    fenced=self.fenced,
+                    store=self.store,
+                    view=self.view,
+                    settings=self.settings,
+                    probe=self.probe,
+                    doubt=self.deciding.doubt_node,
+                )
+                self.is_ready = True
                 parts = (
                     Inboxes(fenced=self.fenced, store=self.store, view=self.view),
                     NodeHealth(self.client, self.view, self.fenced.rng),
-                    NodeLives(
-                        fenced=self.fenced,
-                        store=self.store,
-                        view=self.view,
-                        settings=self.settings,
-                        probe=self.probe,
-                        doubt=self.deciding.doubt_node,
-                    ),
+                    self.lives,
                     self.deciding,
                     self.rebalancer,
                 )
@@ -138,7 +141,6 @@ class Leading:
                 self.deciding = self._deciding()
                 await pause(self.fenced.rng.random())
         self.deciding.take_over()
-        self.is_ready = True
         log.info(
             "leading in epoch %d: %d jobs, %d allocs, %d nodes",
             self.fenced.epoch,

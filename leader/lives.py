@@ -4,17 +4,18 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC
 
 import msgspec
 
 from catalog.kv import Op, replace
-from leader.decide.nodes import drain_finished, heartbeat_ttl_ns, judge, lost_at_s
+from leader.decide.brake import Brake, LossBudget, assess
+from leader.decide.nodes import drain_finished, heartbeat_ttl_ns, judge, lost_at_s, unpenalized
 from leader.fenced import Fenced
 from leader.store import LeaderStore
 from leader.view import View
-from model.node import Node, NodeControl, NodeId
+from model.node import Node, NodeControl, NodeId, NodeStatus
 from model.snapshot import Life, Reach, Settings
 from model.wire import encode
 
@@ -26,6 +27,8 @@ _LIVES_S = 0.5
 _LIVES_QUIET_S = 5.0
 # Agents asked at once whether they still answer.
 _PROBES = 50
+# A full read of Consul's health at least each 30 s: later, Consul was away, and what it says first may be old.
+_OUTAGE_S = 40.0
 # Control documents in one transaction, each perhaps with a sentinel.
 _CONTROLS_MAX = 24
 
@@ -43,9 +46,25 @@ class NodeLives:
     settings: Settings
     probe: Probe
     doubt: Callable[[NodeId], None]
+    _budget: LossBudget = field(init=False)
+    _held_until_s: float = 0.0
+    _told: frozenset[str] = frozenset()  # scopes whose brake was last said to be engaged
+
+    def __post_init__(self) -> None:
+        self._budget = LossBudget(self.settings.lost_nodes_per_s, self.settings.lost_nodes_burst)
 
     async def run(self) -> None:
+        self._held_until_s = asyncio.get_running_loop().time() + self.settings.brake_hold_s
         await self.fenced.keep_on("nodes", self._cycle)
+
+    def brake(self) -> Brake:
+        return assess(self.view.nodes, frozenset(self.view.released.nodes), self.fenced.now_ns, self.settings)
+
+    def held_s(self, now_s: float) -> float:
+        """For how long no node is held lost yet: after a new leader, and after Consul was away."""
+        if now_s - self.view.heard_at_s > _OUTAGE_S:
+            self._held_until_s = now_s + self.settings.brake_hold_s
+        return max(0.0, self._held_until_s - now_s)
 
     async def _cycle(self) -> None:
         self.view.nodes_changed.clear()
@@ -64,6 +83,8 @@ class NodeLives:
         answering = await self._probe_all(
             [n.node for n in silent if now_s >= lost_at_s(n, self.settings, is_answering=False)]
         )
+        brake, is_held = self.brake(), self.held_s(now_s) > 0
+        self._tell(brake)
         for node_id in sorted(self.view.nodes):
             node = self.view.nodes[node_id]
             control = judge(
@@ -74,6 +95,10 @@ class NodeLives:
                 settings=self.settings,
                 is_answering=node_id in answering,
             )
+            falls = control is not None and control.status is NodeStatus.DOWN
+            if falls and (is_held or brake.holds(node) or not self._budget.take(now_s)):
+                control = None
+            control = unpenalized(control or node.control, self.fenced.now_ns) or control
             if node.control.drain is not None and self.view.is_drained(node):
                 control = drain_finished(control or node.control, moment.astimezone(UTC).isoformat())
             if control is None and node.control.heartbeat_ttl == ttl and node.control.epoch:
@@ -85,6 +110,19 @@ class NodeLives:
         for start in range(0, len(changed), _CONTROLS_MAX):
             await self._write_controls(changed[start : start + _CONTROLS_MAX])
         return bool(silent)
+
+    def _tell(self, brake: Brake) -> None:
+        engaged = frozenset(scope.name for scope in brake.engaged)
+        for scope in brake.engaged:
+            if scope.name not in self._told:
+                log.warning(
+                    "brake: %d of %d nodes of the %s are unheard (limit %g %%): none is held lost until they are heard, or"
+                    " `drover brake release`",
+                    scope.unheard, scope.total, scope.name, scope.limit_percent,
+                )
+        for name in sorted(self._told - engaged):
+            log.warning("brake: released for the %s", name)
+        self._told = engaged
 
     async def _probe_all(self, nodes: Sequence[Node]) -> set[NodeId]:
         """Which of these nodes' agents answer a direct call although gossip lost them."""

@@ -14,7 +14,7 @@ from catalog.keys import SENTINEL, Keys, is_sentinel, last_segment
 from catalog.kv import Entry, Fence, Kv, Op, cut, delete, delete_at, put
 from leader.view import View
 from model.alloc import AllocId, DesiredAlloc, ObservedAlloc
-from model.cluster import INBOX_NAMES_MAX, NODE_FACT, Inbox, IndexBase, JobRecord, Sentinel
+from model.cluster import INBOX_NAMES_MAX, NODE_FACT, BrakeRelease, Inbox, IndexBase, JobRecord, Sentinel
 from model.deployment import Deployment, DeploymentId
 from model.evaluation import Evaluation
 from model.job import Job
@@ -43,6 +43,8 @@ class LeaderStore:
         """Reads everything into an empty view. Raises StoreUnavailable."""
         base = await self.kv.get(self.keys.index_base)
         view.index_base = decode(base.value, IndexBase).base if base else 0
+        release = await self.kv.get(self.keys.brake)
+        view.released = decode(release.value, BrakeRelease) if release else BrakeRelease()
         async for entry in self._all(self.keys.versions):
             view.put_version(decode(entry.value, Job), entry.create_index, entry.modify_index)
         async for entry in self._all(self.keys.jobs):

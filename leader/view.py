@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from leader.decide.table import NodeTable, ask_of
 from model.alloc import Alloc, AllocId, DesiredAlloc, EvalId, ObservedAlloc, Verdict
-from model.cluster import JobRecord
+from model.cluster import BrakeRelease, JobRecord
 from model.deployment import Deployment, DeploymentId
 from model.errors import SessionLost
 from model.evaluation import EvalStatus, Evaluation
@@ -55,6 +55,7 @@ class View:
     evals_by_job: dict[JobKey, dict[EvalId, Indexed]] = field(default_factory=dict)
     deployments: dict[DeploymentId, Indexed] = field(default_factory=dict)
     deployments_by_job: dict[JobKey, dict[DeploymentId, Indexed]] = field(default_factory=dict)
+    released: BrakeRelease = field(default_factory=BrakeRelease)
     orphans: dict[AllocId, ObservedAlloc] = field(default_factory=dict)
     table: NodeTable = field(default_factory=NodeTable)
     dirty: set[JobKey] = field(default_factory=set)
@@ -64,6 +65,7 @@ class View:
     nodes_changed: asyncio.Event = field(default_factory=asyncio.Event)
     # Nodes with more room than before: what found none may be tried again.
     freed: set[NodeId] = field(default_factory=set)
+    heard_at_s: float = 0.0  # loop time of the last full read of Consul's health
     is_over: bool = False
     _observed: dict[AllocId, tuple[ObservedAlloc, int]] = field(default_factory=dict)
     _topic_indexes: dict[Topic, int] = field(default_factory=dict)

@@ -105,6 +105,7 @@ class DesiredAlloc(Document):
     desired_status: DesiredStatus = DesiredStatus.RUN
     desired_description: str = ""
     verdict: Verdict = Verdict.NONE
+    unknown_at: int = 0  # when its node was last found out of reach while its group could wait; ns since the epoch
     ports: tuple[AllocatedPort, ...] = ()
     cores: tuple[TaskCores, ...] = ()
     deployment_id: str = ""

@@ -50,6 +50,14 @@ class JobRecord(Document):
     epoch: int = 0
 
 
+class BrakeRelease(Document):
+    """The nodes that an operator gave up although so many were silent: they may be held lost."""
+
+    nodes: tuple[NodeId, ...] = ()
+    released_at: int = 0  # ns since the epoch
+    epoch: int = 0
+
+
 class IndexBase(Document):
     """What is added to Consul's index to make the API's, so that it never goes back after a restore."""
 

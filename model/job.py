@@ -461,3 +461,15 @@ def spec_of(job: Job) -> Job:
         modify_index=0,
         job_modify_index=0,
     )
+
+
+def disconnect_of(group: TaskGroup) -> DisconnectStrategy | None:
+    """What the group wants when its node is out of reach, by whichever of Nomad's names it says so; None: nothing."""
+    if group.disconnect is not None:
+        return group.disconnect
+    lost_after, stop_after = group.max_client_disconnect, group.stop_after_client_disconnect
+    if lost_after is None and stop_after is None and not group.prevent_reschedule_on_lost:
+        return None
+    return DisconnectStrategy(
+        lost_after=lost_after, replace=not group.prevent_reschedule_on_lost, stop_on_client_after=stop_after
+    )

@@ -152,6 +152,8 @@ class NodeControl(Document):
     status_description: str = ""
     status_updated_at: int = 0  # seconds since the epoch, as Nomad's StatusUpdatedAt
     scheduling_eligibility: Eligibility = Eligibility.ELIGIBLE
+    flaps: tuple[int, ...] = ()  # when it came back after it was held lost, lately; seconds since the epoch
+    penalized_until: int = 0  # seconds since the epoch: it came back too often, and gets no new work; 0: it may
     drain: Drain | None = None
     last_drain: LastDrain | None = None
     heartbeat_ttl: int = 10_000_000_000  # ns: TTL of the agent's Consul check

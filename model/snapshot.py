@@ -63,7 +63,7 @@ class NodeView:
     @property
     def takes_work(self) -> bool:
         is_sound = self.life is Life.READY and not self.is_stalled
-        is_wanted = self.control.drain is None and self.control.scheduling_eligibility is Eligibility.ELIGIBLE
+        is_wanted = not self.control.drain and not self.control.penalized_until and self.control.scheduling_eligibility is Eligibility.ELIGIBLE
         return is_sound and is_wanted
 
 
@@ -86,6 +86,12 @@ class Settings:
     min_heartbeat_ttl_s, max_heartbeats_per_second: TTL of the agents' checks = max(min, nodes / per second).
     lost_after_s: how much longer than the grace a node is given before its work is replaced.
     agent_down_after_s: how long tasks count whose machine is alive but whose drover is not.
+    brake_cluster_percent, brake_datacenter_percent: when more of the nodes are unheard, none of them is held lost until
+    they are heard or an operator releases the brake (33 as many peers' removal limits; 55 is Kubernetes' for a zone).
+    brake_nodes_min: fewer are no mass failure. brake_window_s: a node that was lost so recently counts as unheard.
+    brake_hold_s: after a new leader and after an outage of Consul no node is held lost for so long.
+    lost_nodes_per_s, lost_nodes_burst: how many nodes may be held lost, in the long run (Kubernetes: 0.1) and at once.
+    flaps_max: a node that came back more often within 10 minutes gets no new work for a while.
     gc_after_s: how long ended allocs that were replaced are kept for looking at.
     scheduler_algorithm: binpack or spread, where a job does not say. preempts: job types that may push away what is
     of lower priority. memory_oversubscription: whether memory_max counts; off, a job is taken without it.
@@ -97,6 +103,14 @@ class Settings:
     max_heartbeats_per_second: float = 50.0
     lost_after_s: float = 0.0
     agent_down_after_s: float = 300.0
+    brake_cluster_percent: float = 33.0
+    brake_datacenter_percent: float = 55.0
+    brake_nodes_min: int = 2
+    brake_window_s: float = 600.0
+    brake_hold_s: float = 10.0
+    lost_nodes_per_s: float = 0.1
+    lost_nodes_burst: int = 3
+    flaps_max: int = 3
     gc_after_s: float = 3600.0
     scheduler_algorithm: str = "binpack"
     memory_oversubscription: bool = True

@@ -17,7 +17,7 @@ from leader.decide.draft import Draft, Facts, is_healthy, stopped
 from leader.decide.reschedule import next_attempt
 from model.alloc import Alloc, AllocId, ClientStatus, RescheduleTracker, Verdict, alloc_name
 from model.deployment import Deployment, DeploymentStatus
-from model.job import Job, TaskGroup
+from model.job import Job, TaskGroup, disconnect_of
 from model.node import NodeId
 from model.plan import PlaceRequest
 
@@ -26,6 +26,7 @@ NOT_NEEDED = "alloc not needed due to job update"
 UPDATED = "alloc is being updated due to job update"
 MIGRATED = "alloc is being migrated"
 ORIGINAL_BACK = "alloc not needed as the original's node returned"
+STAND_IN_KEPT = "alloc not needed as its stand-in stays"
 CANARY_OVER = "alloc not needed as its deployment's canaries were not promoted"
 
 
@@ -108,9 +109,39 @@ def _take(facts: Facts, alloc: Alloc, places: Places, draft: Draft) -> None:
         # What moves and its stand-in: both run until the stand-in is healthy.
         mover, standin = (known, alloc) if facts.must_leave(known) else (alloc, known)
         places.best[index], places.standins[index] = mover, standin
+    elif _stands_in(alloc, known, places.group):
+        places.best[index] = alloc
+        draft.stop(known, STAND_IN_KEPT)
     else:
         # Two fill one place: the first is better; the other is usually the stand-in of a lost node.
         draft.stop(alloc, ORIGINAL_BACK if alloc.desired.previous_allocation == known.id else NOT_NEEDED)
+
+
+def _stands_in(alloc: Alloc, known: Alloc, group: TaskGroup) -> bool:
+    """Whether a stand-in stays though the original's node returned: only where the group's `disconnect` says so, of
+    the same version, and never one that does not run yet."""
+    rule = disconnect_of(group)
+    if (
+        rule is None
+        or not known.desired.unknown_at
+        or alloc.desired.previous_allocation != known.id
+        or alloc.desired.job_version != known.desired.job_version
+        or alloc.client_status is not ClientStatus.RUNNING
+    ):
+        return False
+    match rule.reconcile:
+        case "keep_replacement":
+            return True
+        case "longest_running":
+            return _started_at(alloc) < _started_at(known)
+        case _:
+            return False
+
+
+def _started_at(alloc: Alloc) -> str:
+    """When its last task (re)started, as RFC 3339 in UTC, which sorts by time."""
+    states = alloc.observed.task_states.values() if alloc.observed is not None else ()
+    return max((state.started_at or "" for state in states), default="")
 
 
 def fill(facts: Facts, places: Places, deployment: Deployment | None, draft: Draft) -> None:
@@ -259,6 +290,8 @@ class _Filling:
             ended = self._ended(index)
             if self._job.is_batch and any(is_result(alloc, self._job) for alloc in ended):
                 continue  # done: a batch place is filled once by success
+            if self._waits_for_node(ended):
+                continue
             last = self._last(index)
             if (
                 last is None
@@ -272,6 +305,15 @@ class _Filling:
                 self._place(index, previous=last, tracker=last.desired.reschedule_tracker if last else None)
             else:
                 self._reschedule(index, last)
+
+    def _waits_for_node(self, ended: Sequence[Alloc]) -> bool:
+        """Whether what is out of reach is not to be replaced until it is back or lost."""
+        rule = disconnect_of(self._group)
+        is_away = any(
+            alloc.desired.verdict is Verdict.UNKNOWN and not alloc.is_terminal and not alloc.desired.is_stopping
+            for alloc in ended
+        )
+        return rule is not None and not rule.replace and is_away
 
     def _ended(self, index: int) -> list[Alloc]:
         return [a for a in self._places.allocs if a.desired.index == index and not a.is_live]

@@ -12,6 +12,10 @@ import msgspec
 from model.node import Drain, Eligibility, LastDrain, NodeControl, NodeEvent, NodeStatus
 from model.snapshot import NodeView, Reach, Settings
 
+# Kubernetes and Swarm look at minutes too (Swarm: 5 failures in 5 minutes weigh a node down).
+_FLAP_WINDOW_S = 600
+_PENALTY_S, _PENALTY_MAX_S = 30, 600
+
 
 def judge(
     view: NodeView, *, now_s: float, now_ns: int, stamp: str, settings: Settings, is_answering: bool
@@ -25,14 +29,29 @@ def judge(
     if view.reach is Reach.PASSING:
         if status is NodeStatus.READY:
             return None
-        first = status is NodeStatus.INITIALIZING
-        return _become(
-            view.control, NodeStatus.READY, "Node registered" if first else "Node re-registered", now_ns, stamp
-        )
+        if status is NodeStatus.INITIALIZING:
+            return _become(view.control, NodeStatus.READY, "Node registered", now_ns, stamp)
+        return _flapped(_become(view.control, NodeStatus.READY, "Node re-registered", now_ns, stamp), now_ns, settings)
     if status in (NodeStatus.DOWN, NodeStatus.INITIALIZING):
         return None
     if now_s >= lost_at_s(view, settings, is_answering=is_answering):
         return _become(view.control, NodeStatus.DOWN, "Node heartbeat missed", now_ns, stamp)
+    return None
+
+
+def _flapped(control: NodeControl, now_ns: int, settings: Settings) -> NodeControl:
+    """It came back: once too often, and it gets no new work for a while that doubles."""
+    now = now_ns // 1_000_000_000
+    flaps = (*(at for at in control.flaps if now - at < _FLAP_WINDOW_S), now)
+    beyond = len(flaps) - settings.flaps_max
+    until = now + min(_PENALTY_MAX_S, _PENALTY_S * 2 ** min(beyond - 1, 10)) if beyond > 0 else 0
+    return msgspec.structs.replace(control, flaps=flaps, penalized_until=until)
+
+
+def unpenalized(control: NodeControl, now_ns: int) -> NodeControl | None:
+    """The document once the penalty is over, else None."""
+    if control.penalized_until and now_ns >= control.penalized_until * 1_000_000_000:
+        return msgspec.structs.replace(control, penalized_until=0)
     return None
 
 

@@ -18,13 +18,14 @@ from leader.decide.draft import Draft, Facts
 from leader.decide.system import system_group
 from model.alloc import Alloc, AllocId, ClientStatus, Verdict
 from model.deployment import Deployment
-from model.job import Job
+from model.job import DisconnectStrategy, Job, disconnect_of
 from model.node import NodeId
 from model.plan import Reconciled
 from model.snapshot import Life, NodeView, Reach
 
 # Nomad's words, shown by `alloc status`.
 JOB_STOPPED = "alloc not needed as job is stopped"
+NODE_AWAY = "alloc is unknown since its node is disconnected"
 NODE_LOST = "alloc is lost since its node is down"
 AGENT_DOWN = "alloc is lost since its node's agent is down and never spoke of it"
 
@@ -52,7 +53,7 @@ def reconcile(
     draft = Draft()
     everything = sorted(allocs, key=lambda a: (a.create_index, a.id))
     for alloc in everything:
-        _judge_node(alloc, nodes, draft)
+        _judge_node(alloc, nodes, versions, now_ns, draft)
         _judge_unheard(alloc, nodes, draft)
     everything = [_with(alloc, draft) for alloc in everything]
     if job is None or job.stop:
@@ -124,16 +125,16 @@ def _with(alloc: Alloc, draft: Draft) -> Alloc:
     return alloc if changed is None else replace(alloc, desired=changed)
 
 
-def _judge_node(alloc: Alloc, nodes: Mapping[NodeId, NodeView], draft: Draft) -> None:
+def _judge_node(
+    alloc: Alloc, nodes: Mapping[NodeId, NodeView], versions: Mapping[int, Job], now_ns: int, draft: Draft
+) -> None:
     """Marks what a lost node held, and takes the mark away from what still runs on a node that is back."""
     if alloc.is_terminal:
         return
     node = nodes.get(alloc.desired.node_id)
     life = node.life if node else Life.LOST
-    if life is Life.LOST and alloc.desired.verdict is Verdict.NONE:
-        draft.change[alloc.id] = msgspec.structs.replace(
-            alloc.desired, verdict=Verdict.LOST, desired_description=NODE_LOST
-        )
+    if life is Life.LOST and alloc.desired.verdict is not Verdict.LOST:
+        _judge_lost(alloc, _disconnect_of(alloc, versions) if node is not None else None, now_ns, draft)
     elif life is Life.READY and node is not None and alloc.desired.verdict is not Verdict.NONE:
         if alloc.desired_index < node.control_index:
             # The node is back. What was reported before may be of an earlier boot, for a machine can be heard again
@@ -149,6 +150,30 @@ def _judge_node(alloc: Alloc, nodes: Mapping[NodeId, NodeView], draft: Draft) ->
             draft.change[alloc.id] = msgspec.structs.replace(
                 alloc.desired, verdict=Verdict.NONE, desired_description=""
             )
+
+
+def _judge_lost(alloc: Alloc, rule: DisconnectStrategy | None, now_ns: int, draft: Draft) -> None:
+    """Lost at once, unless its group waits: then unknown first, for `lost_after`, or for as long as it takes."""
+    desired = alloc.desired
+    waits = rule is not None and (rule.lost_after is not None or not rule.replace)
+    if waits and desired.verdict is Verdict.NONE:
+        desired = draft.change[alloc.id] = msgspec.structs.replace(
+            desired, verdict=Verdict.UNKNOWN, unknown_at=now_ns, desired_description=NODE_AWAY
+        )
+    if rule is not None and waits:
+        if rule.lost_after is None:
+            return
+        lost_at_ns = desired.unknown_at + rule.lost_after
+        if now_ns < lost_at_ns:
+            draft.wake(lost_at_ns)
+            return
+    draft.change[alloc.id] = msgspec.structs.replace(desired, verdict=Verdict.LOST, desired_description=NODE_LOST)
+
+
+def _disconnect_of(alloc: Alloc, versions: Mapping[int, Job]) -> DisconnectStrategy | None:
+    job = versions.get(alloc.desired.job_version)
+    group = job.group(alloc.desired.task_group) if job is not None else None
+    return disconnect_of(group) if group is not None and job is not None and not job.is_system else None
 
 
 def _judge_unheard(alloc: Alloc, nodes: Mapping[NodeId, NodeView], draft: Draft) -> None:
