@@ -50,6 +50,8 @@ def _task(task: Task, path: str, known: Mapping[str, str]) -> Iterator[str]:
         yield f"{path}.resources.memory_max: raw_exec limits no memory, it has no effect"
     if task.lifecycle and task.lifecycle.hook == "poststop" and task.lifecycle.sidecar:
         yield f"{path}.lifecycle.sidecar: has no effect on a poststop task, which runs once"
+    if task.volume_mounts and task.driver == "raw_exec":
+        yield f"{path}.volume_mount: raw_exec cannot mount volumes, the task will fail when it starts"
     if task.resources.iops:
         yield f"{path}.resources.iops: deprecated, it has no effect"
     if task.resources.disk_mb:

@@ -11,6 +11,18 @@ client {
   meta {
     rack = "r2"
   }
+
+  # Directories, addresses and whole cores that jobs may ask for by name or number.
+  # host_volume "data" {
+  #   path = "/srv/data"
+  # }
+  # host_network "public" {
+  #   cidr           = "203.0.113.0/24"
+  #   reserved_ports = "22,80"
+  # }
+  # reserved {
+  #   cores = "0"
+  # }
 }
 
 consul {

@@ -274,9 +274,11 @@ def needs_on(question: Question, node: NodeId) -> tuple[int, ...]:
 
 
 def asks_of(group: TaskGroup) -> dict[str, int]:
-    """What the group asks for in each dimension, without whole cores where it asks for none."""
-    asked = {name: round(amount) for name, amount in zip(DIMENSIONS, ask_of(group).amounts(0.0))}
-    return {name: amount for name, amount in asked.items() if amount or name != "cores"}
+    """What the group asks for in each dimension: of cpu and cores only what it does ask for."""
+    ask = ask_of(group)
+    asked = {name: round(amount) for name, amount in zip(DIMENSIONS, ask.amounts(0.0))}
+    unasked = {"cores"} if not ask.cores else {"cpu"} if not ask.cpu_mhz else set()
+    return {name: amount for name, amount in asked.items() if name not in unasked}
 
 
 def _room(question: Question, left: Sequence[NodeId]) -> _Found:

@@ -272,7 +272,8 @@ _Kind = tuple[str, int | None]
 
 
 def _kind(request: PlaceRequest) -> _Kind:
-    return request.group.name, index_of(request.name) if is_per_alloc(request.group) else None
+    group = request.group
+    return group.name, index_of(request.name) if group.volumes and is_per_alloc(group) else None
 
 
 def _preempted(victim: DesiredAlloc, by: AllocId) -> DesiredAlloc:

@@ -61,24 +61,30 @@ def assign_ports(
     networks: Sequence[Network], node: Node, used: Container[HostPort], rng: Rng
 ) -> tuple[AllocatedPort, ...] | str:
     """The ports asked for, on this node, or the dimension that is exhausted, in Nomad's words. used: what others hold."""
+    if not networks:
+        return ()
     taken: set[HostPort] = set()
     ports: list[AllocatedPort] = []
 
+    kept = node.reserved.ports if not node.host_networks else None  # asked here, for most nodes have no other rule
+
     def is_free(port: HostPort) -> bool:
-        return port not in used and port not in taken and not is_reserved(node, port)
+        if port in used or port in taken:
+            return False
+        return port[1] not in kept if kept is not None else not is_reserved(node, port)
 
     def take(port: Port, number: int, to: int, address: str) -> None:
         taken.add((address, number))
         ports.append(AllocatedPort(label=port.label, value=number, to=to, host_ip=address))
 
-    for port in (port for network in networks for port in network.reserved_ports):
+    for port in [port for network in networks for port in network.reserved_ports]:
         address = _address(port, node)
         if address is None:
             return missing_network(port, node)
         if not is_free((address, port.value)):
             return f"network: reserved port collision {port.label}={port.value}"
         take(port, port.value, port.to, address)
-    for port in (port for network in networks for port in network.dynamic_ports):
+    for port in [port for network in networks for port in network.dynamic_ports]:
         address = _address(port, node)
         if address is None:
             return missing_network(port, node)

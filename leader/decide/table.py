@@ -213,7 +213,8 @@ class NodeTable:
         row = self.rows[held.node_id]
         self.used[row] -= held.amounts
         for port in held.ports:
-            _give_back(self._ports[row], self._counted(row, port))
+            addresses = self._addresses[row]
+            _give_back(self._ports[row], port if port[0] in addresses else (addresses[0], port[1]))
         for core in held.cores:
             _give_back(self._cores[row], core)
         return held
@@ -242,15 +243,11 @@ class NodeTable:
         return needs
 
     def _take_ports(self, row: int, ports: Sequence[HostPort]) -> None:
-        held = self._ports[row]
+        """On the addresses that they were given out on; on the node's first if it no longer has one of them."""
+        held, addresses = self._ports[row], self._addresses[row]
         for port in ports:
-            counted = self._counted(row, port)
+            counted = port if port[0] in addresses else (addresses[0], port[1])
             held[counted] = held.get(counted, 0) + 1
-
-    def _counted(self, row: int, port: HostPort) -> HostPort:
-        """On which of the node's addresses a port counts that was given out earlier."""
-        addresses = self._addresses[row]
-        return port if port[0] in addresses else (addresses[0], port[1])
 
     def _grow(self, size: int) -> None:
         def larger(old: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -17,7 +17,7 @@ class VolumeNeed:
 
 def is_per_alloc(group: TaskGroup) -> bool:
     """Whether its allocs, told apart by their numbers, need different volumes."""
-    return bool(group.volumes) and any(volume.per_alloc for volume in group.volumes.values() if volume.type == "host")
+    return any(volume.per_alloc for volume in group.volumes.values() if volume.type == "host")
 
 
 def volumes_of(group: TaskGroup, index: int | None) -> tuple[VolumeNeed, ...]:

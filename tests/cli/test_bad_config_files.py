@@ -50,6 +50,17 @@ WRONG: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
         '...client {\n  enabled = true\n  network_interface = "nope0"\n}',
         ("client.network_interface: 'nope0' has no IPv4 address on this machine",),
     ),
+    "nothing of host networks, volumes and cores that is there": (
+        '...client {\n  enabled = true\n  reserved {\n    cores = "4000"\n  }\n  host_network "public" {\n    cidr = "192.0.2.128/32"\n  }\n}',
+        (
+            "client.host_network.public: this machine has no address in 192.0.2.128/32",
+            f"client.reserved.cores: there is no core 4000 (the agent may run on {', '.join(map(str, sorted(os.sched_getaffinity(0))))})",
+        ),
+    ),
+    "no directory of a host volume": (
+        '...client {\n  enabled = true\n  host_volume "data" {\n    path = "HOME/none"\n  }\n}',
+        ("FILE:15: client.host_volume.data.path: HOME/none does not exist",),
+    ),
     "advertised address": (
         '...advertise {\n  http = "host:port"\n}',
         ('FILE:13: advertise.http: "host:port" is no address (expected host or host:port)',),

@@ -33,6 +33,7 @@ NODES = (
 
 
 def agent(consul: ConsulServer, name: str, dc: str, virtual: str, node_class: str, memory_mb: int, has_driver: bool) -> Drover:
+    volume = 'host_volume "data" {\n    path      = "/"\n    read_only = true\n  }'
     settings = f"""
 datacenter = "{dc}"
 client {{
@@ -40,6 +41,8 @@ client {{
   node_class = "{node_class}"
   memory_total_mb = {memory_mb}
   cpu_total_compute = 1000
+  reservable_cores = "{min(os.sched_getaffinity(0))}"
+  {volume if name == "n3" else ""}
 }}
 plugin "raw_exec" {{
   config {{ enabled = {str(has_driver).lower()} }}
@@ -111,6 +114,7 @@ def job_file(
     in_group: str = "",
     count: int = 1,
     memory: int = 16,
+    cores: int = 0,
     type: str = "service",
 ) -> str:
     (folder / f"{name}.hcl").write_text(
@@ -128,7 +132,7 @@ def job_file(
         args    = ["100000"]
       }}
       resources {{
-        cpu    = 10
+        {f"cores  = {cores}" if cores else "cpu    = 10"}
         memory = {memory}
       }}
     }}
@@ -162,6 +166,9 @@ SITUATIONS = {
     },
     "driver": {"datacenters": '"dc4"'},
     "virtual_datacenter": {"datacenters": '"dc3"'},
+    "volume": {"in_group": 'volume "data" {\n      type   = "host"\n      source = "data"\n    }', "datacenters": '"dc1", "dc2"'},
+    "host_network": {"in_group": 'network {\n      port "http" {\n        host_network = "public"\n      }\n    }'},
+    "cores": {"cores": 9},
 }
 
 
@@ -182,12 +189,6 @@ def test_a_port_that_is_taken_is_told_with_who_holds_it(
     protocol.clear()
     both(say, job_file(tmp_path, in_group=port))
     golden("unplaced/ports", protocol)
-
-
-def test_a_volume_is_refused_before_anything_is_asked(say: Say, protocol: list[str], tmp_path: Path) -> None:
-    path = job_file(tmp_path, in_group='volume "data" {\n      type   = "host"\n      source = "data"\n    }')
-    assert (say("job", "plan", path).code, say("job", "why", "-file", path).code) == (255, 1)
-    golden("unplaced/volume", protocol)
 
 
 def test_a_plan_names_what_it_would_push_away(say: Say, fleet: Drover, protocol: list[str], tmp_path: Path) -> None:

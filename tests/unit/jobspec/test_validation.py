@@ -232,6 +232,10 @@ WARNINGS = {
         job_text(group='count = 2\nnetwork {\n port "a" { static = 80 }\n}'),
         "each need a node of their own",
     ),
+    "mount of raw_exec": (
+        job_text(group='volume "v" {\n type = "host"\n source = "v"\n}', task='volume_mount {\n volume = "v"\n destination = "/d"\n}'),
+        "raw_exec cannot mount volumes",
+    ),
     "slow check": (check('type = "tcp"\ninterval = "1s"\ntimeout = "5s"'), "longer than the interval"),
 }
 
