@@ -205,6 +205,11 @@ WARNINGS = {
         job_text(group='count = 2\nnetwork {\n port "a" { static = 80 }\n}'),
         "each need a node of their own",
     ),
+    "no main task": (job_text(task='lifecycle { hook = "prestart" }'), "there is no main task"),
+    "sidecar after the end": (
+        job_text(task='lifecycle {\n hook = "poststop"\n sidecar = true\n}'),
+        f"{TASK}.lifecycle.sidecar: has no effect on a poststop task",
+    ),
     "slow check": (check('type = "tcp"\ninterval = "1s"\ntimeout = "5s"'), "longer than the interval"),
 }
 
