@@ -182,7 +182,8 @@ def test_a_stopped_job_ends_its_leader_first_and_cleans_up(one: Drover) -> None:
     story.end("clean")
     story.status("complete")
     said = story.said()
-    assert said[:3] == ["main starts", "side starts", "main killed"]
+    assert sorted(said[:2]) == ["main starts", "side starts"]  # side's process after main's; either may speak first
+    assert said[2] == "main killed"
     # These wait for main alone, and for nobody else.
     assert sorted(said[3:5]) == ["clean starts", "side killed"]
     assert said[5:] == ["clean ends"]
