@@ -98,12 +98,12 @@ def shown(one: Drover, alloc_id: str) -> list[str]:
 
 def walk(one: Drover, story: Story) -> None:
     """Through all stages, with drover killed in each."""
-    story.until("init starts")
-    assert shown(one, story.id)[:3] == [
+    beginning = [
         'Task "init" (prestart) is "running"',
         'Task "proxy" (prestart sidecar) is "running"',
         'Task "zz-main" is "pending"',
     ]
+    wait("both prestart tasks are shown to run", lambda: shown(one, story.id)[:3] == beginning)
     for ending, next_line in (("init", "zz-main starts"), ("zz-main", "clean starts")):
         story.until(f"{ending} starts")
         one.kill()
