@@ -2,13 +2,16 @@
 
 import asyncio
 import random
+from contextlib import ExitStack
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.agent_store import AgentStore, merge_inbox
 from catalog.keys import Keys
 from catalog.kv import Kv, delete_at, put
+from catalog.transport import Endpoint, HttpTransport
 from model.alloc import AllocId, ClientStatus, ObservedAlloc
 from model.cluster import INBOX_NAMES_MAX, Inbox, Leader
 from model.errors import StoreUnavailable, WriteConflict
@@ -17,6 +20,8 @@ from model.node import NodeId
 from model.wire import decode, encode
 from tests import clock
 from tests.build import alloc, job, node
+from tests.components.consul import ConsulServer
+from tests.conftest import or_skip
 from tests.embedded import Embedded
 
 NODE = NodeId("n1")
@@ -29,6 +34,29 @@ def observed(name: str, status: ClientStatus = ClientStatus.RUNNING, more: int =
 
 def store_of(kv: Kv, seed: int = 1) -> AgentStore:
     return AgentStore(kv, KEYS, random.Random(seed))
+
+
+# -- contact
+
+
+@pytest.mark.consul
+async def test_an_agent_of_consul_that_answers_without_its_servers_is_no_contact() -> None:
+    with ExitStack() as stack:
+        server = or_skip(lambda: stack.enter_context(ConsulServer()))
+        near = await asyncio.to_thread(lambda: stack.enter_context(ConsulServer.client(server)))
+        transport = HttpTransport(Endpoint(address=near.http_addr))
+        store = store_of(Kv(transport))
+        try:
+            await store.reach(5.0)
+            server.pause()
+            with pytest.raises(StoreUnavailable):
+                await store.reach(1.0)
+            server.resume()
+            await asyncio.to_thread(server.stop, kill=True)
+            with pytest.raises(StoreUnavailable):
+                await store.reach(1.0)
+        finally:
+            await transport.close()
 
 
 # -- merging

@@ -236,6 +236,11 @@ WARNINGS = {
         job_text(group='volume "v" {\n type = "host"\n source = "v"\n}', task='volume_mount {\n volume = "v"\n destination = "/d"\n}'),
         "raw_exec cannot mount volumes",
     ),
+    "no main task": (job_text(task='lifecycle { hook = "prestart" }'), "there is no main task"),
+    "sidecar after the end": (
+        job_text(task='lifecycle {\n hook = "poststop"\n sidecar = true\n}'),
+        f"{TASK}.lifecycle.sidecar: has no effect on a poststop task",
+    ),
     "slow check": (check('type = "tcp"\ninterval = "1s"\ntimeout = "5s"'), "longer than the interval"),
 }
 
