@@ -150,6 +150,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
                     max_heartbeats_per_second=config.server.max_heartbeats_per_second,
                     lost_after_s=config.server.lost_after_s,
                     rebalance_interval_s=config.server.rebalance_interval_s,
+                    brake=config.server.brake,
                     agent_down_after_s=config.server.agent_down_after_s,
                     scheduler_algorithm=config.server.scheduler.algorithm,
                     memory_oversubscription=config.server.scheduler.memory_oversubscription,

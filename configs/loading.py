@@ -33,6 +33,7 @@ from configs.settings import (
 from model.errors import ConfigError, Fault
 from model.node import DEFAULT_NETWORK
 from model.secret import Secret
+from model.snapshot import BrakeSettings
 
 _ENABLE_RAW_EXEC = "driver.raw_exec.enable"
 _DEV: Mapping[Key, object] = {
@@ -185,6 +186,7 @@ def _server(settings: _Settings) -> Server:
             "enabled max_heartbeats_per_second",
             "heartbeat_grace min_heartbeat_ttl lease_ttl agent_down_after lost_after rebalance_interval",
         ),
+        brake=_brake(settings),
         scheduler=_scheduler(settings),
     )
     # Consul's smallest TTL that survives a busy agent; below it a lease would be lost by itself.
@@ -197,6 +199,26 @@ def _server(settings: _Settings) -> Server:
     if server.max_heartbeats_per_second <= 0:
         settings.refuse(("server", "max_heartbeats_per_second"), "must be greater than zero")
     return server
+
+
+def _brake(settings: _Settings) -> BrakeSettings:
+    prefix = ("server", "brake")
+    brake = BrakeSettings(
+        **settings.section(
+            prefix,
+            "cluster_percent datacenter_percent nodes_min lost_nodes_per_second lost_nodes_burst flaps_max",
+            "window hold",
+        )
+    )
+    for name in ("cluster_percent", "datacenter_percent"):
+        if not 0 <= getattr(brake, name) <= 100:
+            settings.refuse((*prefix, name), f"must be between 0 and 100, found {getattr(brake, name):g}")
+    if brake.lost_nodes_per_second <= 0:
+        settings.refuse((*prefix, "lost_nodes_per_second"), "must be greater than zero")
+    for name in ("nodes_min", "lost_nodes_burst", "flaps_max"):
+        if getattr(brake, name) < 1:
+            settings.refuse((*prefix, name), f"must be at least 1, found {getattr(brake, name)}")
+    return brake
 
 
 def _scheduler(settings: _Settings) -> Scheduler:

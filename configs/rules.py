@@ -99,6 +99,13 @@ _SERVER = Section(
         **_rules(Kind.BOOL, "enabled"),
         **_rules(Kind.SPAN, "heartbeat_grace min_heartbeat_ttl lease_ttl agent_down_after lost_after rebalance_interval"),
         **_rules(Kind.NUMBER, "max_heartbeats_per_second"),
+        "brake": Section(
+            rules={
+                **_rules(Kind.NUMBER, "cluster_percent datacenter_percent lost_nodes_per_second"),
+                **_rules(Kind.INT, "nodes_min lost_nodes_burst flaps_max"),
+                **_rules(Kind.SPAN, "window hold"),
+            }
+        ),
         "default_scheduler_config": _SCHEDULER,
         **_rules(
             Kind.IGNORED,

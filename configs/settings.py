@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from model.secret import Secret
+from model.snapshot import BrakeSettings
 
 # What the temporary data_dir of a -dev agent is called, before its random part.
 DEV_DIR_PREFIX = "drover-dev-"
@@ -68,6 +69,7 @@ class Server:
     agent_down_after_s: float = 300.0  # drover's: a node unheard for so long is down
     lost_after_s: float = 0.0  # drover's: how much later its allocs count as lost
     rebalance_interval_s: float = 0.0  # drover's: evens out one alloc at a time so often; 0: only when asked
+    brake: BrakeSettings = field(default_factory=BrakeSettings)  # drover's
     scheduler: Scheduler = Scheduler()
 
 

@@ -51,19 +51,19 @@ class NodeLives:
     _told: frozenset[str] = frozenset()  # scopes whose brake was last said to be engaged
 
     def __post_init__(self) -> None:
-        self._budget = LossBudget(self.settings.lost_nodes_per_s, self.settings.lost_nodes_burst)
+        self._budget = LossBudget(self.settings.brake.lost_nodes_per_second, self.settings.brake.lost_nodes_burst)
 
     async def run(self) -> None:
-        self._held_until_s = asyncio.get_running_loop().time() + self.settings.brake_hold_s
+        self._held_until_s = asyncio.get_running_loop().time() + self.settings.brake.hold_s
         await self.fenced.keep_on("nodes", self._cycle)
 
     def brake(self) -> Brake:
-        return assess(self.view.nodes, frozenset(self.view.released.nodes), self.fenced.now_ns, self.settings)
+        return assess(self.view.nodes, frozenset(self.view.released.nodes), self.fenced.now_ns, self.settings.brake)
 
     def held_s(self, now_s: float) -> float:
         """For how long no node is held lost yet: after a new leader, and after Consul was away."""
         if now_s - self.view.heard_at_s > _OUTAGE_S:
-            self._held_until_s = now_s + self.settings.brake_hold_s
+            self._held_until_s = now_s + self.settings.brake.hold_s
         return max(0.0, self._held_until_s - now_s)
 
     async def _cycle(self) -> None:

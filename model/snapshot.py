@@ -79,6 +79,28 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BrakeSettings:
+    """When are so many nodes unheard that none of them may be held lost?
+
+    cluster_percent: of all nodes. datacenter_percent: of one (virtual) datacenter's, unless all of it is unheard and
+    others are not (55 and that exception are Kubernetes' for a zone). nodes_min: fewer are no mass failure.
+    window_s: a node that was lost so recently counts as unheard. hold_s: for how long no node at all is held lost after
+    a new leader and after an outage of Consul. lost_nodes_per_second, lost_nodes_burst: how many nodes may be held
+    lost in the long run (Kubernetes: 0.1) and in a row. flaps_max: a node that came back more often within 10
+    minutes gets no new work for 30 s, doubling to 10 minutes.
+    """
+
+    cluster_percent: float = 50.0
+    datacenter_percent: float = 55.0
+    nodes_min: int = 2
+    window_s: float = 600.0
+    hold_s: float = 10.0
+    lost_nodes_per_second: float = 0.1
+    lost_nodes_burst: int = 3
+    flaps_max: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What an operator may set about the leader's decisions. Spans in seconds; names are Nomad's where it has them.
 
@@ -86,12 +108,6 @@ class Settings:
     min_heartbeat_ttl_s, max_heartbeats_per_second: TTL of the agents' checks = max(min, nodes / per second).
     lost_after_s: how much longer than the grace a node is given before its work is replaced.
     agent_down_after_s: how long tasks count whose machine is alive but whose drover is not.
-    brake_cluster_percent, brake_datacenter_percent: when more of the nodes are unheard, none of them is held lost until
-    they are heard or an operator releases the brake (33 as many peers' removal limits; 55 is Kubernetes' for a zone).
-    brake_nodes_min: fewer are no mass failure. brake_window_s: a node that was lost so recently counts as unheard.
-    brake_hold_s: after a new leader and after an outage of Consul no node is held lost for so long.
-    lost_nodes_per_s, lost_nodes_burst: how many nodes may be held lost, in the long run (Kubernetes: 0.1) and at once.
-    flaps_max: a node that came back more often within 10 minutes gets no new work for a while.
     gc_after_s: how long ended allocs that were replaced are kept for looking at.
     scheduler_algorithm: binpack or spread, where a job does not say. preempts: job types that may push away what is
     of lower priority. memory_oversubscription: whether memory_max counts; off, a job is taken without it.
@@ -103,14 +119,7 @@ class Settings:
     max_heartbeats_per_second: float = 50.0
     lost_after_s: float = 0.0
     agent_down_after_s: float = 300.0
-    brake_cluster_percent: float = 33.0
-    brake_datacenter_percent: float = 55.0
-    brake_nodes_min: int = 2
-    brake_window_s: float = 600.0
-    brake_hold_s: float = 10.0
-    lost_nodes_per_s: float = 0.1
-    lost_nodes_burst: int = 3
-    flaps_max: int = 3
+    brake: BrakeSettings = BrakeSettings()
     gc_after_s: float = 3600.0
     scheduler_algorithm: str = "binpack"
     memory_oversubscription: bool = True

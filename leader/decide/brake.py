@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from model.node import NodeId, NodeStatus
-from model.snapshot import NodeView, Reach, Settings
+from model.snapshot import BrakeSettings, NodeView, Reach
 from model.wire import Document
 
 CLUSTER = "cluster"
@@ -44,7 +44,7 @@ class Brake:
         return any(scope.name in names and node.id in scope.nodes for scope in self.engaged)
 
 
-def assess(nodes: Mapping[NodeId, NodeView], released: Set[NodeId], now_ns: int, settings: Settings) -> Brake:
+def assess(nodes: Mapping[NodeId, NodeView], released: Set[NodeId], now_ns: int, settings: BrakeSettings) -> Brake:
     """released: nodes that an operator gave up. Nodes that are down for longer than the window are no part of it."""
     members: dict[str, list[NodeView]] = {}
     for node_id in sorted(nodes):
@@ -55,20 +55,22 @@ def assess(nodes: Mapping[NodeId, NodeView], released: Set[NodeId], now_ns: int,
     return Brake(scopes=tuple(_scope(name, members[name], released, settings) for name in sorted(members)))
 
 
-def _scope(name: str, members: Iterable[NodeView], released: Set[NodeId], settings: Settings) -> Scope:
+def _scope(name: str, members: Iterable[NodeView], released: Set[NodeId], settings: BrakeSettings) -> Scope:
     everything = list(members)
     unheard = tuple(
         node.id for node in everything if (_is_unheard(node) or _is_down(node)) and node.id not in released
     )
-    limit = settings.brake_cluster_percent if name == CLUSTER else settings.brake_datacenter_percent
+    limit = settings.cluster_percent if name == CLUSTER else settings.datacenter_percent
     is_over = len(unheard) * 100 > limit * len(everything)
+    # A datacenter that is gone as a whole while others are heard is rather dead than cut off by a fault of ours.
+    is_gone = name != CLUSTER and len(unheard) == len(everything)
     return Scope(
         name=name,
         unheard=len(unheard),
         total=len(everything),
         limit_percent=limit,
         # One node alone is never a mass: a fleet of two must get over the loss of one.
-        is_engaged=is_over and len(unheard) >= settings.brake_nodes_min,
+        is_engaged=is_over and not is_gone and len(unheard) >= settings.nodes_min,
         nodes=unheard,
     )
 
@@ -87,9 +89,9 @@ def _is_down(node: NodeView) -> bool:
     return node.control.status is NodeStatus.DOWN
 
 
-def _fell_within(node: NodeView, now_ns: int, settings: Settings) -> bool:
+def _fell_within(node: NodeView, now_ns: int, settings: BrakeSettings) -> bool:
     """A slow cascade is a mass failure too."""
-    return now_ns / 1e9 - node.control.status_updated_at <= settings.brake_window_s
+    return now_ns / 1e9 - node.control.status_updated_at <= settings.window_s
 
 
 @dataclass(slots=True)

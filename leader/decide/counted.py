@@ -105,16 +105,25 @@ def _take(facts: Facts, alloc: Alloc, places: Places, draft: Draft) -> None:
         draft.stop(alloc, NOT_NEEDED)
     elif known is None:
         places.best[index] = alloc
-    elif index not in places.standins and facts.must_leave(known) != facts.must_leave(alloc):
+    elif index not in places.standins and (pair := _pair(facts, known, alloc)) is not None:
         # What moves and its stand-in: both run until the stand-in is healthy.
-        mover, standin = (known, alloc) if facts.must_leave(known) else (alloc, known)
-        places.best[index], places.standins[index] = mover, standin
+        places.best[index], places.standins[index] = pair
     elif _stands_in(alloc, known, places.group):
         places.best[index] = alloc
         draft.stop(known, STAND_IN_KEPT)
     else:
         # Two fill one place: the first is better; the other is usually the stand-in of a lost node.
         draft.stop(alloc, ORIGINAL_BACK if alloc.desired.previous_allocation == known.id else NOT_NEEDED)
+
+
+def _pair(facts: Facts, known: Alloc, alloc: Alloc) -> tuple[Alloc, Alloc] | None:
+    """(what moves, its stand-in), if the two are that."""
+    for mover, standin in ((known, alloc), (alloc, known)):
+        # A move that began goes on, also when its node-to-be takes no further work just now.
+        began = mover.desired.migrate_to and standin.desired.previous_allocation == mover.id
+        if began or (facts.must_leave(mover) and not facts.must_leave(standin)):
+            return mover, standin
+    return None
 
 
 def _stands_in(alloc: Alloc, known: Alloc, group: TaskGroup) -> bool:
@@ -236,15 +245,16 @@ class _Filling:
     def _move(self) -> None:
         """What has to leave its node: with `surge` its stand-in is healthy first, else one is stopped as the other is
         placed; never more at once than `max_parallel`, counting every place that is not settled."""
-        movers = {i: alloc for i, alloc in self._places.best.items() if self._facts.must_leave(alloc)}
+        standins = self._places.standins
+        movers = {i: a for i, a in self._places.best.items() if i in standins or self._facts.must_leave(a)}
         if not movers:
             return
         strategy = self._group.migrate
         unsettled = [i for i in range(self._group.count) if i not in movers and not self._places.is_settled(i, self._job)]
         budget = max(1, strategy.max_parallel if strategy else 1) - len(unsettled)
-        budget -= sum(i in self._places.standins for i in movers)
+        budget -= sum(i in standins for i in movers)
         for index in sorted(movers, key=lambda i: (*self._worth(movers[i]), i)):
-            mover, standin = movers[index], self._places.standins.get(index)
+            mover, standin = movers[index], standins.get(index)
             if standin is not None and is_healthy(standin, self._job, self._group):
                 self._draft.stop(mover, MIGRATED)
                 budget += 1

@@ -43,7 +43,7 @@ def _flapped(control: NodeControl, now_ns: int, settings: Settings) -> NodeContr
     """It came back: once too often, and it gets no new work for a while that doubles."""
     now = now_ns // 1_000_000_000
     flaps = (*(at for at in control.flaps if now - at < _FLAP_WINDOW_S), now)
-    beyond = len(flaps) - settings.flaps_max
+    beyond = len(flaps) - settings.brake.flaps_max
     until = now + min(_PENALTY_MAX_S, _PENALTY_S * 2 ** min(beyond - 1, 10)) if beyond > 0 else 0
     return msgspec.structs.replace(control, flaps=flaps, penalized_until=until)
 

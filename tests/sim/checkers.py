@@ -6,7 +6,10 @@ engines did, and nothing of what drover thinks.
     reasons          a task is stopped only for a stop document, its restart policy, its siblings, or a
                      disconnect that its group asked to be stopped for
     once             one live process per (alloc, task); no port twice on a machine
-    updates          what is updated is stopped by the very transaction that places its replacement
+    updates          what is updated is stopped by the very transaction that places its replacement; no more than
+                     max_parallel of them are not healthy yet
+    moves            what moves stops for a stand-in that was healthy, or at its drain's deadline
+    one for one      nothing is replaced by two
     order            desired goes after a terminal report, a report after its desired; a stop is final
     return           a healthy original is kept over its stand-in, a rebooted one is not
 """
@@ -20,11 +23,11 @@ import msgspec
 from catalog.embedded import Response as Answer
 from catalog.keys import Keys, is_sentinel, last_segment
 from catalog.kv import Op, Verb, unpack
-from leader.decide.counted import ORIGINAL_BACK, UPDATED
+from leader.decide.counted import MIGRATED, ORIGINAL_BACK, UPDATED
 from model.alloc import AllocId, ClientStatus, DesiredAlloc, ObservedAlloc, Verdict
 from model.cluster import Epoch, JobRecord
 from model.deployment import Deployment
-from model.job import Job, TaskGroup
+from model.job import Job, JobType, TaskGroup
 from model.node import NodeControl, NodeStatus
 from model.wire import decode, seconds
 from tests.sim.driver import Engine, Thing
@@ -61,10 +64,13 @@ class Checkers:
     observed_since_s: dict[AllocId, float] = field(default_factory=dict)
     versions: dict[tuple[str, str, int], Job] = field(default_factory=dict)
     records: dict[tuple[str, str], JobRecord] = field(default_factory=dict)
+    # The version before the current one, and since when it is not: what it asked for is stopped a moment later.
+    replaced_records: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
     controls: dict[str, NodeControl] = field(default_factory=dict)
     deployments: dict[str, Deployment] = field(default_factory=dict)
     ever: dict[AllocId, DesiredAlloc] = field(default_factory=dict)
     ever_stopped: dict[AllocId, None] = field(default_factory=dict)
+    healthy: dict[AllocId, None] = field(default_factory=dict)  # those that ever passed their health rule
     ever_lost: dict[AllocId, None] = field(default_factory=dict)
     # Who holds what.
     sessions: dict[str, Process] = field(default_factory=dict)
@@ -113,6 +119,9 @@ class Checkers:
             if not is_sentinel(op.key):
                 self._removed(op)
         self._replaced(ops)
+        for new in self._put(ops):
+            if new.previous_allocation and not new.is_stopping:
+                self._paced(new)
         if any(op.key.startswith((self.keys.desired, self.keys.jobs)) for op in ops):
             self._count_all()
         text = ", ".join(t for t in told if t)
@@ -174,6 +183,8 @@ class Checkers:
             seen = _read(op, ObservedAlloc)
             before = self.observed.get(seen.id)
             self.observed[seen.id] = seen
+            if seen.deployment_status is not None and seen.deployment_status.healthy:
+                self.healthy[seen.id] = None
             if before is None or before.client_status is not seen.client_status:
                 self.observed_since_s[seen.id] = self.world.loop.time()
                 return f"{seen.id[:8]} is {seen.client_status}" + (" (orphan)" if seen.orphan else "")
@@ -184,7 +195,10 @@ class Checkers:
         elif op.key.startswith(keys.jobs):
             if is_put:
                 record = _read(op, JobRecord)
-                self.records[record.namespace, record.job_id] = record
+                key = (record.namespace, record.job_id)
+                if (known := self.records.get(key)) is not None and known.version != record.version:
+                    self.replaced_records[key] = (known.version, self.world.loop.time())
+                self.records[key] = record
             else:
                 job_id = last_segment(op.key)
                 self.records.pop(("default", job_id), None)
@@ -236,6 +250,7 @@ class Checkers:
                 return f"stop {where} ({new.desired_description})"
         elif known is None:
             self._ports(new)
+            self._one_for_one(new)
             return f"run {where}" + (f" for {new.previous_allocation[:8]}" if new.previous_allocation else "")
         elif old is None:
             return f"adopt {where}"
@@ -249,6 +264,9 @@ class Checkers:
         record = self.records.get((old.namespace, old.job_id))
         group = self._group(old.namespace, old.job_id, record.version, old.task_group) if record else None
         if record is None or group is None or self._job_is_stopped(old, record.version):
+            return
+        if new.desired_description == MIGRATED:
+            self._moved(old, group)
             return
         if new.desired_description == ORIGINAL_BACK:
             original = self.observed.get(old.previous_allocation)
@@ -278,17 +296,70 @@ class Checkers:
         job = self.versions.get((alloc.namespace, alloc.job_id, version))
         return job is None or job.stop
 
-    def _replaced(self, ops: Sequence[Op]) -> None:
-        """Nothing is stopped for an update whose replacement is not written with it."""
-        written = [
+    def _put(self, ops: Sequence[Op]) -> list[DesiredAlloc]:
+        return [
             _read(op, DesiredAlloc)
             for op in ops
             if op.verb in _PUTS and op.key.startswith(self.keys.desired) and not is_sentinel(op.key)
         ]
+
+    def _replaced(self, ops: Sequence[Op]) -> None:
+        """Nothing is stopped for an update whose replacement is not written with it."""
+        written = self._put(ops)
         replaced = {new.previous_allocation for new in written}
         for old in written:
             if old.is_stopping and old.desired_description == UPDATED and old.id not in replaced:
                 self.broke(f"{old.id[:8]} stopped for an update without a replacement")
+
+    def _moved(self, old: DesiredAlloc, group: TaskGroup) -> None:
+        """With a surge the stand-in was healthy first."""
+        control = self.controls.get(old.node_id)
+        drain = control.drain if control is not None else None
+        now_ns = round(self.world.loop.now().timestamp() * 1e9)
+        has_surge = old.migrate_to or (drain is not None and group.count == 1)
+        if not has_surge or old.id not in self.healthy or (drain is not None and drain.is_over(now_ns)):
+            return
+        stand_ins = [d for d in self.ever.values() if d.name == old.name and d.id != old.id and d.id in self.healthy]
+        if not any(d.create_time >= old.create_time for d in stand_ins):
+            self.broke(f"{old.id[:8]} moved away without a healthy stand-in")
+
+    def _one_for_one(self, new: DesiredAlloc) -> None:
+        """What was lost or fails has one replacement at a time."""
+        before = new.previous_allocation
+        others = [
+            d.id
+            for d in self.desired.values()
+            if before and d.previous_allocation == before and d.id != new.id and not d.is_stopping
+            and d.verdict is Verdict.NONE and not self._is_over(d)
+        ]  # fmt: skip
+        if others:
+            self.broke(f"{before[:8]} is replaced by {new.id[:8]} and by {others[0][:8]}")
+
+    def _is_over(self, desired: DesiredAlloc) -> bool:
+        seen = self.observed.get(desired.id)
+        return seen is not None and seen.client_status.is_terminal
+
+    def _paced(self, new: DesiredAlloc) -> None:
+        """An update is under way for no more than max_parallel of a group's places."""
+        group = self._group(new.namespace, new.job_id, new.job_version, new.task_group)
+        job = self.versions.get((new.namespace, new.job_id, new.job_version))
+        if job is None or job.is_system or group is None or group.update is None or not group.update.max_parallel:
+            return
+        under_way = [
+            d
+            for d in self.desired.values()
+            if (d.namespace, d.job_id, d.task_group, d.job_version) == (new.namespace, new.job_id, new.task_group, new.job_version)
+            and not d.is_stopping
+            and d.verdict is Verdict.NONE
+            and not self._is_over(d)
+            and d.id not in self.healthy
+            and d.deployment_id
+            and (old := self.ever.get(d.previous_allocation)) is not None
+            and old.desired_description == UPDATED
+        ]  # fmt: skip
+        if job.type is JobType.SERVICE and len(under_way) > group.update.max_parallel:
+            ids = ", ".join(d.id[:8] for d in under_way)
+            self.broke(f"{new.job_id}: {len(under_way)} are updated at once ({ids}), max_parallel is {group.update.max_parallel}")
 
     def _ports(self, new: DesiredAlloc) -> None:
         """A port is given again only to the job itself, whose own stopping alloc it then waits for on the node."""
@@ -347,9 +418,12 @@ class Checkers:
                 and d.verdict is Verdict.NONE
                 and self.live.get(d.id)
             ]
-            extra = sum(d.canary for d in running)
+            extra = sum(d.canary or self._stands_in(d, running) for d in running)
             record = self.records.get((namespace, job_id))
             wanted = {d.job_version for d in running} | ({record.version} if record else set())
+            before, since_s = self.replaced_records.get((namespace, job_id), (0, -_HEARD_S))
+            if self.world.loop.time() - since_s < _HEARD_S:
+                wanted.add(before)
             jobs = [j for v in wanted if (j := self.versions.get((namespace, job_id, v))) is not None]
             if any(job.is_system for job in jobs):
                 nodes = [d.node_id for d in running]
@@ -360,6 +434,15 @@ class Checkers:
             if limit is not None and len(running) - extra > limit:
                 ids = ", ".join(f"{d.id[:8]}@{d.node_name}" for d in running)
                 self.broke(f"{job_id}.{name}: {len(running)} run, count is {limit}: {ids}")
+
+    def _stands_in(self, alloc: DesiredAlloc, running: Sequence[DesiredAlloc]) -> bool:
+        """Whether it runs beside the alloc of its place, which is about to move."""
+        def leaves(other: DesiredAlloc) -> bool:
+            control = self.controls.get(other.node_id)
+            return bool(other.migrate_to) or (control is not None and control.drain is not None)
+
+        beside = [other for other in running if other.name == alloc.name and other.id != alloc.id]
+        return any(leaves(other) for other in beside) and not leaves(alloc)
 
     # -- the engines' side
 

@@ -17,13 +17,15 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from agent.drivers.base import ExitResult
-from leader import commands
+from leader import braking, commands, draining, rollouts, versions
 from model.job import JobId, Namespace
+from model.node import Drain
 from tests.sim.machine import Machine, Process
 from tests.sim.wire import CALM, Weather
 from tests.sim.workload import NAMES, random_job
 from tests.sim.world import World
 
+NAMESPACE = Namespace("default")
 STEP_S = 1.5
 MACHINES_MAX = 6
 
@@ -70,14 +72,62 @@ class Storm:
         rng, world = self._rng, self._world
         name = rng.choice(NAMES)
         what = rng.random()
-        if what < 0.75:
+        if what < 0.6:
             await world.register(random_job(name, rng, len(world.machines)))
+        elif what < 0.75:
+            await self._operator(name)
         elif what < 0.87:
             await world.deregister(name)
         elif what < 0.95:
             await world.deregister(name, purge=True)
         else:
             await world.ask(f"evaluate {name}", partial(_evaluate, name=name))
+
+    async def _operator(self, name: str) -> None:
+        """Somebody moves, holds or hurries what is under way."""
+        rng, world = self._rng, self._world
+        match rng.choice(("drain", "drain", "rebalance", "restart", "scale", "pause", "fail", "revert", "release")):
+            case "drain":
+                await self._drain()
+            case "rebalance":
+                await world.ask("rebalance", lambda leading: leading.rebalancer.rebalance(sorted(leading.view.jobs)))
+            case "restart":
+                await world.ask(f"restart {name}", lambda leading: versions.restart(leading, NAMESPACE, JobId(name)))
+            case "scale":
+                count = rng.randint(0, len(world.machines))
+                await world.ask(
+                    f"scale {name} to {count}", lambda leading: versions.scale(leading, NAMESPACE, JobId(name), "app", count)
+                )
+            case "revert":
+                await world.ask(f"revert {name}", lambda leading: versions.revert(leading, NAMESPACE, JobId(name), 0))
+            case "release":
+                await world.ask("release the brake", braking.release)
+            case "pause":
+                if (found := world.checkers.newest_deployment(NAMESPACE, name)) is not None:
+                    await world.ask(f"pause {name}", partial(rollouts.pause, deployment_id=found.id, is_paused=True))
+                    await self._for_a_while(5.0)
+                    await world.ask(f"resume {name}", partial(rollouts.pause, deployment_id=found.id, is_paused=False))
+            case "fail":
+                if (found := world.checkers.newest_deployment(NAMESPACE, name)) is not None:
+                    await world.ask(f"fail {name}", partial(rollouts.fail, deployment_id=found.id))
+
+    async def _drain(self) -> None:
+        """One machine is emptied, and after a while it may be used again."""
+        machine, now_ns = self._machine(), round(self._world.loop.now().timestamp() * 1e9)
+        deadline_ns = self._rng.choice((None, 10_000_000_000, 0))
+        order = Drain(
+            deadline_at=None if deadline_ns is None else now_ns + deadline_ns,
+            is_forced=deadline_ns == 0,
+            ignores_system=self._rng.random() < 0.3,
+        )
+        node_id = machine.node_id
+        await self._world.ask(
+            f"drain {machine.name}", partial(draining.set_drain, node_id=node_id, drain=order, mark_eligible=False)
+        )
+        await self._for_a_while(10.0)
+        await self._world.ask(
+            f"use {machine.name} again", partial(draining.set_drain, node_id=node_id, drain=None, mark_eligible=True)
+        )
 
     # Who it hits.
 

@@ -101,10 +101,15 @@ class Net:
         is_lost, is_refused, is_unclear, is_late, is_spurious = fates
         out_s, back_s, is_silent = chance(), chance(), chance() < 0.5
         late_s = weather.late_s_max * chance()
+        sent_to = caller.consul
         await asyncio.sleep(_LATENCY_S * out_s + (late_s if is_late and is_silent else 0.0))
         if is_lost and not is_unclear:
             return
         consul = caller.consul
+        if consul is not sent_to and path.startswith("/v1/agent/"):
+            # What was on its way to a Consul agent that has ended reaches no other one; what it passed on to the
+            # servers may yet arrive.
+            consul = None
         if consul is None:
             if not future.done():
                 future.set_exception(ConnectionRefusedError("connection refused"))

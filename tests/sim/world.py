@@ -18,13 +18,15 @@ import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from catalog.embedded import ConsulState
-from leader import commands
+from leader import commands, draining, rollouts
 from leader.leading import Leading
+from model.deployment import DeploymentStatus
 from model.errors import DroverError
 from model.job import Job, JobId, Namespace
-from model.node import NodeId
+from model.node import Eligibility, NodeId
 from tests.sim.checkers import Checkers
 from tests.sim.clock import OWNER, SimLoop
 from tests.sim.converged import pending
@@ -182,12 +184,24 @@ class World:
             await asyncio.sleep(1.0)
             for machine in self.machines:
                 machine.start_drover()
+            await self._undo_orders()
             left = pending(self)
             good = 0 if left else good + 1
             if self.loop.time() >= give_up_s and left:
                 self.broke(f"not converged after {within_s:.0f} s: {'; '.join(left)}")
                 self.raise_broken()
         self.say("converged")
+
+    async def _undo_orders(self) -> None:
+        """What operators ordered and nobody took back, for its own user was told that nobody led."""
+        for control in list(self.checkers.controls.values()):
+            if control.drain is not None or control.scheduling_eligibility is not Eligibility.ELIGIBLE:
+                command = partial(draining.set_drain, node_id=control.node_id, drain=None, mark_eligible=True)
+                await self.ask(f"use {control.node_id[:8]} again", command)
+        for deployment in list(self.checkers.deployments.values()):
+            if deployment.status is DeploymentStatus.PAUSED:
+                command = partial(rollouts.pause, deployment_id=deployment.id, is_paused=False)
+                await self.ask(f"resume {deployment.job_id}", command)
 
     def raise_broken(self) -> None:
         if self.violations:
