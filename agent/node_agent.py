@@ -43,7 +43,7 @@ from catalog.outage import Outage
 from model.alloc import AllocId, ClientStatus, DesiredAlloc, ObservedAlloc, Verdict
 from model.errors import DriverBusy, StoreRefused, StoreUnavailable, TaskRefused, WriteConflict
 from model.job import Job
-from model.node import DriverInfo, Node
+from model.node import DriverInfo, Node, overlaid
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +88,8 @@ class NodeAgent:
         kill_timeout_s_max: float = math.inf,
     ) -> None:
         self._node = node
+        # Set at run time. The leader's fact: tasks see it, and it is never part of what the agent reports.
+        self._meta: Mapping[str, str | None] = {}
         self._store = store
         self._journal = journal
         self._dirs = dirs
@@ -96,7 +98,7 @@ class NodeAgent:
         if services is not None:
             all_hooks.append(ServicesHook(services))
         self._tools = Tools(
-            node=lambda: self._node,
+            node=lambda: replace(self._node, meta=overlaid(self._node.meta, self._meta)),
             drivers={driver.name: driver for driver in drivers},
             journal=journal,
             dirs=dirs,
@@ -283,6 +285,7 @@ class NodeAgent:
     def _apply(self, view: DesiredView, group: asyncio.TaskGroup) -> None:
         """Hands each runner its document. No await: the view is taken up whole."""
         self._doubt(view)
+        self._meta = view.meta
         self._wanted = view.allocs
         self._is_read = True
         for alloc_id, desired in view.allocs.items():

@@ -17,6 +17,10 @@ class DesiredView(Protocol):
     @property
     def index(self) -> int: ...
 
+    @property
+    def meta(self) -> Mapping[str, str | None]:
+        """The node's meta as it was set at run time; None: the key is not there."""
+
 
 class AgentStore(Protocol):
     async def watch_desired(self, node_id: NodeId, index: int, wait_s: float) -> DesiredView:

@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
-from api import agent, cluster, deployments, files, jobs, operator, stats
+from api import agent, cluster, deployments, files, jobs, node_meta, operator, stats
 from api.context import (
     CONTEXT,
     LEADER_POLL_S,
@@ -170,6 +170,8 @@ def routes(context: Context) -> list[web.RouteDef]:
         web.get("/v1/node/{id}/allocations", on_leader(cluster.node_allocations)),
         *writes("/v1/node/{id}/eligibility", on_leader(cluster.node_eligibility)),
         *writes("/v1/node/{id}/drain", on_leader(cluster.node_drain)),
+        web.get("/v1/client/metadata", on_leader(node_meta.read)),
+        *writes("/v1/client/metadata", on_leader(node_meta.apply)),
         web.get("/v1/client/stats", on_named_node(stats.client_stats)),
         web.get("/v1/client/fs/logs/{id}", on_node_of_alloc(files.logs)),
         web.get("/v1/client/allocation/{id}/stats", on_node_of_alloc(stats.alloc_stats)),

@@ -25,10 +25,11 @@ _INBOX_TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class DesiredView:
-    """All that should run on a node, and the index to wait from."""
+    """All that should run on a node, and the index to wait from. meta: the node's, as set at run time."""
 
     allocs: Mapping[AllocId, DesiredAlloc]
     index: int
+    meta: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def merge_inbox(inbox: Inbox | None, names: Iterable[str], nonce: str) -> Inbox:
@@ -51,14 +52,22 @@ class AgentStore:
     _node: Node | None = None
     _node_index: int = 0
     _decoded: dict[str, tuple[int, DesiredAlloc]] = field(default_factory=dict)
+    # The run-time meta, and the sentinel's index at which it was read.
+    _meta: Mapping[str, str | None] = field(default_factory=dict)
+    _meta_index: int = 0
 
     async def watch_desired(self, node_id: NodeId, index: int, wait_s: float) -> DesiredView:
-        """All desired documents of the node, once one changed after `index`. Raises StoreUnavailable."""
+        """All desired documents of the node, once one changed after `index`. Raises StoreUnavailable.
+
+        The leader moves their sentinel when it changes the node's meta, so that one watch serves for both: a second
+        one would cost Consul another waiting query for each node.
+        """
         listing = await self.kv.wait_prefix(self.keys.desired_of(node_id), index, wait_s)
         known, self._decoded = self._decoded, {}
         allocs: dict[AllocId, DesiredAlloc] = {}
         for entry in listing.entries:
             if is_sentinel(entry.key):
+                await self._read_meta(node_id, entry.modify_index)
                 continue
             before = known.get(entry.key)
             desired = (
@@ -68,7 +77,12 @@ class AgentStore:
             )
             self._decoded[entry.key] = (entry.modify_index, desired)
             allocs[AllocId(last_segment(entry.key))] = desired
-        return DesiredView(allocs, listing.index)
+        return DesiredView(allocs, listing.index, self._meta)
+
+    async def _read_meta(self, node_id: NodeId, sentinel_index: int) -> None:
+        if sentinel_index != self._meta_index:
+            control = await self.read_control(node_id)
+            self._meta, self._meta_index = control.meta if control else {}, sentinel_index
 
     async def read_job(self, namespace: Namespace, job_id: JobId, version: int) -> Job | None:
         """One job version; None when it is gone. Raises StoreUnavailable."""

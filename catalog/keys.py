@@ -11,7 +11,7 @@ The only place that builds keys. One writer per fact (docs/design/001-state-in-c
     <root>/state/desired/<node>/<alloc>      what should run                 leader
     <root>/state/observed/<node>/<alloc>     what runs                       that node's agent
     <root>/state/nodes/<node>                fingerprint                     that node's agent
-    <root>/state/control/<node>              status, eligibility, heartbeat  leader
+    <root>/state/control/<node>              status, eligibility, meta, …    leader
     <root>/state/inbox/<node>                which facts changed             agent adds, leader deletes
     <root>/state/evals/<eval>                recent evaluations              leader
     <root>/state/deployments/<ns>/<job>/<d>  roll-outs of job versions       leader

@@ -98,8 +98,10 @@ def _build() -> _Parser:
         sub.set_defaults(handler=module)
         return sub
 
-    def group(name: str, text: str) -> "argparse._SubParsersAction[_Parser]":
-        sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    def group(
+        name: str, text: str, under: "argparse._SubParsersAction[_Parser]" = commands
+    ) -> "argparse._SubParsersAction[_Parser]":
+        sub = under.add_parser(name, help=text, description=text, allow_abbrev=False)
         return sub.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
 
     command(commands, "agent", "cli.agent:run", "run an agent", _agent)
@@ -176,6 +178,15 @@ def _build() -> _Parser:
     eligibility.add_argument("node", metavar="NODE")
     _flag(eligibility, "enable", action="store_true")
     _flag(eligibility, "disable", action="store_true")
+
+    meta = group("meta", "read and change what jobs may ask of a node as ${meta.key}", under=node)
+    meta_apply = command(meta, "apply", "cli.node_meta:apply", "set or unset metadata of a node", _client_flags)
+    _flag(meta_apply, "node-id", metavar="ID", help="default: the node of the agent asked")
+    _flag(meta_apply, "unset", metavar="KEY,KEY", default="", help="keys that the node is to have no more")
+    meta_apply.add_argument("pairs", metavar="KEY=VALUE", nargs="*")
+    meta_read = command(meta, "read", "cli.node_meta:read", "show a node's metadata", _client_flags)
+    _flag(meta_read, "node-id", metavar="ID", help="default: the node of the agent asked")
+    _flag(meta_read, "json", action="store_true", help="print the API's JSON")
 
     brake = group("brake", "the halt on replacing work when many nodes fall silent at once")
     command(brake, "status", "cli.brake:status", "tell whether it is engaged, and why", _client_flags, _shown_flags)

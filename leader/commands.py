@@ -4,7 +4,8 @@ Each command is one fenced transaction that is in Consul before the answer is se
 record and the evaluation go together. What follows from it is decided afterwards, level-triggered.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -17,7 +18,7 @@ from model.errors import DroverError, StoreRefused, StoreUnclear, WriteConflict
 from model.evaluation import EvalStatus, Evaluation
 from model.job import Job, JobId, JobStatus, Namespace, spec_of
 from model.node import Eligibility, NodeControl, NodeId
-from model.snapshot import JobKey, Settings
+from model.snapshot import JobKey, NodeView, Settings
 from model.wire import encode
 
 
@@ -27,6 +28,16 @@ class EnforceIndexError(DroverError):
 
 class UnknownNode(DroverError):
     """No node has that id."""
+
+
+class BadMeta(DroverError):
+    """Run-time metadata that no node can have."""
+
+
+# What `${meta.…}` can name.
+_META_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+# Of one node, keys and values: 24 control documents have to fit into one transaction (leader/lives.py).
+_META_BYTES_MAX = 8 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,31 +80,58 @@ async def evaluate(leading: Leading, namespace: Namespace, job_id: JobId) -> Reg
 
 
 async def set_eligibility(leading: Leading, node_id: NodeId, eligibility: Eligibility) -> int:
-    """Whether the node takes new work. Returns Consul's index. Raises UnknownNode; StoreUnclear when Consul gave no
-    answer, and what is there could not be read or is not what was asked for."""
+    """Whether the node takes new work. Returns Consul's index. Raises as _set_control."""
+    return await _set_control(
+        leading, node_id, lambda node: msgspec.structs.replace(node.control, scheduling_eligibility=eligibility)
+    )
+
+
+async def set_meta(leading: Leading, node_id: NodeId, changes: Mapping[str, str | None]) -> int:
+    """Sets the node's run-time meta; None: the key is not there, whatever the agent's configuration says. Other keys
+    stay as they are. Returns Consul's index. Raises BadMeta, and as _set_control."""
+    for key in changes:
+        if not _META_KEY.fullmatch(key):
+            raise BadMeta(f"metadata key {key!r} is no name (letters, digits, _ and -, parts joined by dots)")
+
+    def changed(node: NodeView) -> NodeControl:
+        merged = {**node.control.meta, **changes}
+        kept = {key: value for key, value in merged.items() if value is not None or key in node.static_meta}
+        if (size := sum(len(key.encode()) + len((value or "").encode()) for key, value in kept.items())) > _META_BYTES_MAX:
+            raise BadMeta(f"the node's run-time metadata would have {size} bytes (limit {_META_BYTES_MAX})")
+        return msgspec.structs.replace(node.control, meta=dict(sorted(kept.items())))
+
+    return await _set_control(leading, node_id, changed)
+
+
+async def _set_control(leading: Leading, node_id: NodeId, change: Callable[[NodeView], NodeControl]) -> int:
+    """Raises UnknownNode; StoreUnclear when Consul gave no answer, and what is there could not be read or is not what
+    was asked for. change: changing twice is as changing once."""
     try:
-        return await _put_eligibility(leading, node_id, eligibility)
+        return await _put_control(leading, node_id, change)
     except (StoreUnclear, WriteConflict) as error:
         await leading.deciding.read_doubted_nodes()
         known = leading.view.nodes.get(node_id)
-        if isinstance(error, StoreUnclear) and known and known.control.scheduling_eligibility is not eligibility:
+        if isinstance(error, StoreUnclear) and known and change(known) != known.control:
             raise
     # It is done; or the node's life was written meanwhile, which is in the same document.
-    return await _put_eligibility(leading, node_id, eligibility)
+    return await _put_control(leading, node_id, change)
 
 
-async def _put_eligibility(leading: Leading, node_id: NodeId, eligibility: Eligibility) -> int:
+async def _put_control(leading: Leading, node_id: NodeId, change: Callable[[NodeView], NodeControl]) -> int:
     node = leading.view.nodes.get(node_id)
     if node is None:
         raise UnknownNode("node not found")
-    if node.control_index and node.control.scheduling_eligibility is eligibility:
+    changed = change(node)
+    if node.control_index and changed == node.control:
         return node.control_index
-    control: NodeControl = msgspec.structs.replace(
-        node.control, scheduling_eligibility=eligibility, epoch=leading.fenced.epoch
-    )
+    control: NodeControl = msgspec.structs.replace(changed, epoch=leading.fenced.epoch)
     key = leading.keys.control(node_id)
+    ops = [replace(key, encode(control), node.control_index)]
+    if control.meta != node.control.meta:
+        # What the node's agent waits for: it reads its control document when this moves.
+        ops.append(leading.store.sentinel(leading.keys.desired_of(node_id), leading.fenced.new_id()))
     try:
-        written = await leading.fenced.commit([replace(key, encode(control), node.control_index)])
+        written = await leading.fenced.commit(ops)
     except BaseException:
         leading.deciding.doubt_node(node_id)
         raise

@@ -6,9 +6,11 @@ jobs something happened to, and tells waiting API calls what changed, each topic
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
+
+import msgspec
 
 from leader.decide.table import NodeTable, ask_of
 from model.alloc import Alloc, AllocId, DesiredAlloc, EvalId, ObservedAlloc, Verdict
@@ -17,7 +19,7 @@ from model.deployment import Deployment, DeploymentId
 from model.errors import SessionLost
 from model.evaluation import EvalStatus, Evaluation
 from model.job import Job, JobId, Namespace
-from model.node import Node, NodeControl, NodeId
+from model.node import Node, NodeControl, NodeId, overlaid
 from model.snapshot import JobKey, Life, NodeView, Reach, Snapshot
 
 # A topic names what an API call waits for: ("jobs",), ("job", key), ("alloc", id), ("nodes",), …
@@ -202,11 +204,18 @@ class View:
             self.touch(consul_index, ("deployments",), ("deployment", deployment_id), ("job-deployments", key))
 
     def put_node(self, node: Node, modify_index: int) -> None:
+        """As its agent says; everything that decides or shows meta sees what was set at run time over it."""
         known = self.nodes.get(node.id)
         view = (
-            replace(known, node=node)
+            replace(known, node=_with_meta(node, node.meta, known.control), static_meta=node.meta)
             if known
-            else NodeView(node=node, control=NodeControl(node_id=node.id), reach=Reach.SILENT, reach_since_s=0.0)
+            else NodeView(
+                node=node,
+                control=NodeControl(node_id=node.id),
+                reach=Reach.SILENT,
+                reach_since_s=0.0,
+                static_meta=node.meta,
+            )
         )
         self._set_node(view, modify_index)
         if view.reach is not Reach.PASSING:
@@ -215,7 +224,8 @@ class View:
     def put_control(self, control: NodeControl, modify_index: int) -> None:
         known = self.nodes.get(control.node_id)
         if known is not None:
-            self._set_node(replace(known, control=control, control_index=modify_index), modify_index)
+            node = _with_meta(known.node, known.static_meta, control)
+            self._set_node(replace(known, node=node, control=control, control_index=modify_index), modify_index)
 
     def put_reach(self, node_id: NodeId, reach: Reach, now_s: float, *, is_stalled: bool = False) -> None:
         """What Consul's health says of the node. No document; but the node is shown otherwise when its life changes."""
@@ -395,6 +405,11 @@ class View:
             ("node-allocs", alloc.desired.node_id),
             ("eval-allocs", alloc.desired.eval_id),
         )
+
+
+def _with_meta(node: Node, static: Mapping[str, str], control: NodeControl) -> Node:
+    meta = overlaid(static, control.meta)
+    return node if node.meta == meta else msgspec.structs.replace(node, meta=meta)
 
 
 def job_key(alloc: Alloc) -> JobKey:

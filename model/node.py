@@ -158,4 +158,14 @@ class NodeControl(Document):
     last_drain: LastDrain | None = None
     heartbeat_ttl: int = 10_000_000_000  # ns: TTL of the agent's Consul check
     events: tuple[NodeEvent, ...] = ()
+    # Set at run time, over what the agent's configuration says: {key: value, None: not there}.
+    meta: Mapping[str, str | None] = {}
     epoch: int = 0
+
+
+def overlaid(static: Mapping[str, str], dynamic: Mapping[str, str | None]) -> Mapping[str, str]:
+    """A node's effective meta: its configuration's with what was set at run time over it."""
+    if not dynamic:
+        return static
+    merged: dict[str, str | None] = {**static, **dynamic}
+    return {key: value for key, value in merged.items() if value is not None}

@@ -5,7 +5,7 @@ Its mappings may be the leader's own, for no decision lasts over an await.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from model.alloc import Alloc, AllocId
@@ -40,6 +40,8 @@ class Life(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeView:
+    """node: with its effective meta; what its agent's configuration says of it is in static_meta."""
+
     node: Node
     control: NodeControl
     reach: Reach
@@ -47,6 +49,7 @@ class NodeView:
     control_index: int = 0  # Consul's, of `control`
     # The candidate for leader that runs in the same process has missed its check, which lapses sooner.
     is_stalled: bool = False
+    static_meta: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> NodeId:

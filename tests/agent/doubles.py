@@ -33,6 +33,7 @@ NODE = Node(id=NodeId("node-1"), name="node-1", boot_id="boot-1")
 class View:
     allocs: Mapping[AllocId, DesiredAlloc]
     index: int
+    meta: Mapping[str, str | None] = field(default_factory=dict)
 
 
 class MemoryStore:

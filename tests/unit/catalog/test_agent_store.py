@@ -16,7 +16,7 @@ from model.alloc import AllocId, ClientStatus, ObservedAlloc
 from model.cluster import INBOX_NAMES_MAX, Inbox, Leader
 from model.errors import StoreUnavailable, WriteConflict
 from model.job import JobId, Namespace
-from model.node import NodeId
+from model.node import NodeControl, NodeId
 from model.wire import decode, encode
 from tests import clock
 from tests.build import alloc, job, node
@@ -239,5 +239,27 @@ def test_versions_control_and_leader_are_none_where_there_is_none() -> None:
             await kv.commit([put(KEYS.leader, encode(leader)), put(KEYS.version(Namespace("default"), JobId("j"), 0), encode(job()))])
             assert await store.read_leader() is None  # nobody holds the lock
             assert await store.read_job(Namespace("default"), JobId("j"), 0) == job()
+
+    clock.run(story())
+
+
+def test_metadata_that_the_leader_set_comes_with_what_is_desired_and_is_read_only_when_it_moved() -> None:
+    async def story() -> None:
+        async with Embedded() as consul:
+            kv, store = Kv(consul.wire()), store_of(Kv(consul.wire()))
+            sentinel = KEYS.desired_of(NODE) + ".sentinel"
+            await kv.commit([put(sentinel, b"{}")])
+            first = await store.watch_desired(NODE, 0, 10.0)
+            assert first.meta == {}
+            control = NodeControl(node_id=NODE, meta={"role": "web", "rack": None})
+            async with asyncio.TaskGroup() as tasks:
+                watching = tasks.create_task(store.watch_desired(NODE, first.index, 10.0))
+                await asyncio.sleep(0.1)
+                await kv.commit([put(KEYS.control(NODE), encode(control)), put(sentinel, b'{"Nonce":"1"}')])
+            second = watching.result()
+            assert second.meta == {"role": "web", "rack": None}
+            # Without the sentinel nothing is read again: other facts of that document are no concern of tasks.
+            await kv.commit([put(KEYS.control(NODE), encode(NodeControl(node_id=NODE)))])
+            assert (await store.watch_desired(NODE, 0, 10.0)).meta is second.meta
 
     clock.run(story())

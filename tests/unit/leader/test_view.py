@@ -11,7 +11,7 @@ from model.cluster import JobRecord
 from model.errors import SessionLost
 from model.evaluation import EvalStatus, Evaluation
 from model.job import Job, JobId, Namespace
-from model.node import NodeId
+from model.node import NodeControl, NodeId, NodeStatus
 from model.snapshot import JobKey, Reach
 from tests.build import alloc, batch, job, node
 
@@ -215,3 +215,34 @@ async def test_who_waits_at_the_end_of_the_term_must_ask_the_next_leader() -> No
         await waiting
     with pytest.raises(SessionLost):
         await view.wait(("jobs",), 10, 30.0)
+
+
+# -- a node's metadata
+
+
+def test_what_was_set_at_run_time_lies_over_what_the_agent_says_whichever_is_read_first() -> None:
+    control = NodeControl(node_id=NodeId("n1"), meta={"role": "web", "rack": None})
+    for is_late in (False, True):
+        view = View()
+        view.put_node(node(meta={"role": "idle", "rack": "r1", "zone": "a"}), 1)
+        if is_late:
+            view.put_control(NodeControl(node_id=NodeId("n1")), 2)
+        view.put_control(control, 3)
+        view.put_node(node(meta={"role": "idle", "rack": "r2", "zone": "a"}), 4)
+        found = view.nodes[NodeId("n1")]
+        assert found.node.meta == {"role": "web", "zone": "a"} == view.table.views[0].node.meta
+        assert found.static_meta == {"role": "idle", "rack": "r2", "zone": "a"}
+        view.put_control(NodeControl(node_id=NodeId("n1")), 5)
+        assert view.nodes[NodeId("n1")].node.meta == found.static_meta
+
+
+def test_metadata_that_changes_makes_the_masks_of_before_worthless_and_what_waits_is_tried_again() -> None:
+    view = View()
+    view.put_node(node(meta={"role": "idle"}), 1)
+    view.put_control(NodeControl(node_id=NodeId("n1"), status=NodeStatus.READY), 1)
+    view.put_reach(NodeId("n1"), Reach.PASSING, 0.0)
+    view.freed.clear()
+    before = view.table.generation
+    view.put_control(NodeControl(node_id=NodeId("n1"), status=NodeStatus.READY, meta={"role": "web"}), 2)
+    assert view.table.generation > before
+    assert view.freed == {NodeId("n1")}
