@@ -14,7 +14,7 @@ import pytest
 
 from tests.components.consul import ConsulServer
 from tests.conftest import or_skip
-from tests.e2e.drover import Drover, call, marking_job, stays, wait, web_job
+from tests.e2e.drover import NS, Drover, call, marking_job, stays, wait, web_job
 from tests.e2e.health import HealthWatch
 
 pytestmark = [pytest.mark.e2e, pytest.mark.consul]
@@ -109,7 +109,10 @@ def spread_over(job: dict[str, object]) -> dict[str, object]:
 def run_web(fleet: Fleet) -> None:
     """Ten instances, divided as asked, all of them passing."""
     fleet.leader.wait_ready(len(MACHINES))
-    fleet.leader.submit(spread_over(web_job("web", count=10)))
+    job = spread_over(web_job("web", count=10))
+    healthy = {"HealthCheck": "checks", "MinHealthyTime": NS // 2, "HealthyDeadline": 60 * NS}
+    job["TaskGroups"][0] |= {"Migrate": {"MaxParallel": 1, **healthy}, "Update": {"MaxParallel": 2, **healthy}}  # type: ignore[index]
+    fleet.leader.submit(job)
     fleet.leader.wait_running("web", 10, 60.0)
     assert fleet.split("web") == {"blue": 5, "green": 3, "red": 2}
     running = fleet.leader.running("web")
@@ -161,10 +164,13 @@ def test_a_datacenter_that_loses_its_power_is_made_up_for_and_gets_nothing_back_
     with HealthWatch(fleet.consul, "web") as watch:
         stays("nothing that runs is moved without being asked to", lambda: fleet.split("web") == split, 5.0)
     assert (watch.least, watch.most) == (10, 10)
-    # What comes new goes where most is missing.
-    leader.submit(spread_over(web_job("web", count=14)))
-    leader.wait_running("web", 14, 60.0)
-    assert fleet.split("web")["blue"] >= 4
+    # Asked, it is: one after the other, each stand-in healthy before the old one stops.
+    with HealthWatch(fleet.consul, "web") as watch:
+        done = leader.run("rebalance", "web")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "${node.datacenter}" in done.stdout
+    assert watch.least >= 10, watch.below(10)
+    assert fleet.split("web") == {"blue": 5, "green": 3, "red": 2}
     stop_web(fleet)
 
 
