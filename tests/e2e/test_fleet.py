@@ -204,3 +204,29 @@ def test_a_job_that_names_only_physical_datacenters_never_enters_the_virtual_one
     )
     assert blocked["FailedTGAllocs"]["g"]["NodesEvaluated"] == 0
     leader.stop_job("outside", purge=True)
+
+
+def test_four_of_five_machines_that_vanish_at_once_move_nothing_until_the_brake_is_released(fleet: Fleet) -> None:
+    leader = fleet.leader
+    leader.wait_ready(len(MACHINES))
+    leader.submit(spread_over(marking_job("braked", count=5)))
+    before = {a["ID"]: a["NodeName"] for a in leader.wait_running("braked", 5)}
+    lost = [one for name, one in fleet.machines.items() if name != "r1"]
+    for one in lost:
+        one.vanish()
+
+    def engaged() -> bool:
+        return bool(leader.get("/v1/operator/brake")["Engaged"])
+
+    wait("the brake is engaged", engaged, 60.0)
+    stays("nothing moves", lambda: {a["ID"]: a["NodeName"] for a in leader.running("braked")} == before, 12.0)
+    shown = leader.run("brake", "status")
+    assert "The brake is engaged" in shown.stdout
+    assert [line.split()[1:3] for line in shown.stdout.splitlines() if line.startswith("cluster")] == [["4", "5"]]
+    assert leader.run("brake", "release").returncode == 0
+    wait("all of it runs on the last one", lambda: {a["NodeName"] for a in leader.running("braked")} == {"r1"} and len(leader.running("braked")) == 5, 60.0)
+    for one in lost:
+        one.come_back()
+    wait("the originals count again", lambda: {a["ID"]: a["NodeName"] for a in leader.running("braked")} == before, 90.0)
+    assert not engaged()
+    leader.stop_job("braked", purge=True)
