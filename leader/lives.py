@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,6 +30,10 @@ _LIVES_QUIET_S = 5.0
 _PROBES = 50
 # A full read of Consul's health at least each 30 s: later, Consul was away, and what it says first may be old.
 _OUTAGE_S = 40.0
+# How often the others are asked whether they answer while one is about to be given up, and how many of them: the
+# share of 200 at random is right within 7 per cent.
+_LOOK_S = 3.0
+_LOOKED_AT_MAX = 200
 # Control documents in one transaction, each perhaps with a sentinel.
 _CONTROLS_MAX = 24
 
@@ -48,6 +53,8 @@ class NodeLives:
     doubt: Callable[[NodeId], None]
     _budget: LossBudget = field(init=False)
     _held_until_s: float = 0.0
+    _mute: frozenset[NodeId] = frozenset()  # nodes that pass, and did not answer when they were last asked
+    _looked_at_s: float = -math.inf
     _told: frozenset[str] = frozenset()  # scopes whose brake was last said to be engaged
 
     def __post_init__(self) -> None:
@@ -58,7 +65,14 @@ class NodeLives:
         await self.fenced.keep_on("nodes", self._cycle)
 
     def brake(self) -> Brake:
-        return assess(self.view.nodes, frozenset(self.view.released.nodes), self.fenced.now_ns, self.settings.brake)
+        is_fresh = asyncio.get_running_loop().time() < self._looked_at_s + 2 * _LOOK_S
+        return assess(
+            self.view.nodes,
+            frozenset(self.view.released.nodes),
+            self.fenced.now_ns,
+            self.settings.brake,
+            mute=self._mute if is_fresh else frozenset(),
+        )
 
     def held_s(self, now_s: float) -> float:
         """For how long no node is held lost yet: after a new leader, and after Consul was away."""
@@ -83,20 +97,23 @@ class NodeLives:
         answering = await self._probe_all(
             [n.node for n in silent if now_s >= lost_at_s(n, self.settings, is_answering=False)]
         )
-        brake, is_held = self.brake(), self.held_s(now_s) > 0
-        self._tell(brake)
-        for node_id in sorted(self.view.nodes):
-            node = self.view.nodes[node_id]
-            control = judge(
-                node,
+        judged = {
+            node_id: judge(
+                self.view.nodes[node_id],
                 now_s=now_s,
                 now_ns=self.fenced.now_ns,
                 stamp=moment.astimezone(UTC).isoformat(),
                 settings=self.settings,
                 is_answering=node_id in answering,
             )
-            falls = control is not None and control.status is NodeStatus.DOWN
-            if falls and (is_held or brake.holds(node) or not self._budget.take(now_s)):
+            for node_id in sorted(self.view.nodes)
+        }
+        held = await self._held(
+            [node_id for node_id, control in judged.items() if control is not None and control.status is NodeStatus.DOWN]
+        )
+        for node_id, control in judged.items():
+            node = self.view.nodes[node_id]
+            if node_id in held:
                 control = None
             control = unpenalized(control or node.control, self.fenced.now_ns) or control
             if node.control.drain is not None and self.view.is_drained(node):
@@ -110,6 +127,34 @@ class NodeLives:
         for start in range(0, len(changed), _CONTROLS_MAX):
             await self._write_controls(changed[start : start + _CONTROLS_MAX])
         return bool(silent)
+
+    async def _held(self, falling: Sequence[NodeId]) -> set[NodeId]:
+        """Those that must not be held lost now, though their time is up."""
+        now_s = asyncio.get_running_loop().time()
+        if not falling:
+            self._tell(self.brake())
+            return set()
+        if self.held_s(now_s) > 0:
+            return set(falling)
+        await self._look_around(falling, now_s)
+        brake = self.brake()
+        self._tell(brake)
+        return {
+            node_id
+            for node_id in falling
+            if brake.holds(self.view.nodes[node_id]) or not self._budget.take(now_s)
+        }
+
+    async def _look_around(self, falling: Sequence[NodeId], now_s: float) -> None:
+        """Before the first of many is given up: do the others still answer? Gossip may need long to find out, the
+        longer the more of them are gone."""
+        if now_s < self._looked_at_s + _LOOK_S:
+            return
+        others = sorted(n for n, node in self.view.nodes.items() if node.reach is Reach.PASSING and n not in falling)
+        asked = self.fenced.rng.sample(others, min(len(others), _LOOKED_AT_MAX))
+        answering = await self._probe_all([self.view.nodes[n].node for n in asked])
+        self._mute = frozenset(asked) - answering
+        self._looked_at_s = asyncio.get_running_loop().time()
 
     def _tell(self, brake: Brake) -> None:
         engaged = frozenset(scope.name for scope in brake.engaged)

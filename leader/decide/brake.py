@@ -44,21 +44,33 @@ class Brake:
         return any(scope.name in names and node.id in scope.nodes for scope in self.engaged)
 
 
-def assess(nodes: Mapping[NodeId, NodeView], released: Set[NodeId], now_ns: int, settings: BrakeSettings) -> Brake:
-    """released: nodes that an operator gave up. Nodes that are down for longer than the window are no part of it."""
+def assess(
+    nodes: Mapping[NodeId, NodeView],
+    released: Set[NodeId],
+    now_ns: int,
+    settings: BrakeSettings,
+    *,
+    mute: Set[NodeId] = frozenset(),
+) -> Brake:
+    """released: nodes that an operator gave up. mute: nodes that pass in Consul and did not answer a call. Nodes that
+    are down for longer than the window are no part of it."""
     members: dict[str, list[NodeView]] = {}
     for node_id in sorted(nodes):
         node = nodes[node_id]
         if _is_unheard(node) or not _is_down(node) or _fell_within(node, now_ns, settings):
             for name in _scopes_of(node):
                 members.setdefault(name, []).append(node)
-    return Brake(scopes=tuple(_scope(name, members[name], released, settings) for name in sorted(members)))
+    return Brake(scopes=tuple(_scope(name, members[name], released, mute, settings) for name in sorted(members)))
 
 
-def _scope(name: str, members: Iterable[NodeView], released: Set[NodeId], settings: BrakeSettings) -> Scope:
+def _scope(
+    name: str, members: Iterable[NodeView], released: Set[NodeId], mute: Set[NodeId], settings: BrakeSettings
+) -> Scope:
     everything = list(members)
     unheard = tuple(
-        node.id for node in everything if (_is_unheard(node) or _is_down(node)) and node.id not in released
+        node.id
+        for node in everything
+        if (_is_unheard(node) or _is_down(node) or node.id in mute) and node.id not in released
     )
     limit = settings.cluster_percent if name == CLUSTER else settings.datacenter_percent
     is_over = len(unheard) * 100 > limit * len(everything)
