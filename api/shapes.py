@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from leader.decide.ports import networks_of
+from leader.metrics import alloc_metric, score_documents
 from leader.view import Indexed, View, job_key
 from model.alloc import (
     Alloc,
@@ -145,7 +146,7 @@ def alloc_full(view: View, alloc: Alloc) -> dict[str, Any]:
         "PreemptedByAllocation": desired.preempted_by_allocation,
         "NextAllocation": desired.next_allocation,
         "DeploymentID": desired.deployment_id,
-        "Metrics": {"NodesEvaluated": 0, "NodesFiltered": 0, "NodesExhausted": 0, "ScoreMetaData": None},
+        "Metrics": metric_document(alloc_metric(view, alloc)),
         "AllocModifyIndex": view.api_index(alloc.desired_index),
         "AllocatedResources": {
             "Tasks": {t.name: _task_resources(view, desired, t) for t in group.tasks} if group else {},
@@ -329,7 +330,8 @@ def job_scale(view: View, key: JobKey, job: Job) -> dict[str, Any]:
 
 
 def evaluation_document(view: View, evaluation: Indexed) -> dict[str, Any]:
-    shown = _to_dict(evaluation.document)
+    shown = _to_dict(msgspec.structs.replace(evaluation.document, placements={}))
+    del shown["Placements"]  # shown with the allocs
     shown |= {
         "CreateIndex": view.api_index(evaluation.create_index),
         "ModifyIndex": view.api_index(evaluation.modify_index),
@@ -340,9 +342,14 @@ def evaluation_document(view: View, evaluation: Indexed) -> dict[str, Any]:
 
 
 def metrics_document(failed: Mapping[str, PlacementMetric]) -> dict[str, Any] | None:
-    """Why groups found no node, by group; None where all did. With Nomad's members that drover has no use for."""
-    unused = {"QuotaExhausted": None, "ResourcesExhausted": None, "Scores": None, "ScoreMetaData": None}
-    return {group: {**_to_dict(metric), **unused} for group, metric in failed.items()} or None
+    """Why groups found no node, by group; None where all did."""
+    return {group: metric_document(metric) for group, metric in failed.items()} or None
+
+
+def metric_document(metric: PlacementMetric) -> dict[str, Any]:
+    """With Nomad's members that drover has no use for."""
+    unused = {"QuotaExhausted": None, "ResourcesExhausted": None, "Scores": None}
+    return {**_to_dict(metric), **unused, "ScoreMetaData": score_documents(metric)}
 
 
 def node_document(view: View, node: NodeView) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from cli.client import (
     size,
     table,
 )
+from cli.monitor import refusals
 
 
 def find_alloc(api: Api, prefix: str) -> dict[str, Any]:
@@ -51,6 +52,8 @@ def status(args: argparse.Namespace) -> int:
             print_json(alloc)
             return 0
         _show(alloc, is_verbose=args.verbose)
+        if args.verbose:
+            print(f"\nPlacement Metrics\n{metrics(alloc['Metrics'])}")
         if args.stats:
             print(_stats(api, alloc))
         return 0
@@ -123,6 +126,20 @@ def _lifecycles(alloc: dict[str, Any]) -> dict[str, str]:
         lifecycle = task.get("Lifecycle")
         found[task["Name"]] = f"{lifecycle['Hook']}{' sidecar' if lifecycle['Sidecar'] else ''}" if lifecycle else ""
     return found
+
+
+def metrics(metric: dict[str, Any]) -> str:
+    """What ruled nodes out, and the best nodes with the parts of their scores."""
+    lines = [f"  {line}" for line in refusals(metric)]
+    scored = metric["ScoreMetaData"] or []
+    names = sorted({name for one in scored for name in one["Scores"]})
+    if scored:
+        rows: list[tuple[object, ...]] = [("Node", *names, "final score")]
+        for one in scored:
+            parts = (f"{one['Scores'].get(name, 0):.3g}" for name in names)
+            rows.append((one["NodeID"], *parts, f"{one['NormScore']:.3g}"))
+        lines.append(table(rows))
+    return "\n".join(lines)
 
 
 def _stats(api: Api, alloc: dict[str, Any]) -> str:

@@ -29,6 +29,7 @@ from leader.decide.rollout import with_placed
 from leader.decide.table import NodeTable, ask_of
 from leader.errands import Errand, Errands, Written
 from leader.fenced import Fenced
+from leader.metrics import timed, with_placements
 from leader.store import LeaderStore
 from leader.view import View, job_key
 from model.alloc import Alloc, AllocId, DesiredAlloc, DesiredStatus, EvalId
@@ -52,7 +53,7 @@ _JOBS_PER_SLICE = 20
 _UNDECIDED_NS = 10_000_000_000
 # Evaluations kept per job: what `job status` and `eval list` show.
 _EVALS_PER_JOB = 10
-# And in all: some 500 bytes each.
+# And in all: some 500 bytes each, and 1 KB more for each group that was placed.
 _EVALS_MAX = 10_000
 # Deployments kept per job: what `job deployments` shows.
 _DEPLOYMENTS_PER_JOB = 10
@@ -237,6 +238,7 @@ class Deciding:
         eval_id = under.id if under else EvalId("")
         after = as_changed(self.view.allocs_by_job.get(key, {}).values(), needed)
         placed = self.placed(job, needed, after, table=self.view.table, rng=self.fenced.rng, eval_id=eval_id)
+        placed = timed(placed, self.fenced.now_ns - now_ns)
         changed = {alloc.id: alloc for alloc in (*needed.change, *placed.stopped, *placed.preempted)}
         plan = Plan(
             change=tuple(
@@ -247,7 +249,7 @@ class Deciding:
             forget=tuple(alloc.id for alloc in needed.forget),
             deployments=self._deployments(key, needed, placed),
         )
-        evals = self._evaluations(key, job, evaluation, asked, placed, now_ns)
+        evals = with_placements(self._evaluations(key, job, evaluation, asked, placed, now_ns), under, placed, self.view)
         version, record = self._job_change(key, job, needed)
         return _Decided(key=key, plan=plan, evals=evals, needed=needed, version=version, record=record)
 

@@ -117,6 +117,7 @@ class DesiredAlloc(Document):
     reschedule_tracker: RescheduleTracker | None = None
     preempted_allocations: tuple[AllocId, ...] = ()  # what had to go for it
     preempted_by_allocation: AllocId = AllocId("")
+    scores: Mapping[str, float] = {}  # the parts of the node's score when the alloc was placed
     create_time: int = 0
     modify_time: int = 0
     epoch: int = 0  # the epoch of the leader that wrote this; effects carry it, a lower one is refused

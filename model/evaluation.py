@@ -20,10 +20,29 @@ class EvalStatus(StrEnum):
     CANCELED = "canceled"
 
 
-class PlacementMetric(Document):
-    """Why a group's alloc found no node: how many were looked at and what each "no" was.
+# A part of a score that decides before all others, and so is not in their mean.
+ALLOCATION_SPREAD = "allocation-spread"
 
-    constraint_filtered and dimension_exhausted: {reason: number of nodes}.
+
+class NodeScore(Document):
+    """What a node was worth to a group. scores: its parts by Nomad's names, those that applied."""
+
+    node_id: NodeId
+    scores: Mapping[str, float] = {}
+    norm_score: float = 0.0
+
+
+def norm_score(scores: Mapping[str, float]) -> float:
+    """The one number by which nodes are compared that are alike to every spread."""
+    parts = [value for name, value in scores.items() if name != ALLOCATION_SPREAD]
+    return sum(parts) / len(parts) if parts else 0.0
+
+
+class PlacementMetric(Document):
+    """How a group's alloc found its node, or why none: how many were looked at and what each "no" was.
+
+    constraint_filtered and dimension_exhausted: {reason: number of nodes}. score_meta_data: the best nodes, as they
+    were preferred.
     """
 
     nodes_evaluated: int = 0
@@ -36,6 +55,7 @@ class PlacementMetric(Document):
     dimension_exhausted: Mapping[str, int] = {}
     coalesced_failures: int = 0
     allocation_time: int = 0  # ns
+    score_meta_data: tuple[NodeScore, ...] = ()
 
 
 class Evaluation(Document):
@@ -52,6 +72,7 @@ class Evaluation(Document):
     status_description: str = ""
     failed_tg_allocs: Mapping[str, PlacementMetric] = {}
     queued_allocations: Mapping[str, int] = {}
+    placements: Mapping[str, PlacementMetric] = {}  # by group, as its first alloc was placed
     blocked_eval: EvalId = EvalId("")
     next_eval: EvalId = EvalId("")
     previous_eval: EvalId = EvalId("")

@@ -60,12 +60,13 @@ class Reconciled:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
     """Where the missing allocs go, what stops for them, which allocs of other jobs are pushed away, and for each
-    group that found no room, why and how many."""
+    group that found no room, why and how many. metrics: by group, what was found as its first alloc was placed."""
 
     allocs: tuple[DesiredAlloc, ...] = ()
     stopped: tuple[DesiredAlloc, ...] = ()
     preempted: tuple[DesiredAlloc, ...] = ()
     failed: Mapping[str, PlacementMetric] = field(default_factory=dict)
+    metrics: Mapping[str, PlacementMetric] = field(default_factory=dict)
     queued: Mapping[str, int] = field(default_factory=dict)
 
 

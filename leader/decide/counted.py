@@ -17,6 +17,7 @@ from leader.decide.draft import Draft, Facts, is_healthy, stopped
 from leader.decide.reschedule import next_attempt
 from model.alloc import Alloc, AllocId, ClientStatus, RescheduleTracker, Verdict, alloc_name
 from model.deployment import Deployment, DeploymentStatus
+from model.evaluation import norm_score
 from model.job import Job, TaskGroup, disconnect_of
 from model.node import NodeId
 from model.plan import PlaceRequest
@@ -141,6 +142,8 @@ def _stands_in(alloc: Alloc, known: Alloc, group: TaskGroup) -> bool:
     match rule.reconcile:
         case "keep_replacement":
             return True
+        case "best_score":
+            return norm_score(alloc.desired.scores) > norm_score(known.desired.scores)
         case "longest_running":
             return _started_at(alloc) < _started_at(known)
         case _:

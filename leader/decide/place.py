@@ -34,7 +34,7 @@ from model.alloc import (
     EvalId,
     index_of,
 )
-from model.evaluation import PlacementMetric
+from model.evaluation import ALLOCATION_SPREAD, NodeScore, PlacementMetric, norm_score
 from model.job import Constraint, Job, TaskGroup
 from model.node import NodeId
 from model.plan import Placed, PlaceRequest, Reconciled
@@ -46,6 +46,10 @@ Ints = npt.NDArray[np.int64]
 LEFT = "node: it is moved away from here"
 # Nodes compared for whom to push away, of those where somebody could be: all of a large cluster would take too long.
 _PREEMPT_NODES = 100
+# The best nodes that are told of, as many as Nomad tells of.
+_BEST_NODES = 5
+# Digits of a score that is kept: finer than any two nodes are told apart by eye, in half the bytes.
+_SCORE_DIGITS = 4
 # Two cells that are short of the same, but for how floats add up.
 _SAME = 1e-9
 
@@ -78,6 +82,7 @@ def merged(one: Placed, other: Placed) -> Placed:
         stopped=(*one.stopped, *other.stopped),
         preempted=(*one.preempted, *other.preempted),
         failed={**one.failed, **other.failed},
+        metrics={**one.metrics, **other.metrics},
         queued=_added(one.queued, other.queued) if one.queued else other.queued,
     )
 
@@ -152,6 +157,7 @@ class _Placing:
         stopped: list[DesiredAlloc] = []
         preempted: list[DesiredAlloc] = []
         failed: dict[str, PlacementMetric] = {}
+        metrics: dict[str, PlacementMetric] = {}
         queued: dict[str, int] = {}
         homeless: set[_Kind] = set()
         for request in requests:
@@ -194,7 +200,10 @@ class _Placing:
                 continue
             row, ports = choice
             going = harm[1] if harm is not None else ()
-            alloc = self._document(request, group.ask, row, ports, going, eval_id, now_ns, epoch)
+            if name not in metrics and not request.node_id:
+                metrics[name] = group.picture()
+            scores = group.scores_of(row, request)
+            alloc = self._document(request, group.ask, row, ports, scores, going, eval_id, now_ns, epoch)
             preempted.extend(_preempted(victim.desired, alloc.id) for victim in going)
             self._table.hold(alloc.id, alloc.node_id, group.ask, ports, alloc.cores)
             self._changed(name, alloc.node_id, 1)
@@ -206,9 +215,14 @@ class _Placing:
             for alloc in placed:
                 self._table.free(alloc.id)
                 queued[alloc.task_group] += 1
-            placed, stopped, preempted = [], [], []
+            placed, stopped, preempted, metrics = [], [], [], {}
         return Placed(
-            allocs=tuple(placed), stopped=tuple(stopped), preempted=tuple(preempted), failed=failed, queued=queued
+            allocs=tuple(placed),
+            stopped=tuple(stopped),
+            preempted=tuple(preempted),
+            failed=failed,
+            metrics=metrics,
+            queued=queued,
         )
 
     def _harm(self, group: "_Group", request: PlaceRequest) -> tuple[int, tuple[Victim, ...]] | None:
@@ -238,6 +252,7 @@ class _Placing:
         ask: Ask,
         row: int,
         ports: tuple[AllocatedPort, ...],
+        scores: Mapping[str, float],
         going: Sequence[Victim],
         eval_id: EvalId,
         now_ns: int,
@@ -256,6 +271,7 @@ class _Placing:
             eval_id=eval_id,
             ports=ports,
             cores=assign_cores(request.group, node, self._table.cores_used(row)) if ask.cores else (),
+            scores=scores,
             previous_allocation=request.previous.id if request.previous else AllocId(""),
             deployment_id=request.deployment_id,
             canary=request.is_canary,
@@ -352,6 +368,10 @@ class _Group:
         limits += [(c, _sum(held), True) for c in job.constraints if c.operand == "distinct_property"]
         spreads, stays = (*job.spreads, *group.spreads), staying.get(group.name, {})
         self._cells = Cells(table, self._may, spreads, limits, stays, group.count) if spreads or limits else None
+        self._algorithm, self._count = algorithm, max(1, group.count)
+        # By cell, what each was short of when a node was chosen last; None without spreads.
+        self._short: npt.NDArray[np.float64] | None = None
+        self._has_spreads = bool(spreads)
         self._no_ports: dict[int, str] = {}
         self._members: list[Ints] = []
         self._best_of: Ints = np.zeros(0, dtype=np.int64)
@@ -466,6 +486,8 @@ class _Group:
             return None
         of_cell = scores[self._best_of]
         short = self._cells.short()
+        if self._has_spreads:
+            self._short = short.copy()
         short[of_cell == -np.inf] = -np.inf
         most = short.max()
         if most == -np.inf:
@@ -523,6 +545,47 @@ class _Group:
 
     def _metric(self, looked_at: Ints) -> PlacementMetric:
         """Why none of these rows will do."""
+        return self._counted(looked_at, is_placed=False)
+
+    def picture(self) -> PlacementMetric:
+        """What was found of all nodes, though one of them will do: what ruled others out, and which are the best."""
+        counted = self._counted(np.arange(len(self._may)), is_placed=True)
+        return msgspec.structs.replace(counted, score_meta_data=tuple(self._score(row) for row in self._best_rows()))
+
+    def scores_of(self, row: int, request: PlaceRequest) -> dict[str, float]:
+        """The parts of the row's score for this request."""
+        return self._parts(row, is_penalized=row in self._tried(request))
+
+    def _score(self, row: int) -> NodeScore:
+        scores = self._parts(row)
+        return NodeScore(node_id=self._table.ids[row], scores=scores, norm_score=round(norm_score(scores), _SCORE_DIGITS))
+
+    def _parts(self, row: int, *, is_penalized: bool = False) -> dict[str, float]:
+        parts = self._ranking.parts(row, is_penalized=is_penalized)
+        if BINPACK not in parts and parts:
+            parts = {BINPACK if name == self._algorithm else name: value for name, value in parts.items()}
+        if self._short is not None and self._cells is not None:
+            # As a share of the group, so that it lies in -1..1 as the others do.
+            short = float(self._short[self._cells.of_row[row]]) / self._count
+            parts[ALLOCATION_SPREAD] = min(max(short, -1.0), 1.0)
+        return {name: round(value, _SCORE_DIGITS) for name, value in parts.items()}
+
+    def _best_rows(self) -> list[int]:
+        """In the order in which they are preferred."""
+        scores = self._ranking.scores
+        rows = np.flatnonzero(scores > -np.inf)
+        if self._cells is None:
+            if len(rows) > _BEST_NODES:
+                rows = rows[np.argpartition(-scores[rows], _BEST_NODES)[:_BEST_NODES]]
+            found: list[int] = rows[np.argsort(-scores[rows], kind="stable")].tolist()
+            return found
+        short = self._cells.short()[self._cells.of_row[rows]]
+        rows, short = rows[short > -np.inf], short[short > -np.inf]
+        best: list[int] = rows[np.lexsort((-scores[rows], -short.round(9)))[:_BEST_NODES]].tolist()
+        return best
+
+    def _counted(self, looked_at: Ints, *, is_placed: bool) -> PlacementMetric:
+        """is_placed: some of the rows would do, and only the others count as exhausted."""
         takes_work = np.zeros(len(self._may), dtype=bool)
         takes_work[looked_at] = self._table.takes_work[looked_at]
         available = self._feasible.available(takes_work)
@@ -536,6 +599,9 @@ class _Group:
         if self._cells is not None:
             refused, rows = self._cells.refused(rows)
             filtered.update(refused)
+        evaluated = self._feasible.evaluated(takes_work, except_for=rows)
+        if is_placed:
+            rows = rows[self._ranking.scores[rows] == -np.inf]
         short = (self._table.missing(self.ask, rows) > 0).sum(axis=0)
         exhausted = Counter({name: int(count) for name, count in zip(DIMENSIONS, short) if count})
         exhausted.update(self._no_ports[row] for row in rows.tolist() if row in self._no_ports)
@@ -545,15 +611,17 @@ class _Group:
             nodes_filtered=sum(filtered.values()),
             nodes_exhausted=len(rows),
             nodes_available=available,
-            class_filtered=self._by_class(self._feasible.evaluated(takes_work, except_for=rows)),
+            class_filtered=self._by_class(evaluated),
             constraint_filtered=dict(filtered),
             class_exhausted=self._by_class(rows),
             dimension_exhausted=dict(exhausted),
         )
 
     def _by_class(self, rows: Ints) -> dict[str, int]:
-        found = Counter(self._table.views[row].node.node_class for row in rows.tolist())
-        return {name: count for name, count in sorted(found.items()) if name}
+        found = Counter[str]()
+        for node, count in zip(self._table.classes, np.bincount(self._table.class_of[rows]).tolist()):
+            found[node.node_class] += count
+        return {name: count for name, count in sorted(found.items()) if name and count}
 
 
 def _distinct_hosts(constraints: Iterable[Constraint]) -> Constraint | None:

@@ -109,6 +109,7 @@ def test_an_alloc_is_placed_as_a_whole_document() -> None:
     assert one == DesiredAlloc(
         id=one.id, name="j.g[0]", namespace=of.namespace, job_id=of.id, job_version=0, task_group="g",
         node_id=NodeId("n1"), node_name="n1", eval_id=EvalId("e"), create_time=7, modify_time=7, epoch=3,
+        scores={"binpack": 0.2285},
     )
     assert len(one.id) == 36
     assert (placed.failed, placed.queued) == ({}, {"g": 0})

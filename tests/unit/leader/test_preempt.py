@@ -86,7 +86,7 @@ def test_it_finds_room_whenever_there_is_any_and_nobody_goes_in_vain(
         return  # it was asked though there was room
     assert (harm is not None) == is_enough(eligible)
     if harm is not None:
-        assert set(harm.victims) <= set(eligible)
+        assert {one.id for one in harm.victims} <= {one.id for one in eligible}
         assert is_enough(harm.victims)
         assert not any(is_enough(fewer) for fewer in itertools.combinations(harm.victims, harm.count - 1))
 
