@@ -1,8 +1,11 @@
 """The API's /v1/operator: what concerns the cluster as a whole."""
 
+import asyncio
+
 from aiohttp import web
 
 from api.query import NotFound, answer, decode, member, read
+from catalog import saved
 from leader import braking
 from leader.leading import Leading
 from model.job import JobId
@@ -32,3 +35,15 @@ async def brake(request: web.Request, leading: Leading) -> web.Response:
 
 async def release_brake(request: web.Request, leading: Leading) -> web.Response:
     return answer(request, await braking.release(leading), index=leading.view.api_index(leading.view.index), is_read=False)
+
+
+async def snapshot(request: web.Request, leading: Leading) -> web.StreamResponse:
+    """drover's whole state as one file: see catalog/saved.py."""
+    async with leading.fenced.kv.export(leading.keys.state) as (index, pieces):
+        response = web.StreamResponse(headers={"Content-Type": "application/x-gzip"})
+        await response.prepare(request)
+        async for piece in saved.packed(leading.keys.root, index, pieces, leading.fenced.now()):
+            await response.write(piece)
+            await asyncio.sleep(0)
+        await response.write_eof()
+        return response

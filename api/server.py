@@ -185,6 +185,7 @@ def routes(context: Context) -> list[web.RouteDef]:
         web.get("/v1/status/leader", agent.leader),
         web.get("/v1/status/peers", agent.peers),
         web.get("/v1/regions", agent.regions),
+        web.get("/v1/operator/snapshot", on_leader(operator.snapshot)),
         web.get("/v1/operator/brake", on_leader(operator.brake)),
         *writes("/v1/operator/brake/release", on_leader(operator.release_brake)),
         *writes("/v1/operator/rebalance", on_leader(operator.rebalance)),

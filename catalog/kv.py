@@ -7,7 +7,8 @@ optional fence. Transactions obey Consul's limits: 64 operations and 512 KiB of 
 
 import asyncio
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -209,6 +210,14 @@ class Kv:
     async def list(self, prefix: str, *, timeout_s: float = 60.0) -> Listing:
         """Everything under the prefix, read consistently."""
         return Listing(*await self._read(prefix, {"recurse": "", "consistent": ""}, timeout_s))
+
+    @asynccontextmanager
+    async def export(self, prefix: str, *, timeout_s: float = 600.0) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
+        """Everything under the prefix as of one moment: its index, and Consul's JSON in pieces."""
+        params = {"recurse": "", "consistent": "", **self._dc}
+        async with self._transport.stream(f"/v1/kv/{prefix}", params=params, timeout_s=timeout_s) as (answer, pieces):
+            checked(answer, f"listing {prefix}")
+            yield answer.index, pieces
 
     async def wait_prefix(self, prefix: str, index: int, wait_s: float) -> Listing:
         """Everything under the prefix once something there changed after `index`, or after `wait_s`."""

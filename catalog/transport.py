@@ -10,7 +10,8 @@ committed (hashicorp/consul#2893).
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import quote, urlencode
@@ -55,6 +56,12 @@ class Transport(Protocol):
         timeout_s: float = 10.0,
     ) -> Response:
         """Any answer below 500 is returned. Raises StoreUnavailable, or StoreUnclear for a write."""
+        ...
+
+    def stream(
+        self, path: str, *, params: Mapping[str, str], timeout_s: float
+    ) -> AbstractAsyncContextManager[tuple[Response, AsyncIterator[bytes]]]:
+        """A GET whose body comes in pieces (the Response has none). Raises StoreUnavailable, also amid the body."""
         ...
 
     async def close(self) -> None: ...
@@ -123,6 +130,28 @@ class HttpTransport:
         if response.status >= 500 or response.status == 429:
             raise unreachable(method, path, f"{response.status} {response.text[:200]}")
         return response
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, *, params: Mapping[str, str], timeout_s: float
+    ) -> AsyncIterator[tuple[Response, AsyncIterator[bytes]]]:
+        url = f"{self._endpoint.url}{quote(path, safe='/:')}?{urlencode(params)}"
+
+        async def pieces(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+            try:
+                async for piece in answer.content.iter_any():
+                    yield piece
+            except (aiohttp.ClientError, OSError) as error:
+                raise unreachable("GET", path, str(error)) from error
+
+        try:
+            async with asyncio.timeout(timeout_s), self._open().get(URL(url, encoded=True)) as answer:
+                response = Response(answer.status, answer.headers, b"" if answer.status == 200 else await answer.read())
+                if response.status >= 500 or response.status == 429:
+                    raise unreachable("GET", path, f"{response.status} {response.text[:200]}")
+                yield response, pieces(answer)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise unreachable("GET", path, f"{type(error).__name__}: {error}".rstrip(": ")) from error
 
     async def close(self) -> None:
         if self._session is not None:

@@ -192,6 +192,20 @@ def _build() -> _Parser:
     command(brake, "status", "cli.brake:status", "tell whether it is engaged, and why", _client_flags, _shown_flags)
     command(brake, "release", "cli.brake:release", "give up the nodes that are silent now", _client_flags, _shown_flags)
 
+    simulate = command(commands, "simulate", "cli.simulate:run", "tell where jobs would run, offline", _reading_flags, _shown_flags)
+    simulate.add_argument("files", metavar="FILE", nargs="+", help="job files, submitted in this order")
+    _flag(simulate, "snapshot", metavar="FILE", help="a cluster's state, as `operator snapshot save` writes it")
+    _flag(simulate, "nodes", type=int, metavar="N", help="so many made-up nodes (4 to 32 GHz, 8 to 64 GB)")
+    _flag(simulate, "datacenters", metavar="NAMES", default="dc1", help="theirs, divided by commas (default: dc1)")
+    _flag(simulate, "algorithm", choices=("binpack", "spread"), default="binpack", help="the cluster's")
+
+    operator = group("operator", "what concerns the cluster as a whole")
+    snapshot = group("snapshot", "save drover's whole state", under=operator)
+    snapshot_save = command(snapshot, "save", "cli.operator_snapshot:save", "save it to a file", _client_flags)
+    snapshot_save.add_argument("file", metavar="FILE")
+    inspect_saved = command(snapshot, "inspect", "cli.operator_snapshot:inspect", "tell what a file holds")
+    inspect_saved.add_argument("file", metavar="FILE")
+
     rebalance = command(commands, "rebalance", "cli.rebalance:run", "even allocations out over the nodes", _client_flags, _shown_flags)
     rebalance.add_argument("job", metavar="JOB", nargs="?", help="only this job; without it every service")
     _flag(rebalance, "dry-run", action="store_true", help="only say what would move")

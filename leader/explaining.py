@@ -16,8 +16,7 @@ from leader.decide.place import held_by, leaving, place
 from leader.decide.preempt import PRIORITY_DELTA
 from leader.decide.remedies import remedies
 from leader.decide.table import HostPort
-from leader.leading import Leading
-from leader.planning import Trial, attempt
+from leader.planning import Cluster, Trial, attempt
 from leader.view import View
 from model.alloc import Alloc, EvalId, index_of
 from model.job import Job, JobId, Namespace, TaskGroup
@@ -57,7 +56,7 @@ class JobWhy(Document):
     retry_at: int | None
 
 
-def why(leading: Leading, job: Job) -> JobWhy:
+def why(leading: Cluster, job: Job) -> JobWhy:
     """What every node says to each group, once all is placed that finds room."""
     trial = attempt(leading, job, is_partial=True)
     job = trial.job
@@ -74,7 +73,7 @@ def why(leading: Leading, job: Job) -> JobWhy:
     )
 
 
-def _group_why(leading: Leading, trial: Trial, group: TaskGroup) -> GroupWhy:
+def _group_why(leading: Cluster, trial: Trial, group: TaskGroup) -> GroupWhy:
     view, table = leading.view, trial.table.copy()
     placed = {(alloc.task_group, alloc.name, alloc.node_id if trial.job.is_system else "") for alloc in trial.placed.allocs}
     missing = [
@@ -118,7 +117,7 @@ def _group_why(leading: Leading, trial: Trial, group: TaskGroup) -> GroupWhy:
     )
 
 
-def _preemption(leading: Leading, question: Question, request: PlaceRequest) -> tuple[str, ...]:
+def _preemption(leading: Cluster, question: Question, request: PlaceRequest) -> tuple[str, ...]:
     """What pushing others away would bring to one alloc, where the settings do not let this job. Asked for one only:
     each looks at everything that runs."""
     job = question.job
@@ -131,8 +130,8 @@ def _preemption(leading: Leading, question: Question, request: PlaceRequest) -> 
         held=question.held,
         rng=random.Random(0),
         eval_id=EvalId(""),
-        now_ns=leading.fenced.now_ns,
-        epoch=leading.fenced.epoch,
+        now_ns=leading.deciding.fenced.now_ns,
+        epoch=leading.deciding.fenced.epoch,
         algorithm=question.algorithm,
         victims=leading.deciding.victims,
     )

@@ -9,7 +9,7 @@ The same decisions as deciding.py's, as a trial: nothing is written, and what th
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -18,12 +18,24 @@ from leader.commands import admitted
 from leader.decide.forecast import GroupUpdates, annotated, updates_by_group
 from leader.decide.place import as_changed
 from leader.decide.table import NodeTable
-from leader.leading import Leading
+from leader.deciding import Deciding
+from leader.view import View
 from model.alloc import Alloc, DesiredAlloc, EvalId
 from model.evaluation import PlacementMetric
 from model.job import Job, spec_of
 from model.plan import Placed, Reconciled
-from model.snapshot import JobKey
+from model.snapshot import JobKey, Settings
+
+
+class Cluster(Protocol):
+    """What a trial asks of whoever leads, or of a snapshot of it (simulating.py)."""
+
+    @property
+    def view(self) -> View: ...
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def deciding(self) -> Deciding: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +65,7 @@ class Trial:
     algorithm: str
 
 
-def forecast(leading: Leading, job: Job, *, has_diff: bool) -> Forecast:
+def forecast(leading: Cluster, job: Job, *, has_diff: bool) -> Forecast:
     """What submitting the job would do. It must be valid."""
     trial = attempt(leading, job)
     current, view = trial.current, leading.view
@@ -69,7 +81,7 @@ def forecast(leading: Leading, job: Job, *, has_diff: bool) -> Forecast:
     )
 
 
-def attempt(leading: Leading, job: Job, *, is_partial: bool = False) -> Trial:
+def attempt(leading: Cluster, job: Job, *, is_partial: bool = False) -> Trial:
     """The next step for this job, on a copy of the table. is_partial: places what it can of an all_at_once job too."""
     view, key = leading.view, _key(job)
     current = view.jobs.get(key)
@@ -95,7 +107,7 @@ def attempt(leading: Leading, job: Job, *, is_partial: bool = False) -> Trial:
     )
 
 
-def _as_submitted(leading: Leading, current: Job | None, job: Job) -> Job:
+def _as_submitted(leading: Cluster, current: Job | None, job: Job) -> Job:
     """With the version that it would get; the current one where nothing changed."""
     job = admitted(job, leading.settings)
     if current is not None:

@@ -14,9 +14,10 @@ from typing import Self
 
 from catalog.embedded import ConsulAgent, ConsulState
 from catalog.transport import Response, unreachable
+from tests.pieces import OnePiece
 
 
-class Wire:
+class Wire(OnePiece):
     def __init__(self, agent: ConsulAgent) -> None:
         self._agent = agent
         self.is_cut = False

@@ -169,6 +169,17 @@ class Cells:
             found += one.weight * _surplus(one)[one.values.of_row[rows]]
         return found
 
+    def shares(self, number: int) -> list[tuple[str, float, int]]:
+        """Of one spread: every value that is named or can be had, what it should hold and what it holds. Values that
+        share a remainder should hold equal parts of it."""
+        one = self._targets[number]
+        open_values = set(np.unique(one.of_cell[one.of_cell > 0]).tolist())
+        return [
+            (value, float(max(one.target[at], 0.0)), int(one.counts[at]))
+            for value, at in sorted(one.values.numbers.items())
+            if at in open_values or one.counts[at] > 0
+        ]
+
     def skews(self) -> list[float]:
         """Of each spread, how many allocs the fullest value is further above its target than the emptiest."""
         found = []

@@ -19,6 +19,7 @@ from catalog.embedded import ConsulAgent
 from catalog.embedded import Response as Answer
 from catalog.heartbeat import PASSES_PER_TTL
 from catalog.transport import Response, unreachable
+from tests.pieces import OnePiece
 
 # Loopback plus a raft round.
 _LATENCY_S = 0.002
@@ -137,7 +138,7 @@ class Net:
             future.set_result(answer)
 
 
-class SimTransport:
+class SimTransport(OnePiece):
     """catalog.transport.Transport without sockets, for one process."""
 
     def __init__(self, net: Net, caller: Caller) -> None:
