@@ -292,6 +292,43 @@ def _kind(request: PlaceRequest) -> _Kind:
     return group.name, index_of(request.name) if group.volumes and is_per_alloc(group) else None
 
 
+class Relocating:
+    """Where would allocs of one group go, were they placed once more? Each that moves has moved, on the table, before
+    the next is asked. The group must have spreads; held: the job's allocs, of all groups."""
+
+    def __init__(
+        self, job: Job, group: TaskGroup, table: NodeTable, cache: FeasibleCache, held: Mapping[str, Mapping[NodeId, int]]
+    ) -> None:
+        self._job, self._job_group, self._table = job, group, table
+        self._group = _Group(job, group, None, table, cache, held, held, BINPACK)
+
+    def surplus(self, rows: Ints) -> list[float]:
+        """By row, how much its values hold above their targets."""
+        cells = self._group.cells
+        return cells.surplus(rows).tolist() if cells is not None else []
+
+    def move(self, alloc: Alloc, gain_min: float, rng: Rng) -> NodeId | None:
+        """The node to which it would go now, if that brings its spreads nearer to their targets by more than this."""
+        desired, cells = alloc.desired, self._group.cells
+        row, room = self._table.rows[desired.node_id], self._table.free(alloc.id)
+        request = PlaceRequest(
+            job=self._job, group=self._job_group, name=desired.name, previous=alloc, avoid=desired.node_id
+        )
+        self._group.changed(row, -1, is_own=True)
+        choice = self._group.choose(request, rng)
+        self._group.changed(row, 1, is_own=True)
+        if isinstance(choice, tuple) and cells is not None and cells.gain(row, choice[0]) > gain_min:
+            to, ports = choice
+            self._table.hold(alloc.id, self._table.ids[to], self._group.ask, ports)
+            self._group.changed(row, -1, is_own=True)
+            self._group.changed(to, 1, is_own=True)
+            return self._table.ids[to]
+        if room is not None:
+            self._table.take_back(alloc.id, room)
+            self._group.refresh(row)
+        return None
+
+
 def _preempted(victim: DesiredAlloc, by: AllocId) -> DesiredAlloc:
     return msgspec.structs.replace(
         victim,
@@ -377,6 +414,10 @@ class _Group:
         self._best_of: Ints = np.zeros(0, dtype=np.int64)
         if self._cells is not None:
             self._index(self._cells)
+
+    @property
+    def cells(self) -> Cells | None:
+        return self._cells
 
     # -- changes
 

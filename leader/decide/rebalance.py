@@ -16,14 +16,14 @@ import numpy as np
 
 from leader.decide.draft import is_healthy
 from leader.decide.feasible import FeasibleCache
-from leader.decide.place import held_by, place
+from leader.decide.place import Relocating, held_by
 from leader.decide.ports import Rng
 from leader.decide.spread import Cells
 from leader.decide.table import NodeTable
-from model.alloc import Alloc, AllocId, EvalId
+from leader.decide.volumes import is_per_alloc
+from model.alloc import Alloc, AllocId
 from model.job import Job, Spread, TaskGroup
 from model.node import NodeId
-from model.plan import PlaceRequest
 
 # Behind every spread of the job's own, whose weights begin at 1 of usually 50.
 _EVEN = Spread(attribute="${node.unique.id}", weight=1)
@@ -62,11 +62,13 @@ class Balancing:
         """Move after move, each as if those before were done. allocs: the job's, of all groups; those of the group
         that are not healthy stay. The table follows: a caller that stops asking has it half way."""
         job = self._evenly()
-        now = list(allocs)
-        moved: set[AllocId] = set()
-        while (move := self._next(job, now, moved)) is not None:
-            moved.add(move.alloc.id)
-            now = [_at(alloc, move.to) if alloc.id == move.alloc.id else alloc for alloc in now]
+        group = job.group(self.group.name)
+        if group is None or is_per_alloc(group):  # whose volumes stand where they stand
+            return
+        relocating = Relocating(job, group, self.table, self.cache, held_by(allocs))
+        left = [alloc for alloc in allocs if self._may_move(alloc)]
+        while (move := self._next(relocating, left)) is not None:
+            left.remove(move.alloc)
             yield move
 
     def skews(self, allocs: Sequence[Alloc], after: Mapping[AllocId, NodeId]) -> tuple[Skew, ...]:
@@ -92,53 +94,30 @@ class Balancing:
         here = held_by(alloc for alloc in allocs if alloc.desired.task_group == self.group.name)
         return Cells(self.table, mask, spreads, (), here.get(self.group.name, {}), self.group.count)
 
-    def _next(self, job: Job, allocs: Sequence[Alloc], moved: set[AllocId]) -> Move | None:
-        cells = self._cells(self._spreads(), allocs)
+    def _next(self, relocating: Relocating, left: Sequence[Alloc]) -> Move | None:
         asked: set[NodeId] = set()
-        for alloc in self._fullest_first(cells, allocs, moved):
+        for alloc in self._fullest_first(relocating, left):
             if alloc.desired.node_id in asked:
                 continue
             if len(asked) == _TRIES:
                 return None
             asked.add(alloc.desired.node_id)
-            move = self._try(job, cells, alloc, allocs)
-            if move is not None:
-                return move
+            to = relocating.move(alloc, _GAIN_MIN, self.rng)
+            if to is not None:
+                return Move(alloc=alloc, to=to)
         return None
 
-    def _fullest_first(self, cells: Cells, allocs: Sequence[Alloc], moved: set[AllocId]) -> list[Alloc]:
-        may = [
-            alloc
-            for alloc in allocs
-            if alloc.desired.task_group == self.group.name
-            and alloc.id not in moved
-            and alloc.is_live
-            and is_healthy(alloc, self.job, self.group)
-            and alloc.desired.node_id in self.table.rows
-        ]
-        rows = np.array([self.table.rows[alloc.desired.node_id] for alloc in may], dtype=np.int64)
-        surplus = cells.surplus(rows).tolist()
-        load = (self.table.used[rows] / np.maximum(self.table.total[rows], 1.0)).max(axis=1).tolist() if may else []
-        order = sorted(range(len(may)), key=lambda i: (-surplus[i], -load[i], may[i].desired.name, may[i].id))
-        return [may[i] for i in order]
+    def _may_move(self, alloc: Alloc) -> bool:
+        desired = alloc.desired
+        is_there = desired.task_group == self.group.name and desired.node_id in self.table.rows
+        return is_there and alloc.is_live and is_healthy(alloc, self.job, self.group)
 
-    def _try(self, job: Job, cells: Cells, alloc: Alloc, allocs: Sequence[Alloc]) -> Move | None:
-        """Places it once more without itself; on the table only if that gains."""
-        group = job.group(self.group.name)
-        if group is None:
-            return None
-        request = PlaceRequest(job=job, group=group, name=alloc.desired.name, previous=alloc, avoid=alloc.desired.node_id)
-        others = held_by(one for one in allocs if one.id != alloc.id)
-        placed = place(
-            [request], table=self.table, cache=self.cache, held=others, rng=self.rng, eval_id=EvalId(""), now_ns=0, epoch=0
-        )
-        for new in placed.allocs:
-            row, to = self.table.rows[alloc.desired.node_id], self.table.rows[new.node_id]
-            if cells.gain(row, to) > _GAIN_MIN:
-                self.table.free(alloc.id)
-                return Move(alloc=alloc, to=new.node_id)
-            self.table.free(new.id)
-        return None
+    def _fullest_first(self, relocating: Relocating, left: Sequence[Alloc]) -> list[Alloc]:
+        rows = np.array([self.table.rows[alloc.desired.node_id] for alloc in left], dtype=np.int64)
+        surplus = relocating.surplus(rows)
+        load = (self.table.used[rows] / np.maximum(self.table.total[rows], 1.0)).max(axis=1).tolist() if left else []
+        order = sorted(range(len(left)), key=lambda i: (-surplus[i], -load[i], left[i].desired.name, left[i].id))
+        return [left[i] for i in order]
 
 
 def _at(alloc: Alloc, node_id: NodeId) -> Alloc:
