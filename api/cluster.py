@@ -7,10 +7,10 @@ from aiohttp import web
 
 from api.query import BadRequest, NotFound, Query, Refused, answer, decode, member, of_state
 from api.shapes import StubCache, alloc_full, evaluation_document, node_document, node_stub
-from leader import commands, draining
+from leader import commands, draining, stopping
 from leader.leading import Leading
 from leader.view import View
-from model.alloc import EvalId
+from model.alloc import AllocId, EvalId
 from model.node import Drain, Eligibility, NodeId
 
 T = TypeVar("T")
@@ -48,6 +48,16 @@ async def list_allocations(request: web.Request, leading: Leading, stubs: StubCa
     if len(request.query.get("prefix", "").replace("-", "")) % 2:
         raise Refused("alloc lookup failed: index error: prefix must have an even number of hex digits")
     return await of_state(request, leading.view, ("allocs",), chosen)
+
+
+async def allocation_stop(request: web.Request, leading: Leading) -> web.Response:
+    try:
+        done = await stopping.stop(leading, AllocId(request.match_info["id"]))
+    except stopping.UnknownAlloc as error:
+        raise NotFound("alloc not found") from error
+    index = leading.view.api_index(done.eval_index)
+    shown = {"EvalID": done.evaluation.id, "Index": index}
+    return answer(request, shown, index=index, is_read=False)
 
 
 async def list_evaluations(request: web.Request, leading: Leading) -> web.Response:

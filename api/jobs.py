@@ -3,6 +3,7 @@
 Job ids may hold slashes: a path ends in one of the known suffixes, everything before it is the id.
 """
 
+from itertools import pairwise
 from typing import Any
 from urllib.parse import unquote
 
@@ -26,6 +27,7 @@ from api.query import (
     read,
 )
 from api.shapes import StubCache, evaluation_document, job_document, job_scale, job_stub, job_summary
+from jobspec.diff import job_diff
 from leader import commands, explaining, planning, versions
 from leader.leading import Leading
 from leader.view import View
@@ -203,6 +205,8 @@ async def job(request: web.Request, leading: Leading, stubs: StubCache) -> web.R
 async def _read_job(
     request: web.Request, leading: Leading, stubs: StubCache, key: JobKey, suffix: str
 ) -> web.Response:
+    query = request.query
+
     def found(view: View, _: Query) -> object:
         match suffix:
             case "allocations":
@@ -228,7 +232,10 @@ async def _read_job(
             case "versions":
                 numbers = sorted((v for k, v in view.versions if k == key), reverse=True)
                 shown = [job_document(view, key, view.versions[key, v]) for v in numbers]
-                return {"Versions": shown, "Diffs": None}
+                older = [view.versions[key, v] for v in numbers]
+                has_diffs = query.get("diffs", "").lower() in ("1", "true", "t")
+                diffs = [job_diff(old, new) for new, old in pairwise(older)] if has_diffs else None
+                return {"Versions": shown, "Diffs": diffs}
         return job_document(view, key, current)
 
     topic = (_TOPICS.get(suffix, "job"), key)

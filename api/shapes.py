@@ -144,7 +144,7 @@ def alloc_full(view: View, alloc: Alloc) -> dict[str, Any]:
         "PreviousAllocation": desired.previous_allocation,
         "PreemptedAllocations": list(desired.preempted_allocations) or None,
         "PreemptedByAllocation": desired.preempted_by_allocation,
-        "NextAllocation": desired.next_allocation,
+        "NextAllocation": _next(view, alloc),
         "DeploymentID": desired.deployment_id,
         "Metrics": metric_document(alloc_metric(view, alloc)),
         "AllocModifyIndex": view.api_index(alloc.desired_index),
@@ -175,6 +175,14 @@ def alloc_full(view: View, alloc: Alloc) -> dict[str, Any]:
         else {},
     }
     return shown
+
+
+def _next(view: View, alloc: Alloc) -> str:
+    """What took its place, the newest."""
+    followers = [
+        other for other in view.allocs_by_job.get(job_key(alloc), {}).values() if other.desired.previous_allocation == alloc.id
+    ]
+    return max(followers, key=lambda other: other.create_index).id if followers else ""
 
 
 def _networks(alloc: Alloc, group: TaskGroup | None) -> list[dict[str, Any]]:

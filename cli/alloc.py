@@ -16,7 +16,7 @@ from cli.client import (
     size,
     table,
 )
-from cli.monitor import refusals
+from cli.monitor import follow, refusals
 
 
 def find_alloc(api: Api, prefix: str) -> dict[str, Any]:
@@ -61,6 +61,19 @@ def status(args: argparse.Namespace) -> int:
         return fail(error)
 
 
+def stop(args: argparse.Namespace) -> int:
+    try:
+        api = Api(args)
+        alloc = find_alloc(api, args.alloc)
+        answer = api.put(f"/v1/allocation/{alloc['ID']}/stop")
+        if args.detach:
+            print(answer["EvalID"])
+            return 0
+        return follow(api, answer["EvalID"], is_verbose=args.verbose)
+    except CommandFailed as error:
+        return fail(error)
+
+
 def _show(alloc: dict[str, Any], *, is_verbose: bool) -> None:
     print(
         fields(
@@ -76,6 +89,7 @@ def _show(alloc: dict[str, Any], *, is_verbose: bool) -> None:
                 ("Client Description", alloc["ClientDescription"] or "-"),
                 ("Desired Status", alloc["DesiredStatus"]),
                 ("Desired Description", alloc["DesiredDescription"] or "-"),
+                *_rollout(alloc, is_verbose=is_verbose),
                 ("Created", ago(alloc["CreateTime"])),
                 ("Modified", ago(alloc["ModifyTime"])),
             ]
@@ -125,6 +139,26 @@ def _lifecycles(alloc: dict[str, Any]) -> dict[str, str]:
     for task in tasks:
         lifecycle = task.get("Lifecycle")
         found[task["Name"]] = f"{lifecycle['Hook']}{' sidecar' if lifecycle['Sidecar'] else ''}" if lifecycle else ""
+    return found
+
+
+def _rollout(alloc: dict[str, Any], *, is_verbose: bool) -> list[tuple[str, object]]:
+    """What it belongs to, and what came before it."""
+    found: list[tuple[str, object]] = []
+    if alloc["DeploymentID"]:
+        health = (alloc["DeploymentStatus"] or {}).get("Healthy")
+        words: dict[Any, str] = {True: "healthy", False: "unhealthy"}
+        found.append(("Deployment ID", short(alloc["DeploymentID"], is_verbose=is_verbose)))
+        found.append(("Deployment Health", words.get(health, "unset")))
+        if (alloc["DeploymentStatus"] or {}).get("Canary"):
+            found.append(("Canary", "true"))
+    if alloc["PreviousAllocation"]:
+        found.append(("Replaces", short(alloc["PreviousAllocation"], is_verbose=is_verbose)))
+    if alloc["NextAllocation"]:
+        found.append(("Replacement Alloc ID", short(alloc["NextAllocation"], is_verbose=is_verbose)))
+    events = (alloc["RescheduleTracker"] or {}).get("Events") or []
+    if events:
+        found.append(("Reschedule Attempts", len(events)))
     return found
 
 

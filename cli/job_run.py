@@ -11,9 +11,11 @@ from typing import Any
 import jobspec
 from cli.client import Api, CommandFailed, fail
 from cli.monitor import follow
+from jobspec.durations import DurationFault, parse_duration
 from jobspec.files import SIZE_MAX
 from model.errors import Fault, JobspecError
 from model.job import Job
+from model.wire import seconds
 
 
 def read(args: argparse.Namespace) -> tuple[dict[str, Any], Callable[[], Job]]:
@@ -127,10 +129,18 @@ def run(args: argparse.Namespace) -> int:
         if args.detach:
             print(f"Job registration successful\nEvaluation ID: {answer['EvalID']}")
             return 0
-        return follow(api, answer["EvalID"], is_verbose=args.verbose)
+        return follow(api, answer["EvalID"], is_verbose=args.verbose, timeout_s=_timeout_s(args))
     except JobspecError as error:
         return print_faults(error)
     except CommandFailed as error:
         return fail(error)
 
 
+def _timeout_s(args: argparse.Namespace) -> float | None:
+    """How long the deployment is followed. Raises CommandFailed."""
+    if args.timeout is None:
+        return None
+    try:
+        return seconds(parse_duration(args.timeout))
+    except DurationFault as error:
+        raise CommandFailed(f"-timeout: {error}") from error

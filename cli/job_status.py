@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from cli.client import Api, CommandFailed, ago, clock, fail, fields, print_json, segment, short, table
+from cli.deployment import described
 from cli.monitor import print_placement_failure
 
 
@@ -82,6 +83,9 @@ def _show(api: Api, job_id: str, namespace: str, args: argparse.Namespace) -> in
         print("\nPlacement Failure")
         for group, metric in sorted(blocked["FailedTGAllocs"].items()):
             print_placement_failure(group, metric)
+    deployment = api.get(f"{path}/deployment", namespace=namespace)
+    if deployment:
+        print(f"\nLatest Deployment\n{described(deployment, is_verbose=args.verbose)}")
     print("\nAllocations")
     if not allocs:
         print("No allocations placed")

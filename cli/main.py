@@ -112,6 +112,7 @@ def _build() -> _Parser:
         run = command(under, name, "cli.job_run:run", "submit a job", _spec_flags, _client_flags, _monitor_flags)
         _flag(run, "check-index", type=int, metavar="N", help="only if the job's modify index is N (0: new)")
         _flag(run, "policy-override", action="store_true", help="accepted and without effect: there is no Sentinel")
+        _flag(run, "timeout", metavar="SPAN", help="follow the deployment for so long at most")
         _flag(run, "output", action="store_true", help="print the job's JSON instead of submitting it")
     for under, name in ((job, "plan"), (commands, "plan")):
         plan = command(under, name, "cli.job_plan:run", "tell what submitting a job would change", _spec_flags, _client_flags)
@@ -145,6 +146,25 @@ def _build() -> _Parser:
     inspect = command(job, "inspect", "cli.job_status:inspect", "print a job's JSON", _client_flags)
     inspect.add_argument("job", metavar="JOB")
 
+    jobs_own(job, command)
+
+    deployment = group("deployment", "look at roll-outs, and say what becomes of them")
+    command(deployment, "list", "cli.deployment:list_all", "list deployments", _client_flags, _shown_flags)
+    deployment_status = command(deployment, "status", "cli.deployment:status", "show a deployment", _client_flags, _shown_flags)
+    deployment_status.add_argument("deployment", metavar="DEPLOYMENT", nargs="?")
+    _flag(deployment_status, "monitor", action="store_true", help="stay until it ends")
+    for name, handler, text in (
+        ("promote", "promote", "let the canaries take over"),
+        ("fail", "fail_it", "end a deployment as failed"),
+        ("pause", "pause", "hold a deployment"),
+        ("resume", "resume", "let a paused deployment go on"),
+    ):
+        sub = command(deployment, name, f"cli.deployment:{handler}", text, _client_flags, _monitor_flags)
+        sub.add_argument("deployment", metavar="DEPLOYMENT")
+        if name == "promote":
+            _flag(sub, "group", action="append", default=[], metavar="NAME", help="only this group (may be repeated)")
+            _flag(sub, "all", action="store_true", help=argparse.SUPPRESS)
+
     alloc = group("alloc", "look at allocations")
     alloc_status = command(alloc, "status", "cli.alloc:status", "show an allocation", _client_flags, _shown_flags)
     alloc_status.add_argument("alloc", metavar="ALLOC", nargs="?")
@@ -168,6 +188,9 @@ def _build() -> _Parser:
         sub.add_argument("alloc", metavar="ALLOC")
         sub.add_argument("task", metavar="TASK", nargs="?")
 
+    alloc_stop = command(alloc, "stop", "cli.alloc:stop", "stop an allocation; its job gets another", _client_flags, _monitor_flags)
+    alloc_stop.add_argument("alloc", metavar="ALLOC")
+
     node = group("node", "look at nodes")
     node_status = command(node, "status", "cli.node:status", "list nodes, or show one", _client_flags, _shown_flags)
     node_status.add_argument("node", metavar="NODE", nargs="?")
@@ -178,6 +201,21 @@ def _build() -> _Parser:
     eligibility.add_argument("node", metavar="NODE")
     _flag(eligibility, "enable", action="store_true")
     _flag(eligibility, "disable", action="store_true")
+
+    drain = command(node, "drain", "cli.node_drain:run", "empty a node, or stop doing so", _client_flags)
+    drain.add_argument("node", metavar="NODE", nargs="?")
+    _flag(drain, "enable", action="store_true")
+    _flag(drain, "disable", action="store_true", help="call it off; the node may be used again")
+    _flag(drain, "deadline", metavar="SPAN", help="after which what is left is stopped (default: 1h)")
+    _flag(drain, "force", action="store_true", help="stop all at once")
+    _flag(drain, "no-deadline", action="store_true", help="wait for every replacement")
+    _flag(drain, "ignore-system", action="store_true", help="system jobs stay")
+    _flag(drain, "keep-ineligible", action="store_true", help="with -disable: no new work yet")
+    _flag(drain, "self", action="store_true", help="the node of the agent asked")
+    _flag(drain, "detach", action="store_true", help="do not wait until it is empty")
+    _flag(drain, "verbose", action="store_true", help="full ids")
+    for unasked in ("yes", "monitor"):
+        _flag(drain, unasked, action="store_true", help=argparse.SUPPRESS)
 
     meta = group("meta", "read and change what jobs may ask of a node as ${meta.key}", under=node)
     meta_apply = command(meta, "apply", "cli.node_meta:apply", "set or unset metadata of a node", _client_flags)
@@ -219,6 +257,27 @@ def _build() -> _Parser:
     system = group("system", "housekeeping")
     command(system, "gc", "cli.server:gc", "forget what has ended", _client_flags)
     return parser
+
+
+def jobs_own(job: "argparse._SubParsersAction[_Parser]", command: Callable[..., _Parser]) -> None:
+    """What is done with a job's versions."""
+    history = command(job, "history", "cli.job_versions:history", "list a job's versions", _client_flags, _shown_flags)
+    _flag(history, "p", action="store_true", help="with what each changed")
+    _flag(history, "version", type=int, metavar="N", help="only this version")
+    revert = command(job, "revert", "cli.job_versions:revert", "submit an older version again", _client_flags, _monitor_flags)
+    deployments = command(job, "deployments", "cli.job_versions:deployments", "list a job's roll-outs", _client_flags, _shown_flags)
+    _flag(deployments, "latest", action="store_true", help="show the newest")
+    _flag(deployments, "all", action="store_true", help=argparse.SUPPRESS)
+    promote = command(job, "promote", "cli.job_versions:promote", "let the canaries take over", _client_flags, _monitor_flags)
+    _flag(promote, "group", action="append", default=[], metavar="NAME", help="only this group (may be repeated)")
+    scale = command(job, "scale", "cli.job_versions:scale", "change a group's count", _client_flags, _monitor_flags)
+    restart = command(job, "restart", "cli.job_versions:restart", "replace all of an unchanged job, as its update block says", _client_flags, _monitor_flags)
+    evaluate = command(job, "eval", "cli.job_versions:evaluate", "decide about a job again", _client_flags, _monitor_flags)
+    for sub in (history, revert, deployments, promote, scale, restart, evaluate):
+        sub.add_argument("job", metavar="JOB")
+    revert.add_argument("version", metavar="VERSION", type=int)
+    scale.add_argument("group_or_count", metavar="[GROUP] COUNT")
+    scale.add_argument("count", nargs="?", help=argparse.SUPPRESS)
 
 
 def version(_: argparse.Namespace) -> int:

@@ -4,14 +4,16 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cli import deployment
 from cli.client import Api, ApiError, short
 
 PLACEMENT_FAILED = 2
 _POLL_S = 0.2
 
 
-def follow(api: Api, eval_id: str, *, is_verbose: bool) -> int:
-    """Prints what happens; returns 0, or 2 when not everything could be placed."""
+def follow(api: Api, eval_id: str, *, is_verbose: bool, timeout_s: float | None = None) -> int:
+    """Prints what happens, and then what becomes of the deployment that it belongs to; returns 0, or 2 when not
+    everything could be placed or the deployment failed. timeout_s: of following the deployment, None: until it ends."""
     print(f'==> Monitoring evaluation "{short(eval_id, is_verbose=is_verbose)}"')
     seen: dict[str, str] = {}
     status = ""
@@ -39,7 +41,11 @@ def follow(api: Api, eval_id: str, *, is_verbose: bool) -> int:
         print_placement_failure(group, metric)
     if evaluation.get("BlockedEval"):
         print(f'    Evaluation "{short(evaluation["BlockedEval"], is_verbose=is_verbose)}" waiting for additional capacity')
-    return PLACEMENT_FAILED if failed else 0
+    if failed:
+        return PLACEMENT_FAILED
+    if not evaluation.get("DeploymentID"):
+        return 0
+    return deployment.follow(api, evaluation["DeploymentID"], is_verbose=is_verbose, timeout_s=timeout_s)
 
 
 def _print_alloc(alloc: dict[str, Any], seen: dict[str, str], *, is_verbose: bool) -> None:

@@ -249,9 +249,18 @@ class Deciding:
             forget=tuple(alloc.id for alloc in needed.forget),
             deployments=self._deployments(key, needed, placed),
         )
-        evals = with_placements(self._evaluations(key, job, evaluation, asked, placed, now_ns), under, placed, self.view)
+        evals = self._evaluations(key, job, evaluation, asked, placed, now_ns)
+        evals = with_placements([self._of_deployment(key, one, needed) for one in evals], under, placed, self.view)
         version, record = self._job_change(key, job, needed)
         return _Decided(key=key, plan=plan, evals=evals, needed=needed, version=version, record=record)
+
+    def _of_deployment(self, key: JobKey, evaluation: Evaluation, needed: Reconciled) -> Evaluation:
+        """Names the deployment that is under way, so that clients can follow it."""
+        changed = needed.deployments[-1] if needed.deployments else None
+        latest = changed or self.view.latest_deployment(key)
+        if latest is None or not latest.is_active or evaluation.deployment_id:
+            return evaluation
+        return msgspec.structs.replace(evaluation, deployment_id=latest.id)
 
     def _deployments(self, key: JobKey, needed: Reconciled, placed: Placed) -> tuple[Deployment, ...]:
         """Those that changed, with what was placed for the one that is under way."""
