@@ -46,11 +46,11 @@ job_shapes = st.recursive(
 def survive(text: bytes) -> None:
     """Read as HCL2 (or JSON) and as HCL1."""
     for is_hcl1 in (False, True):
-        started = time.perf_counter()
+        started = time.process_time()
         faults = refusal(lambda is_hcl1=is_hcl1: jobspec.read_job(text, file="x.hcl", is_hcl1=is_hcl1))
         assert faults is None or faults
         assert all("\n" not in str(fault) and len(str(fault)) < 1500 for fault in faults or ())
-        assert time.perf_counter() - started < BUDGET_S
+        assert time.process_time() - started < BUDGET_S
 
 
 def refusal(read: Callable[[], object]) -> tuple[Fault, ...] | None:
