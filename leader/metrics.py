@@ -3,7 +3,7 @@
     per alloc                 the parts of its own node's score          DesiredAlloc.scores     some 30 bytes
     per evaluation and group  counts, reasons, the five best nodes       Evaluation.placements   some 1 KB
 
-docs/design/008-placement-metrics.md says why not all of it with each alloc, as Nomad does.
+docs/design/010-placement-metrics.md says why not all of it with each alloc, as Nomad does.
 """
 
 from collections.abc import Mapping, Sequence
