@@ -7,7 +7,7 @@ from aiohttp import web
 
 from api.query import BadRequest, NotFound, Query, Refused, answer, decode, member, of_state
 from api.shapes import StubCache, alloc_full, evaluation_document, node_document, node_stub
-from leader import commands, draining, stopping
+from leader import collecting, commands, draining, stopping
 from leader.leading import Leading
 from leader.view import View
 from model.alloc import AllocId, EvalId
@@ -133,6 +133,18 @@ async def node_drain(request: web.Request, leading: Leading) -> web.Response:
     return answer(request, shown, index=leading.view.api_index(index), is_read=False)
 
 
+async def node_purge(request: web.Request, leading: Leading) -> web.Response:
+    try:
+        index = await collecting.purge_node(leading, NodeId(request.match_info["id"]))
+    except commands.UnknownNode as error:
+        raise NotFound("node not found") from error
+    except collecting.NodeInUse as error:
+        raise Refused(str(error)) from error
+    shown = {"EvalIDs": None, "EvalCreateIndex": 0, "NodeModifyIndex": leading.view.api_index(index)}
+    return answer(request, shown, index=leading.view.api_index(index), is_read=False)
+
+
 async def system_gc(request: web.Request, leading: Leading) -> web.Response:
     leading.deciding.collect_garbage()
+    leading.garbage.set()
     return web.Response()

@@ -170,6 +170,7 @@ def routes(context: Context) -> list[web.RouteDef]:
         web.get("/v1/node/{id}", on_leader(cluster.node)),
         web.get("/v1/node/{id}/allocations", on_leader(cluster.node_allocations)),
         *writes("/v1/node/{id}/eligibility", on_leader(cluster.node_eligibility)),
+        *writes("/v1/node/{id}/purge", on_leader(cluster.node_purge)),
         *writes("/v1/node/{id}/drain", on_leader(cluster.node_drain)),
         web.get("/v1/client/metadata", on_leader(node_meta.read)),
         *writes("/v1/client/metadata", on_leader(node_meta.apply)),

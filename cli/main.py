@@ -202,6 +202,8 @@ def _build() -> _Parser:
     _flag(eligibility, "enable", action="store_true")
     _flag(eligibility, "disable", action="store_true")
 
+    purge = command(node, "purge", "cli.node:purge", "forget a node that is down, with all it held", _client_flags)
+    purge.add_argument("node", metavar="NODE")
     drain = command(node, "drain", "cli.node_drain:run", "empty a node, or stop doing so", _client_flags)
     drain.add_argument("node", metavar="NODE", nargs="?")
     _flag(drain, "enable", action="store_true")

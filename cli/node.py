@@ -157,3 +157,14 @@ def eligibility(args: argparse.Namespace) -> int:
         return 0
     except CommandFailed as error:
         return fail(error)
+
+
+def purge(args: argparse.Namespace) -> int:
+    try:
+        api = Api(args)
+        node = api.find("node", "/v1/nodes", args.node)
+        api.put(f"/v1/node/{node['ID']}/purge")
+    except CommandFailed as error:
+        return fail(error)
+    print(f'Node "{node["Name"]}" is forgotten')
+    return 0

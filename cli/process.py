@@ -151,6 +151,8 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
                     lost_after_s=config.server.lost_after_s,
                     rebalance_interval_s=config.server.rebalance_interval_s,
                     brake=config.server.brake,
+                    job_gc_after_s=config.server.job_gc_threshold_s,
+                    node_gc_after_s=config.server.node_gc_threshold_s,
                     agent_down_after_s=config.server.agent_down_after_s,
                     scheduler_algorithm=config.server.scheduler.algorithm,
                     memory_oversubscription=config.server.scheduler.memory_oversubscription,

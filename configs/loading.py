@@ -184,7 +184,7 @@ def _server(settings: _Settings) -> Server:
         **settings.section(
             ("server",),
             "enabled max_heartbeats_per_second",
-            "heartbeat_grace min_heartbeat_ttl lease_ttl agent_down_after lost_after rebalance_interval",
+            "heartbeat_grace min_heartbeat_ttl lease_ttl agent_down_after lost_after rebalance_interval job_gc_threshold node_gc_threshold",
         ),
         brake=_brake(settings),
         scheduler=_scheduler(settings),

@@ -97,7 +97,7 @@ _SCHEDULER = Section(
 _SERVER = Section(
     rules={
         **_rules(Kind.BOOL, "enabled"),
-        **_rules(Kind.SPAN, "heartbeat_grace min_heartbeat_ttl lease_ttl agent_down_after lost_after rebalance_interval"),
+        **_rules(Kind.SPAN, "heartbeat_grace min_heartbeat_ttl lease_ttl agent_down_after lost_after rebalance_interval job_gc_threshold node_gc_threshold"),
         **_rules(Kind.NUMBER, "max_heartbeats_per_second"),
         "brake": Section(
             rules={
@@ -112,8 +112,8 @@ _SERVER = Section(
             "acl_token_gc_threshold authoritative_region batch_eval_gc_threshold bootstrap_expect"
             " csi_plugin_gc_threshold csi_volume_claim_gc_threshold data_dir"
             " deployment_gc_threshold enable_event_broker enabled_schedulers encrypt eval_gc_threshold"
-            " event_buffer_size failover_heartbeat_ttl job_gc_interval job_gc_threshold license_path"
-            " node_gc_threshold non_voting_server num_schedulers plan_rejection_tracker protocol_version"
+            " event_buffer_size failover_heartbeat_ttl job_gc_interval license_path"
+            " non_voting_server num_schedulers plan_rejection_tracker protocol_version"
             " raft_boltdb raft_multiplier raft_protocol redundancy_zone rejoin_after_leave retry_interval"
             " retry_join retry_max search server_join start_join upgrade_version",
         ),

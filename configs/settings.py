@@ -69,6 +69,8 @@ class Server:
     agent_down_after_s: float = 300.0  # drover's: a node unheard for so long is down
     lost_after_s: float = 0.0  # drover's: how much later its allocs count as lost
     rebalance_interval_s: float = 0.0  # drover's: evens out one alloc at a time so often; 0: only when asked
+    job_gc_threshold_s: float = 14_400.0
+    node_gc_threshold_s: float = 86_400.0
     brake: BrakeSettings = field(default_factory=BrakeSettings)  # drover's
     scheduler: Scheduler = Scheduler()
 

@@ -16,6 +16,7 @@ from catalog.client import Client
 from catalog.keys import Keys
 from catalog.kv import Kv
 from catalog.lease import Lease, Term
+from leader.collecting import Collecting
 from leader.fenced import Fenced
 from leader.leading import Leading
 from leader.lives import Probe
@@ -63,6 +64,7 @@ class Election:
             settings=self.settings,
             probe=self.probe,
             index_floor=self.index_floor,
+            more=(Collecting,),
         )
         try:
             await self.leading.lead()

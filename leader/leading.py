@@ -11,12 +11,15 @@ Everything is level-triggered; whatever is interrupted is found again by the nex
      ├─ health    health.py: who is heard
      ├─ lives     lives.py: ready, suspect, lost
      ├─ decide    deciding.py: jobs to which something happened
-     └─ rebalance rebalancing.py: evens out, if it is switched on
+     ├─ rebalance rebalancing.py: evens out, if it is switched on
+     └─ garbage   collecting.py: removes what has no further use
 """
 
 import asyncio
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 from catalog.client import Client
@@ -39,6 +42,12 @@ from model.wire import encode
 log = logging.getLogger("drover.leader")
 
 
+class Part(Protocol):
+    """Runs for ever, beside the others of a term."""
+
+    async def run(self) -> None: ...
+
+
 @dataclass(slots=True, kw_only=True)
 class Leading:
     """One term. is_ready: all of Consul has been read, so commands and reads may be answered."""
@@ -55,6 +64,10 @@ class Leading:
     deciding: Deciding = field(init=False)
     lives: NodeLives = field(init=False)
     is_ready: bool = False
+    # Asked for by `system gc`.
+    garbage: asyncio.Event = field(default_factory=asyncio.Event)
+    # What else runs for as long as the term lasts, and gives commands as users do.
+    more: Sequence[Callable[["Leading"], Part]] = ()
     # One command at a time for a job: the next one must see what the one before wrote. Gone when nobody waits.
     _turns: WeakValueDictionary[JobKey, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
@@ -94,12 +107,13 @@ class Leading:
                     doubt=self.deciding.doubt_node,
                 )
                 self.is_ready = True
-                parts = (
+                parts: tuple[Part, ...] = (
                     Inboxes(fenced=self.fenced, store=self.store, view=self.view),
                     NodeHealth(self.client, self.view, self.fenced.rng),
                     self.lives,
                     self.deciding,
                     self.rebalancer,
+                    *(make(self) for make in self.more),
                 )
                 for part in parts:
                     tasks.create_task(part.run(), name=f"leader {type(part).__name__.lower()}")

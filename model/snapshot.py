@@ -111,7 +111,8 @@ class Settings:
     min_heartbeat_ttl_s, max_heartbeats_per_second: TTL of the agents' checks = max(min, nodes / per second).
     lost_after_s: how much longer than the grace a node is given before its work is replaced.
     agent_down_after_s: how long tasks count whose machine is alive but whose drover is not.
-    gc_after_s: how long ended allocs that were replaced are kept for looking at.
+    gc_after_s: how long ended allocs that were replaced are kept for looking at. job_gc_after_s: how long jobs that are
+    stopped or done; node_gc_after_s: how long nodes that are down and hold nothing.
     scheduler_algorithm: binpack or spread, where a job does not say. preempts: job types that may push away what is
     of lower priority. memory_oversubscription: whether memory_max counts; off, a job is taken without it.
     rebalance_interval_s: how often one alloc may move to where it would be placed today; 0: only when asked.
@@ -124,6 +125,8 @@ class Settings:
     agent_down_after_s: float = 300.0
     brake: BrakeSettings = BrakeSettings()
     gc_after_s: float = 3600.0
+    job_gc_after_s: float = 14_400.0
+    node_gc_after_s: float = 86_400.0
     scheduler_algorithm: str = "binpack"
     memory_oversubscription: bool = True
     preempts: frozenset[str] = frozenset({"system"})

@@ -1,0 +1,101 @@
+"""Who removes from Consul what has no further use, and forgets nodes?
+
+    every minute, or asked ──decide/garbage.py──> versions, ended jobs, gone nodes ──> fenced deletions
+"""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+
+from catalog.kv import Op, delete
+from leader import commands
+from leader.commands import UnknownNode
+from leader.decide.garbage import gone_nodes, is_over, old_versions
+from leader.leading import Leading
+from model.errors import DroverError
+from model.node import NodeId, NodeStatus
+from model.snapshot import JobKey
+
+INTERVAL_S = 60.0
+_OPS_MAX = 48
+
+
+class NodeInUse(DroverError):
+    """The node is not down."""
+
+
+@dataclass(slots=True)
+class Collecting:
+    """leading.garbage, once set: now, and whatever its age."""
+
+    leading: Leading
+
+    async def run(self) -> None:
+        await self.leading.fenced.keep_on("garbage", self._cycle)
+
+    async def _cycle(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(INTERVAL_S):
+                await self.leading.garbage.wait()
+        is_forced = self.leading.garbage.is_set()
+        self.leading.garbage.clear()
+        await self.collect(is_forced=is_forced)
+
+    async def collect(self, *, is_forced: bool) -> None:
+        settings, view = self.leading.settings, self.leading.view
+        now_ns = self.leading.fenced.now_ns
+        job_after_ns, node_after_ns = (
+            0 if is_forced else round(span_s * 1e9) for span_s in (settings.job_gc_after_s, settings.node_gc_after_s)
+        )
+        for key in list(view.jobs):
+            await asyncio.sleep(0)
+            await self._versions(key)
+            job = view.jobs.get(key)
+            if job is not None and is_over(job, view.allocs_by_job.get(key, {}).values(), now_ns, job_after_ns):
+                await commands.deregister(self.leading, *key, purge=True)
+        has_allocs = {node_id for node_id, allocs in view.allocs_by_node.items() if allocs}
+        for node_id in gone_nodes(view.nodes, has_allocs, now_ns, node_after_ns):
+            await forget_node(self.leading, node_id)
+
+    async def _versions(self, key: JobKey) -> None:
+        view, keys = self.leading.view, self.leading.keys
+        record = view.records.get(key)
+        if record is None:
+            return
+        named = {alloc.desired.job_version for alloc in view.allocs_by_job.get(key, {}).values()}
+        known = [v for k, v in view.versions if k == key]
+        old = old_versions(known, record.document.version, record.document.stable, named)
+        for start in range(0, len(old), _OPS_MAX):
+            part = old[start : start + _OPS_MAX]
+            await self.leading.fenced.commit([delete(keys.version(*key, version)) for version in part])
+            view.drop_versions(key, part)
+
+
+async def purge_node(leading: Leading, node_id: NodeId) -> int:
+    """An operator forgets a node that is down, with all it held. Returns Consul's index. Raises UnknownNode,
+    NodeInUse."""
+    node = leading.view.nodes.get(node_id)
+    if node is None:
+        raise UnknownNode("node not found")
+    if node.control.status is not NodeStatus.DOWN:
+        raise NodeInUse(f'node "{node.node.name}" is {node.control.status.value}: only a node that is down can be purged')
+    return await forget_node(leading, node_id)
+
+
+async def forget_node(leading: Leading, node_id: NodeId) -> int:
+    """All keys of a node. What it held counts as lost; should its machine come back, it registers anew and tells of
+    what still runs there."""
+    keys, kv, view = leading.keys, leading.fenced.kv, leading.view
+    held = list(view.allocs_by_node.get(node_id, {}).values())
+    below = [*await kv.keys(keys.desired_of(node_id)), *await kv.keys(keys.observed_of(node_id))]
+    ops: list[Op] = [delete(key) for key in below]
+    ops += [delete(keys.inbox(node_id)), delete(keys.node(node_id)), delete(keys.control(node_id))]
+    for start in range(0, len(ops), _OPS_MAX):
+        await leading.fenced.commit(ops[start : start + _OPS_MAX])
+    index = view.index + 1
+    for alloc in held:
+        view.drop_observed(alloc.id)
+        view.drop_alloc(alloc.id, index)
+        view.mark([(alloc.desired.namespace, alloc.desired.job_id)])
+    view.drop_node(node_id, index)
+    return index

@@ -1,0 +1,49 @@
+"""What of the state has no further use?
+
+Versions that nothing names and nobody goes back to, jobs that ended long ago, nodes that are gone. What allocs,
+evaluations and deployments are kept is bounded where they are written (reconcile.py, deciding.py).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+
+from model.alloc import Alloc
+from model.job import Job
+from model.node import NodeId, NodeStatus
+from model.snapshot import NodeView
+
+# As many as Nomad keeps of a job's history.
+VERSIONS_KEPT = 6
+
+
+def old_versions(known: Iterable[int], current: int | None, stable: Sequence[int], named: Set[int]) -> list[int]:
+    """Of one job: all but the newest six, the current one, the last stable one and what allocs name."""
+    everything = sorted(known)
+    kept = {*everything[-VERSIONS_KEPT:], *named, *stable[-1:], *(() if current is None else (current,))}
+    return [version for version in everything if version not in kept]
+
+
+def is_over(job: Job, allocs: Iterable[Alloc], now_ns: int, after_ns: int) -> bool:
+    """Whether nothing of the job runs or will, and nothing has happened to it for so long."""
+    if job.periodic is not None or job.parameterized_job is not None:
+        return False
+    last_ns, count = job.submit_time, 0
+    for alloc in allocs:
+        if not alloc.is_terminal:
+            return False
+        count += 1
+        last_ns = max(last_ns, alloc.observed.modify_time if alloc.observed else 0, alloc.desired.modify_time)
+    is_done = job.stop or (job.is_batch and not job.is_system and count > 0)
+    return is_done and now_ns - last_ns >= after_ns
+
+
+def gone_nodes(
+    nodes: Mapping[NodeId, NodeView], has_allocs: Set[NodeId], now_ns: int, after_ns: int
+) -> list[NodeId]:
+    """Down for so long, and nothing of any job is left on them."""
+    return [
+        node_id
+        for node_id, node in sorted(nodes.items())
+        if node.control.status is NodeStatus.DOWN
+        and node_id not in has_allocs
+        and now_ns - node.control.status_updated_at * 1_000_000_000 >= after_ns
+    ]

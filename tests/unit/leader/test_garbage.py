@@ -1,0 +1,57 @@
+"""What of the state may go: never what anything still names."""
+
+import pytest
+
+from leader.decide.garbage import gone_nodes, is_over, old_versions
+from model.alloc import ClientStatus
+from model.job import JobType
+from model.node import NodeStatus
+from model.snapshot import Reach
+from tests.build import SECOND, alloc, batch, job, nodes, view
+
+HOUR = 3600 * SECOND
+NOW = 100 * HOUR
+
+
+class TestVersions:
+    def test_the_newest_six_stay(self) -> None:
+        assert old_versions(range(10), 9, (), set()) == [0, 1, 2, 3]
+
+    def test_what_an_alloc_names_and_what_is_gone_back_to_stays(self) -> None:
+        assert old_versions(range(10), 9, (0, 2), {1}) == [0, 3]
+        assert old_versions(range(10), 3, (), set()) == [0, 1, 2]
+
+    def test_of_few_all_stay(self) -> None:
+        assert old_versions([0, 1], 1, (), set()) == []
+
+
+class TestJobs:
+    def test_a_stopped_job_goes_when_it_has_been_quiet_for_long_enough(self) -> None:
+        of = job(stop=True)
+        ended = [alloc(of=of, status=ClientStatus.COMPLETE, reported_ns=NOW - 4 * HOUR)]
+        assert is_over(of, ended, NOW, 4 * HOUR)
+        assert not is_over(of, ended, NOW, 4 * HOUR + 1)
+        assert is_over(of, (), NOW, HOUR)
+
+    def test_what_still_runs_keeps_it(self) -> None:
+        of = job(stop=True)
+        assert not is_over(of, [alloc(of=of)], NOW, 0)
+
+    def test_a_batch_job_goes_when_it_is_done_and_a_service_never(self) -> None:
+        of = batch()
+        assert is_over(of, [alloc(of=of, status=ClientStatus.COMPLETE)], NOW, HOUR)
+        assert not is_over(of, (), NOW, 0), "nothing was placed yet"
+        assert not is_over(job(), [alloc(of=job(), status=ClientStatus.FAILED)], NOW, 0)
+
+    @pytest.mark.parametrize("kind", [JobType.SYSTEM, JobType.SYSBATCH])
+    def test_a_system_job_waits_for_further_nodes(self, kind: JobType) -> None:
+        of = job(type=kind)
+        assert not is_over(of, [alloc(of=of, status=ClientStatus.COMPLETE)], NOW, 0)
+
+
+class TestNodes:
+    def test_one_that_is_down_for_long_and_holds_nothing_goes(self) -> None:
+        known = nodes(view("n1"), view("n2", reach=Reach.SILENT, status=NodeStatus.DOWN), view("n3", reach=Reach.SILENT))
+        assert gone_nodes(known, set(), NOW, 24 * HOUR) == ["n2"]
+        assert gone_nodes(known, {next(n for n in known if n == "n2")}, NOW, 24 * HOUR) == []
+        assert gone_nodes(known, set(), HOUR, 24 * HOUR) == []
