@@ -19,7 +19,7 @@ async def agent_self(request: web.Request) -> web.Response:
     leading = context.leading
     stats: dict[str, dict[str, str]] = {
         "nomad": {
-            "server": str(context.election is not None).lower(),
+            "server": str(context.is_candidate()).lower(),
             "leader": str(leading is not None).lower(),
             "bootstrap": "false",
         },
@@ -91,7 +91,7 @@ async def health(request: web.Request) -> web.Response:
     shown: dict[str, Any] = {}
     if context.agent is not None:
         shown["client"] = {"ok": True, "message": "ok"}
-    if context.election is not None:
+    if context.is_candidate():
         shown["server"] = {"ok": True, "message": "ok"}
     return answer(request, shown)
 

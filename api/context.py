@@ -17,6 +17,7 @@ from yarl import URL
 
 from api.leadership import LeaderLookup, Leadership
 from api.shapes import StubCache
+from catalog.leader_lock import LeaderLock
 from leader.election import Election
 from leader.leading import Leading
 from model.cluster import Leader
@@ -66,7 +67,7 @@ class ClientGone(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Context:
-    """One agent process as its API sees it. election: None where it is no candidate; agent: None without client."""
+    """One agent process as its API sees it. is_candidate: whether it stands for election; agent: None without client."""
 
     node_id: NodeId
     name: str
@@ -76,7 +77,9 @@ class Context:
     version: str
     config: dict[str, Any]
     lookup: LeaderLookup
-    election: Election | None
+    election: Election
+    is_candidate: Callable[[], bool]
+    lock: LeaderLock
     agent: Any
     members: Callable[[], Any]
     stubs: StubCache = field(default_factory=StubCache)
@@ -89,7 +92,7 @@ class Context:
     @property
     def leading(self) -> Leading | None:
         """The term of this process, once it has read all of Consul."""
-        leading = self.election.leading if self.election else None
+        leading = self.election.leading
         return leading if leading is not None and leading.is_ready else None
 
     async def leader(self) -> Leader | None:
@@ -123,6 +126,14 @@ class Context:
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+
+    async def is_up(self, http_addr: str) -> bool:
+        """Whether an agent answers there."""
+        try:
+            async with asyncio.timeout(CONNECT_S_MAX), self.session().get(f"http://{http_addr}/v1/agent/health") as found:
+                return found.status == 200
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
 
     async def forward(self, request: web.Request, leader: Leader) -> web.StreamResponse:
         """Passes the call to the leader and its answer back.

@@ -1,14 +1,17 @@
 """The API's /v1/operator: what concerns the cluster as a whole."""
 
 import asyncio
+from typing import Any
 
 from aiohttp import web
 
-from api.query import NotFound, answer, decode, member, read
+from api.context import CONTEXT, Context
+from api.query import BadRequest, NotFound, Refused, answer, decode, member, read
 from catalog import saved
-from leader import braking
+from leader import braking, candidates
 from leader.leading import Leading
 from model.job import JobId
+from model.node import NodeId
 
 
 async def rebalance(request: web.Request, leading: Leading) -> web.Response:
@@ -47,3 +50,60 @@ async def snapshot(request: web.Request, leading: Leading) -> web.StreamResponse
             await asyncio.sleep(0)
         await response.write_eof()
         return response
+
+
+async def step_down(request: web.Request, leading: Leading) -> web.Response:
+    """drover's own: hands over to another candidate. Refused where there is none, unless forced."""
+    context = request.app[CONTEXT]
+    others = [m for m in await context.members() if m.is_passing and m.node_id != context.node_id]
+    if not others and not _is_forced(request):
+        raise Refused("there is no other candidate that could lead (force it to let this one take the lock anew)")
+    context.election.step_down()
+    return answer(request, {"Others": [m.name for m in others]}, index=leading.view.api_index(leading.view.index), is_read=False)
+
+
+async def candidate(request: web.Request, leading: Leading) -> web.Response:
+    """drover's own. `{NodeID, Candidate}`: whether the agent stands for election, kept over restarts."""
+    body = decode(await request.read())
+    node_id, wanted = member(body, "NodeID", str), member(body, "Candidate", bool)
+    if not node_id or wanted is None:
+        raise BadRequest("NodeID and Candidate must be specified")
+    members = await request.app[CONTEXT].members()
+    if node_id not in leading.view.nodes and all(m.node_id != node_id for m in members):
+        raise NotFound("node not found")
+    others = [m for m in members if m.is_passing and m.node_id != node_id]
+    if not wanted and not others and not _is_forced(request):
+        raise Refused("it is the last candidate: without one nobody leads, and nothing that fails is replaced")
+    index = await candidates.set_candidate(leading, NodeId(node_id), is_candidate=wanted)
+    shown = {"Index": leading.view.api_index(index)}
+    return answer(request, shown, index=leading.view.api_index(index), is_read=False)
+
+
+async def lock(request: web.Request) -> web.Response:
+    """drover's own, answered by any agent, also where nobody leads: who holds the leader's lock, and whether it answers."""
+    return answer(request, await _lock(request.app[CONTEXT]))
+
+
+async def break_lock(request: web.Request) -> web.Response:
+    """Refused while the holder answers, unless forced."""
+    context = request.app[CONTEXT]
+    holder = await context.lock.holder()
+    if holder is None:
+        raise Refused("nobody holds the lock")
+    shown = await _lock(context)
+    if shown["Answers"] and not _is_forced(request):
+        raise Refused(f"{holder.leader.name} ({holder.leader.http_addr}) holds the lock and answers")
+    await context.lock.break_it(holder)
+    return answer(request, shown)
+
+
+async def _lock(context: Context) -> dict[str, Any]:
+    holder = await context.lock.holder()
+    if holder is None:
+        return {"Held": False, "Leader": None, "Session": "", "Answers": False}
+    answers = holder.leader.node_id == context.node_id or await context.is_up(holder.leader.http_addr)
+    return {"Held": True, "Leader": holder.leader, "Session": holder.session, "Answers": answers}
+
+
+def _is_forced(request: web.Request) -> bool:
+    return request.query.get("force", "").lower() in ("1", "true", "t")

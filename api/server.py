@@ -187,6 +187,10 @@ def routes(context: Context) -> list[web.RouteDef]:
         web.get("/v1/status/leader", agent.leader),
         web.get("/v1/status/peers", agent.peers),
         web.get("/v1/regions", agent.regions),
+        *writes("/v1/operator/leader/step-down", on_leader(operator.step_down)),
+        *writes("/v1/operator/candidate", on_leader(operator.candidate)),
+        web.get("/v1/operator/lock", operator.lock),
+        *writes("/v1/operator/lock/break", operator.break_lock),
         web.get("/v1/operator/snapshot", on_leader(operator.snapshot)),
         web.get("/v1/operator/brake", on_leader(operator.brake)),
         *writes("/v1/operator/brake/release", on_leader(operator.release_brake)),
@@ -196,7 +200,7 @@ def routes(context: Context) -> list[web.RouteDef]:
 
 
 # What an agent says of itself and of what it is given, whatever region is named.
-_OWN = ("/v1/agent/", "/v1/regions", "/v1/jobs/parse")
+_OWN = ("/v1/operator/lock", "/v1/agent/", "/v1/regions", "/v1/jobs/parse")
 # What Nomad lets web pages of other origins read: a UI asks a node itself for logs and stats.
 _OPEN = "/v1/client/"
 _OPEN_METHODS = ("GET", "HEAD")

@@ -240,6 +240,12 @@ def _build() -> _Parser:
     _flag(simulate, "algorithm", choices=("binpack", "spread"), default="binpack", help="the cluster's")
 
     operator = group("operator", "what concerns the cluster as a whole")
+    lock = command(operator, "break-lock", "cli.operator_lock:break_lock", "take the leader's lock from a holder who is gone", _client_flags)
+    _flag(lock, "yes", action="store_true", help="do not ask")
+    _flag(lock, "force", action="store_true", help="also while the holder answers")
+    leader = group("leader", "look after who leads")
+    step_down = command(leader, "step-down", "cli.operator_lock:step_down", "let another candidate lead", _client_flags)
+    _flag(step_down, "force", action="store_true", help="also without another candidate")
     snapshot = group("snapshot", "save drover's whole state", under=operator)
     snapshot_save = command(snapshot, "save", "cli.operator_snapshot:save", "save it to a file", _client_flags)
     snapshot_save.add_argument("file", metavar="FILE")
@@ -253,6 +259,11 @@ def _build() -> _Parser:
 
     server = group("server", "look at leader candidates")
     command(server, "members", "cli.server:members", "list leader candidates", _client_flags, _shown_flags)
+    promoted = command(server, "promote", "cli.operator_lock:promote", "make an agent a candidate for leader", _client_flags)
+    demoted = command(server, "demote", "cli.operator_lock:demote", "make an agent no candidate any more", _client_flags)
+    _flag(demoted, "force", action="store_true", help="also the last candidate")
+    for sub in (promoted, demoted):
+        sub.add_argument("node", metavar="AGENT", help="its name or id")
     evaluation = group("eval", "look at evaluations")
     eval_status = command(evaluation, "status", "cli.eval:status", "show an evaluation", _client_flags, _shown_flags)
     eval_status.add_argument("eval", metavar="EVAL")

@@ -35,6 +35,7 @@ from catalog.client import Client
 from catalog.heartbeat import Heartbeat
 from catalog.keys import Keys
 from catalog.kv import Kv
+from catalog.leader_lock import LeaderLock
 from catalog.lease import Candidate, Lease, forget_candidate
 from catalog.services import Candidates, LocalAgent
 from catalog.transport import Endpoint, HttpTransport
@@ -42,6 +43,7 @@ from cli import dev, local_consul
 from cli.machine import Machine, machine_of
 from cli.main import VERSION
 from configs import Advertise, AgentConfig, Ports
+from leader.candidacy import Candidacy
 from leader.election import Election
 from model.cluster import Leader
 from model.errors import ConfigError, Fault, StoreUnavailable
@@ -59,11 +61,10 @@ class Running:
     presence: Presence | None
     services: NodeServices | None
     host: TaskHost | None
-    election: Election | None
+    candidacy: Candidacy
 
     async def lead(self) -> None:
-        if self.election:
-            await self.election.run()
+        await self.candidacy.run()
 
     async def tend(self) -> None:
         if self.host and self.services and self.presence:
@@ -125,45 +126,44 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
         if not config.server.enabled:
             # Of a time when it was one: its check, failing for ever, would keep work from this node.
             await forget_candidate(client, node_id)
-        election = (
-            Election(
+        election = Election(
+            client=client,
+            kv=kv,
+            keys=keys,
+            lease=Lease(
                 client=client,
                 kv=kv,
                 keys=keys,
-                lease=Lease(
-                    client=client,
-                    kv=kv,
-                    keys=keys,
-                    pulse=heartbeat,
-                    candidate=Candidate(
-                        leader=Leader(
-                            node_id=node_id, name=node.name, http_addr=http_addr, epoch=0, since=0, nonce=""
-                        ),
-                        ttl_s=config.server.lease_ttl_s,
+                pulse=heartbeat,
+                candidate=Candidate(
+                    leader=Leader(
+                        node_id=node_id, name=node.name, http_addr=http_addr, epoch=0, since=0, nonce=""
                     ),
-                    now_ns=time.time_ns,
-                    rng=rng,
+                    ttl_s=config.server.lease_ttl_s,
                 ),
-                settings=Settings(
-                    heartbeat_grace_s=config.server.heartbeat_grace_s,
-                    min_heartbeat_ttl_s=config.server.min_heartbeat_ttl_s,
-                    max_heartbeats_per_second=config.server.max_heartbeats_per_second,
-                    lost_after_s=config.server.lost_after_s,
-                    rebalance_interval_s=config.server.rebalance_interval_s,
-                    brake=config.server.brake,
-                    job_gc_after_s=config.server.job_gc_threshold_s,
-                    node_gc_after_s=config.server.node_gc_threshold_s,
-                    agent_down_after_s=config.server.agent_down_after_s,
-                    scheduler_algorithm=config.server.scheduler.algorithm,
-                    memory_oversubscription=config.server.scheduler.memory_oversubscription,
-                    preempts=config.server.scheduler.preempts,
-                ),
-                now=_now,
+                now_ns=time.time_ns,
                 rng=rng,
-                probe=is_answering,
-            )
-            if config.server.enabled
-            else None
+            ),
+            settings=Settings(
+                heartbeat_grace_s=config.server.heartbeat_grace_s,
+                min_heartbeat_ttl_s=config.server.min_heartbeat_ttl_s,
+                max_heartbeats_per_second=config.server.max_heartbeats_per_second,
+                lost_after_s=config.server.lost_after_s,
+                rebalance_interval_s=config.server.rebalance_interval_s,
+                brake=config.server.brake,
+                job_gc_after_s=config.server.job_gc_threshold_s,
+                node_gc_after_s=config.server.node_gc_threshold_s,
+                agent_down_after_s=config.server.agent_down_after_s,
+                scheduler_algorithm=config.server.scheduler.algorithm,
+                memory_oversubscription=config.server.scheduler.memory_oversubscription,
+                preempts=config.server.scheduler.preempts,
+            ),
+            now=_now,
+            rng=rng,
+            probe=is_answering,
+        )
+        candidacy = Candidacy(
+            kv=kv, keys=keys, node_id=node_id, election=election, is_configured=config.server.enabled
         )
         context = Context(
             node_id=node_id,
@@ -175,6 +175,8 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             config=_shown(config),
             lookup=store,
             election=election,
+            is_candidate=lambda: candidacy.is_candidate,
+            lock=LeaderLock(client=client, kv=kv, keys=keys),
             agent=node_agent,
             members=Candidates(client, keys.root).read,
         )
@@ -189,7 +191,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             presence=presence,
             services=services,
             host=host,
-            election=election,
+            candidacy=candidacy,
         )
 
 

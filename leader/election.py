@@ -9,21 +9,25 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from catalog.client import Client
 from catalog.keys import Keys
-from catalog.kv import Kv
+from catalog.kv import Kv, pause
 from catalog.lease import Lease, Term
 from leader.collecting import Collecting
 from leader.fenced import Fenced
 from leader.leading import Leading
 from leader.lives import Probe
-from model.errors import SessionLost
+from model.errors import SessionLost, StoreRefused, StoreUnavailable
 from model.snapshot import Settings
 
 log = logging.getLogger("drover.leader")
+
+# How long one that stepped down leaves the lock to others: three take-overs of a candidate that is there.
+_REST_S = 10.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,6 +44,13 @@ class Election:
     probe: Probe
     leading: Leading | None = None
     index_floor: int = 0
+    _rests: bool = False
+
+    def step_down(self) -> None:
+        """Hands over to another candidate, if one is there; does nothing where another leads."""
+        if self.leading is not None:
+            self._rests = True
+            self.leading.end("asked to step down")
 
     async def run(self) -> None:
         """Stands for election for ever; cancelled, it hands over."""
@@ -52,9 +63,27 @@ class Election:
                     # would stand for election again while the process waits for its end.
                     leading = terms.create_task(self._lead(term), name=f"term {term.epoch}")
                     await asyncio.wait([leading])
-                    self.lease.lost()
+                    if self._rests:
+                        await self._rest()
+                    else:
+                        self.lease.lost()
         finally:
             await self.lease.release()
+
+    async def _rest(self) -> None:
+        """Gives the lock to whoever takes it; takes it again only when nobody else has after a while."""
+        self._rests = False
+        await self.lease.release()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_REST_S):
+                while not await self._is_taken():
+                    await pause(self.rng.random(), 0.1)
+
+    async def _is_taken(self) -> bool:
+        with suppress(StoreUnavailable, StoreRefused):
+            held = await self.kv.get(self.keys.leader)
+            return held is not None and bool(held.session)
+        return False
 
     async def _lead(self, term: Term) -> None:
         self.leading = Leading(

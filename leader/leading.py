@@ -66,6 +66,8 @@ class Leading:
     is_ready: bool = False
     # Asked for by `system gc`.
     garbage: asyncio.Event = field(default_factory=asyncio.Event)
+    _asked_to_end: asyncio.Event = field(default_factory=asyncio.Event)
+    _why_over: str = ""
     # What else runs for as long as the term lasts, and gives commands as users do.
     more: Sequence[Callable[["Leading"], Part]] = ()
     # One command at a time for a job: the next one must see what the one before wrote. Gone when nobody waits.
@@ -117,6 +119,7 @@ class Leading:
                 )
                 for part in parts:
                     tasks.create_task(part.run(), name=f"leader {type(part).__name__.lower()}")
+                tasks.create_task(self._until_asked(), name="leader until asked")
         except TimeoutError as error:
             raise SessionLost("the lease's deadline passed without a confirmation") from error
         except BaseExceptionGroup as group:
@@ -127,6 +130,15 @@ class Leading:
         finally:
             self.is_ready = False
             self.view.end()
+
+    def end(self, why: str) -> None:
+        """Ends the term; whoever leads next, perhaps this very candidate, reads everything anew."""
+        self._why_over = why
+        self._asked_to_end.set()
+
+    async def _until_asked(self) -> None:
+        await self._asked_to_end.wait()
+        raise SessionLost(self._why_over)
 
     async def _confirm(self, scope: asyncio.Timeout) -> None:
         lease = self.fenced.lease

@@ -154,6 +154,7 @@ class NodeControl(Document):
     scheduling_eligibility: Eligibility = Eligibility.ELIGIBLE
     flaps: tuple[int, ...] = ()  # when it came back after it was held lost, lately; seconds since the epoch
     penalized_until: int = 0  # seconds since the epoch: it came back too often, and gets no new work; 0: it may
+    candidate: bool | None = None  # whether its process stands for election; None: as it is configured
     drain: Drain | None = None
     last_drain: LastDrain | None = None
     heartbeat_ttl: int = 10_000_000_000  # ns: TTL of the agent's Consul check

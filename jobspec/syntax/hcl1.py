@@ -46,7 +46,7 @@ _SIGNS = {
     ",": "COMMA",
 }
 # Up to what ends a string or needs a second look in it.
-_PLAIN = re.compile(r'[^"\\$\n]*+')
+_PLAIN = re.compile(r'(?:[^"\\$\n]++|\$(?!\{))*+')
 _BRACE = re.compile(r"[{}]")
 _ESCAPE = re.compile(
     r"""\\(?:(?P<one>[abfnrtv\\"])|(?P<octal>[0-7]{3})|x(?P<x>[0-9a-fA-F]{2})"""
@@ -263,9 +263,6 @@ def _string(source: Source, start: int) -> tuple[str, int]:
                 source.refuse(at, f'unknown escape sequence "{text[at : at + 2]}"')
             parts.append(_escaped(source, escape))
             at = escape.end()
-        elif text.startswith("$", at):
-            parts.append("$")
-            at += 1
         else:
             source.refuse(start - 1, "the string is not closed on its line")
 
