@@ -1,6 +1,7 @@
 """The API's /v1/operator: what concerns the cluster as a whole."""
 
 import asyncio
+import tempfile
 from typing import Any
 
 from aiohttp import web
@@ -8,7 +9,7 @@ from aiohttp import web
 from api.context import CONTEXT, Context
 from api.query import BadRequest, NotFound, Refused, answer, decode, member, read
 from catalog import saved
-from leader import braking, candidates
+from leader import braking, candidates, restoring
 from leader.leading import Leading
 from model.job import JobId
 from model.node import NodeId
@@ -50,6 +51,23 @@ async def snapshot(request: web.Request, leading: Leading) -> web.StreamResponse
             await asyncio.sleep(0)
         await response.write_eof()
         return response
+
+
+async def restore(request: web.Request, leading: Leading) -> web.Response:
+    """The body is a file as `snapshot` answers; larger than other bodies may be, so it goes through a file."""
+    with tempfile.TemporaryFile() as file:
+        async for piece in request.content.iter_any():
+            file.write(piece)
+        file.seek(0)
+        try:
+            found = await asyncio.to_thread(saved.parse, file.read(), "the snapshot")
+        except saved.SnapshotFault as error:
+            raise BadRequest(str(error)) from error
+    try:
+        count = await restoring.restore(leading, found, is_forced=_is_forced(request))
+    except restoring.RestoreRefused as error:
+        raise Refused(str(error)) from error
+    return answer(request, {"Keys": count}, index=leading.view.api_index(leading.view.index), is_read=False)
 
 
 async def step_down(request: web.Request, leading: Leading) -> web.Response:

@@ -191,6 +191,7 @@ def routes(context: Context) -> list[web.RouteDef]:
         *writes("/v1/operator/candidate", on_leader(operator.candidate)),
         web.get("/v1/operator/lock", operator.lock),
         *writes("/v1/operator/lock/break", operator.break_lock),
+        *writes("/v1/operator/snapshot", on_leader(operator.restore)),
         web.get("/v1/operator/snapshot", on_leader(operator.snapshot)),
         web.get("/v1/operator/brake", on_leader(operator.brake)),
         *writes("/v1/operator/brake/release", on_leader(operator.release_brake)),

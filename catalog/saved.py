@@ -88,9 +88,18 @@ class SavedListing(msgspec.Struct, frozen=True):
 def read(path: Path) -> Saved:
     """Raises SnapshotFault, also for a file that cannot be read."""
     try:
-        data = gzip.decompress(path.read_bytes())
+        data = path.read_bytes()
     except OSError as error:
-        raise SnapshotFault(f"{path}: {error.strerror or 'no snapshot of drover (not gzip)'}") from error
+        raise SnapshotFault(f"{path}: {error.strerror}") from error
+    return parse(data, str(path))
+
+
+def parse(packed_data: bytes, path: str) -> Saved:
+    """path: what it is called in a fault. Raises SnapshotFault."""
+    try:
+        data = gzip.decompress(packed_data)
+    except gzip.BadGzipFile as error:
+        raise SnapshotFault(f"{path}: no snapshot of drover (not gzip)") from error
     except (EOFError, zlib.error) as error:
         raise SnapshotFault(f"{path}: the file is cut off or damaged") from error
     head_end, body_end = data.find(b"\n"), data.rstrip(b"\n").rfind(b"\n")

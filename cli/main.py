@@ -249,6 +249,9 @@ def _build() -> _Parser:
     snapshot = group("snapshot", "save drover's whole state", under=operator)
     snapshot_save = command(snapshot, "save", "cli.operator_snapshot:save", "save it to a file", _client_flags)
     snapshot_save.add_argument("file", metavar="FILE")
+    restored = command(snapshot, "restore", "cli.operator_snapshot:restore", "put a saved state into an empty Consul", _client_flags)
+    restored.add_argument("file", metavar="FILE")
+    _flag(restored, "force", action="store_true", help="also over the jobs that are there")
     inspect_saved = command(snapshot, "inspect", "cli.operator_snapshot:inspect", "tell what a file holds")
     inspect_saved.add_argument("file", metavar="FILE")
 

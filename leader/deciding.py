@@ -77,6 +77,7 @@ class Deciding:
     _doubted: list[Evaluation] = field(default_factory=list)
     _doubted_nodes: set[NodeId] = field(default_factory=set)
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _is_held: bool = False
     _strangers: set[AllocId] = field(default_factory=set)  # orphans of no known job, told once
 
     def take_over(self) -> None:
@@ -106,6 +107,10 @@ class Deciding:
         self._doubted_nodes.add(node_id)
         self.view.wake.set()
 
+    def hold(self) -> None:
+        """Nothing is decided any more in this term: a snapshot is being restored."""
+        self._is_held = True
+
     async def errand(self, key: JobKey, work: Callable[[], Sequence[Written]]) -> Mapping[str, Entry]:
         """Has a command's documents worked out and written in the job's turn: see Errands.run."""
         return await self._errands.run(key, work, lambda: self.view.mark([key]))
@@ -124,6 +129,8 @@ class Deciding:
 
     async def _cycle(self) -> None:
         await self._wait_for_work()
+        if self._is_held:
+            return
         self._unblock()
         keys = sorted(self.view.dirty)
         self.view.dirty.clear()

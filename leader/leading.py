@@ -158,6 +158,9 @@ class Leading:
                 await self.store.load(self.view)
                 await NodeHealth(self.client, self.view, self.fenced.rng).read_all()
                 await self._raise_index()
+                if await self.fenced.kv.get(self.keys.restoring) is not None:
+                    log.warning("the restore of a snapshot was interrupted: nothing is decided until it is done once more")
+                    self.deciding.hold()
                 # An inbox prefix without any key would wake its watch on every unrelated write.
                 await self.fenced.commit([self.store.sentinel(self.keys.inboxes, self.fenced.new_id())])
                 break

@@ -230,9 +230,10 @@ class View:
     def put_reach(self, node_id: NodeId, reach: Reach, now_s: float, *, is_stalled: bool = False) -> None:
         """What Consul's health says of the node. No document; but the node is shown otherwise when its life changes."""
         known = self.nodes.get(node_id)
-        if known is None or (known.reach is reach and known.is_stalled == is_stalled):
+        if known is None or (known.reach is reach and known.is_stalled == is_stalled and known.reach_since_s):
             return
-        since_s = known.reach_since_s if known.reach is reach else now_s
+        # A node of which nothing was known yet (0) is silent since now: it has its whole grace under each leader.
+        since_s = known.reach_since_s if known.reach is reach and known.reach_since_s else now_s
         view = replace(known, reach=reach, reach_since_s=since_s, is_stalled=is_stalled)
         self._set_node(view, self.index if view.life is not known.life else 0)
 

@@ -143,6 +143,11 @@ class ConsulServer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def data_dir(self) -> Path:
+        """All that it would know after a restart."""
+        return self._home / "data"
+
     def start(self, *, wait: bool = True) -> None:
         """Starts the process on the same data and ports; returns once it sees a leader (unless wait=False)."""
         if self._process is not None:

@@ -246,3 +246,11 @@ def test_metadata_that_changes_makes_the_masks_of_before_worthless_and_what_wait
     view.put_control(NodeControl(node_id=NodeId("n1"), status=NodeStatus.READY, meta={"role": "web"}), 2)
     assert view.table.generation > before
     assert view.freed == {NodeId("n1")}
+
+
+def test_a_node_that_was_silent_when_the_term_began_is_silent_since_then() -> None:
+    known = View()
+    known.put_node(node("n1"), 1)
+    known.put_reach(NodeId("n1"), Reach.SILENT, 500.0)
+    known.put_reach(NodeId("n1"), Reach.SILENT, 600.0)
+    assert known.nodes[NodeId("n1")].reach_since_s == 500.0
