@@ -24,6 +24,7 @@ def deployment_document(view: View, indexed: Indexed) -> dict[str, Any]:
     deployment: Deployment = indexed.document
     key = (deployment.namespace, deployment.job_id)
     shown: dict[str, Any] = msgspec.to_builtins(deployment)
+    del shown["Epoch"], shown["IsGivenUp"]  # the leader's own
     record, version = view.records.get(key), view.version_indexes.get((key, deployment.job_version))
     groups = {}
     for name, state in deployment.task_groups.items():

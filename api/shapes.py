@@ -263,7 +263,9 @@ def job_document(view: View, key: JobKey, job: Job) -> dict[str, Any]:
         modify_index=view.api_index(record.modify_index) if record else 0,
         job_modify_index=view.api_index(version.modify_index) if version else 0,
     )
-    return _to_dict(shown)
+    document = _to_dict(shown)
+    del document["RestartedAt"]  # what the leader needs, and no submitter sets
+    return document
 
 
 def job_stub(view: View, key: JobKey, job: Job) -> dict[str, Any]:

@@ -158,11 +158,12 @@ class Deciding:
 
     async def read_doubted_nodes(self) -> None:
         """What Consul really holds of them. Raises StoreUnavailable, and they stay doubted."""
-        while self._doubted_nodes:
-            await self.fenced.settle()
-            node_id = min(self._doubted_nodes)
-            await self.store.reread(self.view, [node_id], [])
-            self._doubted_nodes.discard(node_id)
+        async with self._reading:
+            while self._doubted_nodes:
+                await self.fenced.settle()
+                node_id = min(self._doubted_nodes)
+                await self.store.reread(self.view, [node_id], [])
+                self._doubted_nodes.discard(node_id)
 
     async def read_doubted(self) -> None:
         """What Consul really holds of the jobs whose commands got no answer. Raises StoreUnavailable."""

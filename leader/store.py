@@ -15,7 +15,8 @@ from catalog.kv import Entry, Fence, Kv, Op, cut, delete, delete_at, put
 from leader.view import View
 from model.alloc import AllocId, DesiredAlloc, ObservedAlloc
 from model.cluster import INBOX_NAMES_MAX, NODE_FACT, BrakeRelease, Inbox, IndexBase, JobRecord, Sentinel
-from model.deployment import Deployment, DeploymentId
+from model.deployment import Deployment
+from model.errors import StoreUnavailable
 from model.evaluation import Evaluation
 from model.job import Job
 from model.node import Node, NodeControl, NodeId
@@ -97,31 +98,50 @@ class LeaderStore:
             view.put_control(decode(control.value, NodeControl), control.modify_index)
 
     async def reread(self, view: View, node_ids: Sequence[NodeId], job_keys: Sequence[JobKey]) -> None:
-        """After a write whose result is unclear: what Consul really holds of these nodes and jobs."""
+        """After a write whose result is unclear: what Consul really holds of these nodes and jobs. Other writes go on
+        meanwhile: what they put into the view is newer than what is read here, and stays."""
         for node_id in node_ids:
             await self._read_node(view, node_id)
-            present: set[AllocId] = set()
+            before = dict(view.allocs_by_node.get(node_id, {}))
             async for entry in self._all(self.keys.desired_of(node_id)):
                 desired = decode(entry.value, DesiredAlloc)
-                present.add(desired.id)
-                view.put_desired(desired, entry.create_index, entry.modify_index)
-            for alloc_id in [a for a in view.allocs_by_node.get(node_id, {}) if a not in present]:
-                view.drop_alloc(alloc_id, view.index)
+                known = view.allocs.get(desired.id)
+                if known is None or known.desired_index <= entry.modify_index:
+                    view.put_desired(desired, entry.create_index, entry.modify_index)
+                before.pop(desired.id, None)
+            for alloc_id, alloc in before.items():
+                known = view.allocs.get(alloc_id)
+                if known is not None and known.desired_index == alloc.desired_index:
+                    view.drop_alloc(alloc_id, view.index)
         for key in job_keys:
+            await self._reread_job(view, key)
+
+    async def _reread_job(self, view: View, key: JobKey) -> None:
+        known, deployments = view.records.get(key), dict(view.deployments_by_job.get(key, {}))
+        # The record before the versions, so that the one it names is among them. Versions without a record are what a
+        # purge left, or of a submission whose answer is still to come: not known here, they are not cleared away.
+        record = await self.kv.get(self.keys.job(*key))
+        if record is not None:
             async for entry in self._all(self.keys.job_versions(*key)):
                 view.put_version(decode(entry.value, Job), entry.create_index, entry.modify_index)
-            record = await self.kv.get(self.keys.job(*key))
-            if record is not None:
-                view.put_record(decode(record.value, JobRecord), record.create_index, record.modify_index)
-            elif key in view.jobs:
-                view.drop_job(key, view.index)
-            deployments: set[DeploymentId] = set()
-            async for entry in self._all(self.keys.job_deployments(*key)):
-                deployment = decode(entry.value, Deployment)
-                deployments.add(deployment.id)
+        async for entry in self._all(self.keys.job_deployments(*key)):
+            deployment = decode(entry.value, Deployment)
+            indexed = view.deployments.get(deployment.id)
+            if indexed is None or indexed.modify_index <= entry.modify_index:
                 view.put_deployment(deployment, entry.create_index, entry.modify_index)
-            for deployment_id in [d for d in view.deployments_by_job.get(key, {}) if d not in deployments]:
+            deployments.pop(deployment.id, None)
+        for deployment_id, indexed in deployments.items():
+            if view.deployments.get(deployment_id) is indexed:
                 view.drop_deployment(deployment_id, view.index)
+        if view.records.get(key) is not known:
+            return  # submitted or purged meanwhile
+        if record is not None:
+            document = decode(record.value, JobRecord)
+            if (key, document.version) not in view.versions:
+                raise StoreUnavailable(f"job {key[1]} changed while it was read")  # purged meanwhile: read again
+            view.put_record(document, record.create_index, record.modify_index)
+        elif known is not None:
+            view.drop_job(key, view.index)
 
     async def _all(self, prefix: str) -> AsyncIterator[Entry]:
         listing = await self.kv.list(prefix)

@@ -74,6 +74,7 @@ class View:
     # Topics whose index was told to somebody since it last moved.
     _shown: set[Topic] = field(default_factory=set)
     _running: dict[JobKey, int] = field(default_factory=dict)  # allocs that have not ended
+    _system_jobs: set[JobKey] = field(default_factory=set)
     _waiters: dict[Topic, set[asyncio.Future[None]]] = field(default_factory=dict)
 
     # -- reading
@@ -163,6 +164,10 @@ class View:
         key = (Namespace(record.namespace), JobId(record.job_id))
         self.records[key] = Indexed(record, create_index, modify_index)
         self.jobs[key] = self.versions[key, record.version]
+        if self.jobs[key].is_system:
+            self._system_jobs.add(key)
+        else:
+            self._system_jobs.discard(key)
         self.touch(modify_index, ("jobs",), ("job", key))
         self.mark([key])
 
@@ -170,6 +175,7 @@ class View:
         """The job was purged; versions stay while allocs name them."""
         self.records.pop(key, None)
         self.jobs.pop(key, None)
+        self._system_jobs.discard(key)
         self.touch(consul_index, ("jobs",), ("job", key))
         self.mark([key])
 
@@ -330,7 +336,7 @@ class View:
             if view.life is Life.READY:
                 self.freed.add(view.id)
                 # Or a node that a system job belongs on.
-                self.mark(key for key, job in self.jobs.items() if job.is_system)
+                self.mark(self._system_jobs)
                 self.wake.set()
 
     def _set_alloc(self, alloc: Alloc, consul_index: int) -> None:

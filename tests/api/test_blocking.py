@@ -58,11 +58,15 @@ def set_eligible(one: Drover, node: str, word: str) -> None:
 
 @pytest.mark.usefixtures("clean")
 @pytest.mark.parametrize(
-    "path", ["/v1/jobs", "/v1/job/moves", "/v1/job/moves/evaluations", "/v1/job/moves/deployment", "/v1/evaluations"]
-)
+    "path",
+    [
+        "/v1/jobs", "/v1/job/moves", "/v1/job/moves/evaluations", "/v1/job/moves/deployment", "/v1/job/moves/deployments",
+        "/v1/deployments", "/v1/evaluations",
+    ],
+)  # fmt: skip
 def test_a_submission_wakes_who_waits_for_it(path: str, address: str, one: Drover) -> None:
-    wakes(waiting(address, path), lambda: submit(one, count=0))
     wakes(waiting(address, path), lambda: submit(one, count=1))
+    wakes(waiting(address, path), lambda: submit(one, count=2))
 
 
 @pytest.mark.usefixtures("clean")

@@ -46,11 +46,15 @@ EVALUATION = {
 }
 NODE_STUB = {
     "Address", "CreateIndex", "Datacenter", "Drain", "Drivers", "ID", "ModifyIndex", "Name", "NodeClass",
-    "SchedulingEligibility", "Status", "StatusDescription", "StatusUpdatedAt", "Version", "VirtualDatacenter",
+    "LastDrain", "SchedulingEligibility", "Status", "StatusDescription", "StatusUpdatedAt", "Version", "VirtualDatacenter",
 }
 NODE = NODE_STUB | {
     "Attributes", "CSIControllerPlugins", "CSINodePlugins", "ComputedClass", "DrainStrategy", "Events", "HTTPAddr",
     "HostVolumes", "Links", "Meta", "NodeResources", "Reserved", "ReservedResources", "Resources", "TLSEnabled",
+}
+DEPLOYMENT = {
+    "CreateIndex", "CreateTime", "EvalPriority", "ID", "IsMultiregion", "JobCreateIndex", "JobID", "JobModifyIndex",
+    "JobSpecModifyIndex", "JobVersion", "ModifyIndex", "ModifyTime", "Namespace", "Status", "StatusDescription", "TaskGroups",
 }
 SUMMARY = {"Children", "CreateIndex", "JobID", "ModifyIndex", "Namespace", "Summary"}
 
@@ -60,8 +64,8 @@ STATE: dict[str, Any] = {
     "/v1/job/{job}": JOB,
     "/v1/job/{job}/allocations": [ALLOC_STUB],
     "/v1/job/{job}/evaluations": [EVALUATION],
-    "/v1/job/{job}/deployments": [],
-    "/v1/job/{job}/deployment": None,
+    "/v1/job/{job}/deployments": [DEPLOYMENT],
+    "/v1/job/{job}/deployment": DEPLOYMENT,
     "/v1/job/{job}/summary": SUMMARY,
     "/v1/job/{job}/versions": {"Versions", "Diffs"},
     "/v1/allocations": [ALLOC_STUB],
@@ -72,6 +76,9 @@ STATE: dict[str, Any] = {
     "/v1/nodes": [NODE_STUB],
     "/v1/node/{node}": NODE,
     "/v1/node/{node}/allocations": [ALLOC],
+    "/v1/deployments": [DEPLOYMENT],
+    "/v1/deployment/{deployment}": DEPLOYMENT,
+    "/v1/deployment/allocations/{deployment}": [ALLOC_STUB],
 }
 # Answers of an agent itself: none of them is about state, so none has an index.
 OWN: dict[str, Any] = {
@@ -87,6 +94,8 @@ OWN: dict[str, Any] = {
         "AllocDirStats", "CPU", "CPUTicksConsumed", "DeviceStats", "DiskStats", "Memory", "Timestamp", "Uptime"
     },
 }
+# drover's own, of which Nomad has none.
+OPERATOR = ("/v1/client/metadata", "/v1/operator/brake", "/v1/operator/lock", "/v1/operator/snapshot")
 WRITES = (
     "/v1/jobs",
     "/v1/jobs/parse",
@@ -96,6 +105,17 @@ WRITES = (
     "/v1/node/{node}/eligibility",
     "/v1/client/allocation/{alloc}/restart",
     "/v1/client/allocation/{alloc}/signal",
+    "/v1/allocation/{alloc}/stop",
+    "/v1/client/metadata",
+    *(f"/v1/deployment/{verb}/{{deployment}}" for verb in ("promote", "fail", "pause", "allocation-health")),
+    "/v1/node/{node}/drain",
+    "/v1/node/{node}/purge",
+    "/v1/operator/brake/release",
+    "/v1/operator/candidate",
+    "/v1/operator/leader/step-down",
+    "/v1/operator/lock/break",
+    "/v1/operator/rebalance",
+    "/v1/operator/snapshot",
 )
 
 
@@ -107,7 +127,10 @@ def known(one: Drover, two: Drover) -> Iterator[dict[str, str]]:
     allocs = one.wait_running("contract", 2)
     mine = next(alloc for alloc in allocs if alloc["NodeName"] == "one")
     wait("its process", lambda: one.pids(mine["ID"]))
-    yield {"job": "contract", "alloc": mine["ID"], "eval": mine["EvalID"], "node": mine["NodeID"]}
+    deployment = one.get("/v1/job/contract/deployment")["ID"]
+    yield {
+        "job": "contract", "alloc": mine["ID"], "eval": mine["EvalID"], "node": mine["NodeID"], "deployment": deployment
+    }
     one.stop_job("contract", purge=True)
 
 
@@ -141,15 +164,15 @@ def fill(path: str, known: dict[str, str]) -> str:
 
 
 def test_every_path_of_the_api_is_held_by_this_contract() -> None:
+    names = {"allocation": "{alloc}", "evaluation": "{eval}", "node": "{node}", "deployment": "{deployment}"}
     served = set()
     for route in routes(SimpleNamespace(stubs=None)):  # type: ignore[arg-type]
         path = route.path.replace("/v1/job/{rest:.+}", "/v1/job/{job}")
-        for kind in ("allocation", "evaluation", "node"):
-            path = path.replace(f"/v1/{kind}/{{id}}", f"/v1/{kind}/{{{kind[:4].replace('eval', 'eval').replace('allo', 'alloc')}}}")
-        served.add((route.method, path.replace("/v1/client/allocation/{id}", "/v1/client/allocation/{alloc}")))
-    held = {("GET", path.replace("/v1/client/fs/logs/{alloc}", "")) for path in (*STATE, *OWN)}
+        kind = path.removeprefix("/v1/").removeprefix("client/").partition("/")[0]
+        served.add((route.method, path.replace("{id}", names.get(kind, "{alloc}"))))
+    held = {("GET", path) for path in (*STATE, *OWN, *OPERATOR)}
     held |= {(method, path) for path in WRITES for method in ("PUT", "POST")}
-    held |= {("DELETE", "/v1/job/{job}"), ("PUT", "/v1/system/gc"), ("GET", "/v1/client/fs/logs/{id}")}
+    held |= {("DELETE", "/v1/job/{job}"), ("PUT", "/v1/system/gc"), ("GET", "/v1/client/fs/logs/{alloc}")}
     held |= {("OPTIONS", "/v1/client/{path:.*}")}
     of_job = {(m, p) for m, p in held if p.startswith("/v1/job/{job}/")}
     assert served == held - of_job
@@ -497,10 +520,9 @@ def test_lists_of_what_is_unknown_are_empty(path: str, address: str) -> None:
     assert reply.index > 0
 
 
-def test_nothing_is_a_deployment_of_any_job(address: str, known: dict[str, str]) -> None:
-    for job_id in ("contract", "unknown"):
-        reply = ask(address, "GET", f"/v1/job/{job_id}/deployment")
-        assert (reply.status, reply.body) == (200, b"null")
+def test_nothing_is_the_deployment_of_an_unknown_job(address: str) -> None:
+    reply = ask(address, "GET", "/v1/job/unknown/deployment")
+    assert (reply.status, reply.body) == (200, b"null")
 
 
 def test_stats_and_logs_of_an_unknown_alloc_say_so(address: str) -> None:

@@ -180,9 +180,11 @@ class ConsulServer:
             process.wait()
 
     def pause(self) -> None:
-        """Freezes the process (SIGSTOP): its connections stay open and nothing answers."""
+        """Freezes the process (SIGSTOP): its connections stay open and nothing answers once this returns."""
         if self._process:
             self._process.send_signal(signal.SIGSTOP)
+            _, status = os.waitpid(self._process.pid, os.WUNTRACED)
+            assert os.WIFSTOPPED(status), "Consul ended instead"
 
     def resume(self) -> None:
         if self._process:
