@@ -62,8 +62,8 @@ def _print_alloc(alloc: dict[str, Any], seen: dict[str, str], *, is_verbose: boo
 
 def print_placement_failure(group: str, metric: dict[str, Any]) -> None:
     """Why a group found no node, each reason with its number of nodes."""
-    more = f" (and {metric['CoalescedFailures']} more)" if metric.get("CoalescedFailures") else ""
-    print(f'    Task Group "{group}" (failed to place 1 allocation{more}):')
+    count = metric.get("CoalescedFailures", 0) + 1
+    print(f'    Task Group "{group}" (failed to place {count} allocation{"s" if count > 1 else ""}):')
     for line in refusals(metric):
         print(f"      {line}")
 

@@ -112,7 +112,7 @@ def masked(lines: list[str]) -> list[str]:
 def mask(line: str) -> str:
     line = _UUID.sub("<uuid>", line)
     line = re.sub(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d{4})", "<moment>", line)
-    line = re.sub(r"\b(?:\d+[dhms]){1,2} ago\b", "<ago>", line)
+    line = re.sub(r"\b(?:\d+[dhms]){1,2} ago\b( +(?=\S))?", lambda found: "<ago>  " if found[1] else "<ago>", line)
     return re.sub(r"(?<![0-9a-f-])[0-9a-f]{8}(?![0-9a-f-])", "<id>", line)
 
 
@@ -152,9 +152,13 @@ def placed(count: int = 2) -> list[str]:
         *['    Allocation "<id>" created: node "<id>", group "g"'] * count,
         '    Evaluation status changed: "pending" -> "complete"',
         '==> Evaluation "<id>" finished with status "complete"',
+        *(['==> Monitoring deployment "<id>"', '==> Deployment "<id>" successful'] if count else []),
     ]
 
 
 def without_progress(lines: list[str]) -> list[str]:
-    """How far an evaluation or alloc was when it was looked at differs from run to run."""
-    return [line for line in lines if " changed: " not in line]
+    """How far an evaluation, alloc or deployment was when it was looked at differs from run to run."""
+    return [line for line in lines if " changed: " not in line and not _DEPLOYED.match(line)]
+
+
+_DEPLOYED = re.compile(r"    (Deployment (is|completed) |Task Group +Desired |g +\d+ )")

@@ -54,7 +54,7 @@ def test_a_job_that_fits_nowhere_ends_with_2_and_says_why(run: Run, tmp_path: Pa
             '==> Monitoring evaluation "<id>"',
             '    Evaluation triggered by job "web"',
             '==> Evaluation "<id>" finished with status "complete"',
-            '    Task Group "g" (failed to place 1 allocation (and 1 more)):',
+            '    Task Group "g" (failed to place 2 allocations):',
             '      * Constraint "${attr.kernel.name} = plan9": 1 nodes excluded by filter',
             '    Evaluation "<id>" waiting for additional capacity',
         ],

@@ -40,6 +40,7 @@ def test_a_job_is_shown_with_its_groups_and_allocations(
 ) -> None:
     run("job", "run", file(tmp_path, "web"))
     one.wait_running("web", 2)
+    wait("its deployment", lambda: one.get("/v1/job/web/deployment")["Status"] == "successful")
     done = run(*words, "we")  # a prefix is enough
     assert (done.code, done.err) == (0, [])
     assert masked(done.out) == [
@@ -57,23 +58,45 @@ def test_a_job_is_shown_with_its_groups_and_allocations(
         "Task Group  Queued  Starting  Running  Failed  Complete  Lost",
         "g           0       0         2        0       0         0",
         "",
+        "Latest Deployment",
+        "ID          = <id>",
+        "Job ID      = web",
+        "Job Version = 0",
+        "Status      = successful",
+        "Description = Deployment completed successfully",
+        "",
+        "Deployed",
+        "Task Group  Desired  Placed  Healthy  Unhealthy  Progress Deadline",
+        "g           2        2       2        0          <moment>",
+        "",
         "Allocations",
         "ID        Node ID   Task Group  Version  Desired  Status   Created  Modified",
-        "<id>  <id>  g           0        run      running  <ago>   <ago>",
-        "<id>  <id>  g           0        run      running  <ago>   <ago>",
+        "<id>  <id>  g           0        run      running  <ago>  <ago>",
+        "<id>  <id>  g           0        run      running  <ago>  <ago>",
     ]
 
 
 def test_a_job_without_room_shows_why(run: Run, tmp_path: Path) -> None:
     run("job", "run", file(tmp_path, "web", NOWHERE))
-    assert run("job", "status", "web").out[10:] == [
+    assert masked(run("job", "status", "web").out[10:]) == [
         "Summary",
         "Task Group  Queued  Starting  Running  Failed  Complete  Lost",
         "g           2       0         0        0       0         0",
         "",
         "Placement Failure",
-        '    Task Group "g" (failed to place 1 allocation (and 1 more)):',
+        '    Task Group "g" (failed to place 2 allocations):',
         '      * Constraint "${attr.kernel.name} = plan9": 1 nodes excluded by filter',
+        "",
+        "Latest Deployment",
+        "ID          = <id>",
+        "Job ID      = web",
+        "Job Version = 0",
+        "Status      = running",
+        "Description = Deployment is running",
+        "",
+        "Deployed",
+        "Task Group  Desired  Placed  Healthy  Unhealthy  Progress Deadline",
+        "g           2        0       0        0          <moment>",
         "",
         "Allocations",
         "No allocations placed",
@@ -83,6 +106,7 @@ def test_a_job_without_room_shows_why(run: Run, tmp_path: Path) -> None:
 def test_an_allocation_is_shown_with_its_tasks_and_their_events(run: Run, one: Drover, tmp_path: Path) -> None:
     run("job", "run", file(tmp_path, "web"))
     alloc = one.wait_running("web", 2)[0]["ID"]
+    wait("its deployment", lambda: one.get("/v1/job/web/deployment")["Status"] == "successful")
     done = run("alloc", "status", alloc[:7])  # an odd number of digits is the client's business
     assert (done.code, done.err) == (0, [])
     assert masked(done.out) == [
@@ -97,6 +121,8 @@ def test_an_allocation_is_shown_with_its_tasks_and_their_events(run: Run, one: D
         "Client Description  = Tasks are running",
         "Desired Status      = run",
         "Desired Description = -",
+        "Deployment ID       = <id>",
+        "Deployment Health   = healthy",
         "Created             = <ago>",
         "Modified            = <ago>",
         "",
