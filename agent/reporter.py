@@ -106,6 +106,8 @@ class Reporter:
         documents = self._documents(ids)
         written = False
         try:
+            if any(document.client_status.is_terminal for document in documents):
+                await self._keep()
             if documents or node is not None:
                 await self._write(documents, node)
                 self._contact()
@@ -118,6 +120,14 @@ class Reporter:
                 self._any.set()
                 self._urgent.set()
         self._busy_until_s = asyncio.get_running_loop().time() + _QUIET_AFTER_S
+
+    async def _keep(self) -> None:
+        """The journal knows of an end before the leader does, who then deletes its document: an agent that is killed
+        must not find the one without the other."""
+        try:
+            await self._tools.journal.put([])
+        except OSError as error:
+            log.warning("an end is reported that the journal could not take: %s", error)
 
     async def _write(self, documents: list[ObservedAlloc], node: Node | None) -> None:
         try:

@@ -63,6 +63,9 @@ class AllocOfTask(Protocol):
 
     def wish(self, task: Task) -> Wish: ...
 
+    @property
+    def is_running(self) -> bool: ...
+
     def may_start(self, task: Task) -> bool: ...
 
     def stop_cause(self, task: Task) -> StopCause | None:
@@ -181,6 +184,7 @@ class TaskRunner:
             is_lost_trace=self._is_lost_trace,
             is_due=self._seen_due,
             may_start=self._has_begun or self._alloc.may_start(self.task),
+            siblings_run=self._alloc.is_running,
         )
 
     @property

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from leader.decide.table import NodeTable, ask_of
+from leader.decide.table import Ask, NodeTable, ask_of
 from model.alloc import Alloc, AllocId, DesiredAlloc, EvalId, ObservedAlloc, Verdict
 from model.cluster import BrakeRelease, JobRecord
 from model.deployment import Deployment, DeploymentId
@@ -279,13 +279,26 @@ class View:
             self.mark([job_key(alloc)])
 
     def _put_orphan(self, observed: ObservedAlloc) -> None:
-        if observed.orphan is not None and not observed.client_status.is_terminal:
-            self.orphans[observed.id] = observed
-            self.mark([(observed.orphan.namespace, observed.orphan.job_id)])
+        """It takes room like any other; of a job that is not known any more only its ports and cores are."""
+        orphan = observed.orphan
+        if orphan is None or observed.client_status.is_terminal:
+            self._drop_orphan(observed.id)
+            return
+        self.orphans[observed.id] = observed
+        key = (orphan.namespace, orphan.job_id)
+        job = self.versions.get((key, orphan.job_version))
+        group = job.group(orphan.task_group) if job else None
+        ask = ask_of(group) if group else Ask(cpu_mhz=0, memory_mb=0, disk_mb=0)
+        self.table.hold(orphan.id, orphan.node_id, ask, orphan.ports, orphan.cores)
+        self.mark([key])
+
+    def _drop_orphan(self, alloc_id: AllocId) -> None:
+        if self.orphans.pop(alloc_id, None) is not None and alloc_id not in self.allocs:
+            self.table.free(alloc_id)
 
     def drop_observed(self, alloc_id: AllocId) -> None:
         self._observed.pop(alloc_id, None)
-        self.orphans.pop(alloc_id, None)
+        self._drop_orphan(alloc_id)
 
     def drop_alloc(self, alloc_id: AllocId, consul_index: int) -> None:
         """The leader deleted the desired document."""
@@ -340,11 +353,11 @@ class View:
                 self.wake.set()
 
     def _set_alloc(self, alloc: Alloc, consul_index: int) -> None:
+        self._drop_orphan(alloc.id)
         known = self.allocs.get(alloc.id)
         self.allocs[alloc.id] = alloc
         self.allocs_by_job.setdefault(job_key(alloc), {})[alloc.id] = alloc
         self.allocs_by_node.setdefault(alloc.desired.node_id, {})[alloc.id] = alloc
-        self.orphans.pop(alloc.id, None)
         if alloc.is_terminal:
             self.table.free(alloc.id)
             self.freed.add(alloc.desired.node_id)

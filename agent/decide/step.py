@@ -34,13 +34,15 @@ class Sight:
     """One task as its runner sees it.
 
     is_lost_trace: the journal says that it ran, and it was not found: rebooted, or gone.
-    is_due: a backoff is over. may_start: what lifecycle orders before it has happened.
+    is_due: a backoff is over. may_start: what lifecycle orders before it has happened. siblings_run: any other task
+    of the alloc does.
     """
 
     phase: Phase
     is_lost_trace: bool = False
     is_due: bool = True
     may_start: bool = True
+    siblings_run: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +94,10 @@ def _start_or_not(sight: Sight, wish: Wish) -> Step:
         return Step.FINISH
     if wish.verdict is not Verdict.NONE:
         return Step.GIVE_UP
-    if sight.is_lost_trace:
-        if not wish.is_read:
-            return Step.HOLD
-        if not wish.is_present:
-            return Step.GIVE_UP
+    if wish.is_read and not wish.is_present:
+        # An orphan is kept, never started again: most likely the leader deleted it as ended. What still runs of it
+        # may be adopted, and then all of it is wanted again.
+        return Step.HOLD if sight.siblings_run and not sight.is_lost_trace else Step.GIVE_UP
+    if sight.is_lost_trace and not wish.is_read:
+        return Step.HOLD
     return Step.START if sight.is_due and sight.may_start else Step.HOLD

@@ -105,6 +105,43 @@ def test_a_document_that_disappears_makes_an_orphan_that_runs_on_even_over_resta
     clock.run(story())
 
 
+def test_an_orphan_whose_task_has_ended_is_never_started_again() -> None:
+    async def story() -> None:
+        job = a_job(a_task(restart_policy=restart_policy(attempts=5, delay=1)))
+        world, alloc = World(job), an_alloc(job=job)
+        async with world.running():
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            world.store.remove(alloc.id)
+            await world.store.until(lambda store: store.observed[alloc.id].orphan is not None)
+            world.driver.end(alloc.id, result=ExitResult(code=1))
+            await world.store.until_observed(alloc.id, ClientStatus.LOST)
+            await asyncio.sleep(3600)
+        assert len(world.driver.starts) == 1
+
+    clock.run(story())
+
+
+def test_what_is_left_of_an_orphan_waits_for_the_sibling_that_runs() -> None:
+    async def story() -> None:
+        policy = restart_policy(attempts=5, delay=1)
+        job = a_job(a_task(restart_policy=policy), a_task("other", restart_policy=policy))
+        world, alloc = World(job), an_alloc(job=job)
+        async with world.running():
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            world.store.remove(alloc.id)
+            await world.store.until(lambda store: store.observed[alloc.id].orphan is not None)
+            world.driver.end(alloc.id, "main", ExitResult(code=1))
+            await asyncio.sleep(60)
+            assert len(world.driver.starts) == 2
+            world.store.want(alloc)  # adopted: all of it is wanted again
+            await world.store.until(lambda _: len(world.driver.starts) == 3)
+            assert world.driver.running(alloc.id)
+
+    clock.run(story())
+
+
 def test_a_view_that_is_suddenly_empty_stops_nothing() -> None:
     async def story() -> None:
         job = a_job()

@@ -1,4 +1,4 @@
-"""Every combination of what a runner sees and what is wanted: 2 x 2 x 2 x 5 phases x 2 x 2 x 3 x 2 x 2 worlds."""
+"""Every combination of what a runner sees and what is wanted: 2 x 2 x 2 x 2 x 5 phases x 2 x 2 x 3 x 2 x 2 worlds."""
 
 import itertools
 
@@ -8,8 +8,8 @@ from agent.decide.step import Phase, Sight, Step, Wish, next_step
 from model.alloc import Verdict
 
 SIGHTS = [
-    Sight(phase=phase, is_lost_trace=lost, is_due=due, may_start=may)
-    for phase, lost, due, may in itertools.product(Phase, (False, True), (False, True), (False, True))
+    Sight(phase=phase, is_lost_trace=lost, is_due=due, may_start=may, siblings_run=siblings)
+    for phase, lost, due, may, siblings in itertools.product(Phase, *[(False, True)] * 4)
 ]
 WISHES = [
     Wish(is_read=read, is_present=present, verdict=verdict, stop=stop, restart=restart)
@@ -38,6 +38,14 @@ def test_what_was_not_found_again_starts_only_after_desired_was_read_and_named_i
         if sight.is_lost_trace and next_step(sight, wish) is Step.START:
             assert wish.is_read, (sight, wish)
             assert wish.is_present, (sight, wish)
+
+
+def test_an_orphan_is_never_started_and_only_what_still_runs_keeps_the_rest_waiting() -> None:
+    for sight, wish in WORLDS:
+        if wish.is_read and not wish.is_present and sight.phase in (Phase.WAITING, Phase.BACKOFF):
+            waits = sight.siblings_run and not sight.is_lost_trace and wish.verdict is Verdict.NONE
+            ended = Step.FINISH if wish.stop is not None else Step.GIVE_UP
+            assert next_step(sight, wish) is (Step.HOLD if waits and wish.stop is None else ended), (sight, wish)
 
 
 def test_nothing_starts_before_it_is_due_and_its_turn_has_come() -> None:

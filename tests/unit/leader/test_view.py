@@ -254,3 +254,26 @@ def test_a_node_that_was_silent_when_the_term_began_is_silent_since_then() -> No
     known.put_reach(NodeId("n1"), Reach.SILENT, 500.0)
     known.put_reach(NodeId("n1"), Reach.SILENT, 600.0)
     assert known.nodes[NodeId("n1")].reach_since_s == 500.0
+
+
+def test_an_orphan_takes_its_room_until_it_has_ended() -> None:
+    one = alloc(on="n1")
+    view = with_job(job())
+    view.put_node(node("n1"), 5)
+    row = view.table.rows[NodeId("n1")]
+    empty = view.table.used[row].tolist()
+
+    def tell(status: ClientStatus) -> None:
+        view.put_observed(replace(seen(one, status), orphan=one.desired), 20)
+
+    view.put_desired(one.desired, 10, 10)
+    taken = view.table.used[row].tolist()
+    assert taken != empty
+    view.drop_alloc(one.id, 11)
+    tell(ClientStatus.RUNNING)
+    assert (view.table.used[row].tolist(), list(view.orphans)) == (taken, [one.id])
+    tell(ClientStatus.COMPLETE)
+    assert (view.table.used[row].tolist(), list(view.orphans)) == (empty, [])
+    tell(ClientStatus.RUNNING)
+    view.put_desired(one.desired, 30, 30)  # adopted
+    assert (view.table.used[row].tolist(), list(view.orphans)) == (taken, [])
