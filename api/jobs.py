@@ -94,7 +94,7 @@ def _submitted(request: web.Request, body: dict[str, Any], path_id: str | None) 
 
 def _warnings(leading: Leading, job: Job) -> list[str]:
     found = list(jobspec.warnings(job))
-    if commands.admitted(job, leading.settings) != job:
+    if commands.admitted(job, leading.view.scheduler.document) != job:
         found.append("memory_max has no effect: memory_oversubscription_enabled is false in this cluster")
     return found
 

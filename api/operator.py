@@ -4,13 +4,16 @@ import asyncio
 import tempfile
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
 from api.context import CONTEXT, Context
-from api.query import BadRequest, NotFound, Refused, answer, decode, member, read
+from api.query import BadRequest, NotFound, Query, Refused, answer, decode, member, of_state, read
 from catalog import saved
-from leader import braking, candidates, restoring
+from leader import braking, candidates, restoring, scheduling
 from leader.leading import Leading
+from leader.view import View
+from model.cluster import SchedulerConfiguration
 from model.job import JobId
 from model.node import NodeId
 
@@ -30,6 +33,35 @@ async def rebalance(request: web.Request, leading: Leading) -> web.Response:
     else:
         found = await leading.rebalancer.rebalance(keys)
     return answer(request, {"Jobs": found}, index=leading.view.api_index(leading.view.index), is_read=False)
+
+
+async def scheduler(request: web.Request, leading: Leading) -> web.Response:
+    def found(view: View, _: Query) -> object:
+        known = view.scheduler
+        indexes = {"CreateIndex": view.api_index(known.create_index), "ModifyIndex": view.api_index(known.modify_index)}
+        shown = msgspec.to_builtins(known.document) | {"PauseEvalBroker": False} | indexes
+        del shown["Epoch"]
+        return {"SchedulerConfig": shown, "Index": indexes["ModifyIndex"], "LastContact": 0, "KnownLeader": True}
+
+    return await of_state(request, leading.view, ("scheduler",), found)
+
+
+async def set_scheduler(request: web.Request, leading: Leading) -> web.Response:
+    """`?cas=INDEX`: only if it has not changed since. What the body leaves out is as in a new cluster, as with Nomad."""
+    body = decode(await request.read())
+    if member(body, "PauseEvalBroker", bool):
+        raise BadRequest("PauseEvalBroker: nothing is queued in drover; RejectJobRegistration keeps new jobs away")
+    try:
+        wanted = msgspec.convert(body, SchedulerConfiguration)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"not a scheduler configuration: {error}") from error
+    if wanted.scheduler_algorithm not in ("binpack", "spread"):
+        raise BadRequest(f"SchedulerAlgorithm must be binpack or spread, found {wanted.scheduler_algorithm[:60]!r}")
+    view, cas = leading.view, request.query.get("cas")
+    if cas is not None and cas != str(view.api_index(view.scheduler.modify_index)):
+        return answer(request, {"Updated": False, "Index": view.api_index(view.index)}, index=view.api_index(view.index), is_read=False)
+    index = view.api_index(await scheduling.write(leading, wanted))
+    return answer(request, {"Updated": True, "Index": index}, index=index, is_read=False)
 
 
 async def brake(request: web.Request, leading: Leading) -> web.Response:

@@ -28,6 +28,7 @@ from api.jobs import errors_text
 from api.query import BadRequest, NotFound, Refused, check_region, read_headers
 from leader.commands import EnforceIndexError
 from leader.leading import Leading
+from leader.scheduling import RegistrationRejected
 from leader.versions import ScalingRefused, UnknownJob, VersionRefused
 from leader.view import View
 from model.alloc import AllocId
@@ -193,6 +194,8 @@ def routes(context: Context) -> list[web.RouteDef]:
         *writes("/v1/operator/lock/break", operator.break_lock),
         *writes("/v1/operator/snapshot", on_leader(operator.restore)),
         web.get("/v1/operator/snapshot", on_leader(operator.snapshot)),
+        web.get("/v1/operator/scheduler/configuration", on_leader(operator.scheduler)),
+        *writes("/v1/operator/scheduler/configuration", on_leader(operator.set_scheduler)),
         web.get("/v1/operator/brake", on_leader(operator.brake)),
         *writes("/v1/operator/brake/release", on_leader(operator.release_brake)),
         *writes("/v1/operator/rebalance", on_leader(operator.rebalance)),
@@ -252,7 +255,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _text(500, "No cluster leader")
     except UnknownJob as error:
         return _text(404 if str(error) == "job not found" else 500, str(error))
-    except (EnforceIndexError, VersionRefused, LeaderChanged, Refused, StoreRefused, StoreUnavailable, WriteConflict) as error:
+    except (EnforceIndexError, RegistrationRejected, VersionRefused, LeaderChanged, Refused, StoreRefused, StoreUnavailable, WriteConflict) as error:
         return _text(500, str(error))
     except RequestPayloadError:
         return _text(400, "the request's body cannot be decoded")

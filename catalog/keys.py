@@ -6,6 +6,7 @@ The only place that builds keys. One writer per fact (docs/design/001-state-in-c
     <root>/state/epoch                       counter of terms                the lease
     <root>/state/index_base                  offset of the API's index       leader
     <root>/state/brake                       nodes that were given up        leader
+    <root>/state/scheduler                   how the cluster places          leader
     <root>/state/restoring                   a snapshot is being restored    leader
     <root>/state/jobs/<ns>/<job>             which version is current        leader
     <root>/state/versions/<ns>/<job>/<v>     job documents, written once     leader
@@ -69,6 +70,10 @@ class Keys:
     @property
     def brake(self) -> str:
         return f"{self.state}brake"
+
+    @property
+    def scheduler(self) -> str:
+        return f"{self.state}scheduler"
 
     @property
     def restoring(self) -> str:

@@ -98,6 +98,9 @@ async def _until_signalled(config: AgentConfig) -> int:
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
+        # As a shell's background job starts: the tasks would ignore it too.
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     async with process(config) as running:
         print(
             f"==> drover v{VERSION} agent started: API on http://{running.http_addr}, "

@@ -240,6 +240,16 @@ def _build() -> _Parser:
     _flag(simulate, "algorithm", choices=("binpack", "spread"), default="binpack", help="the cluster's")
 
     operator = group("operator", "what concerns the cluster as a whole")
+    placing = group("scheduler", "how the whole cluster places", under=operator)
+    command(placing, "get-config", "cli.operator_scheduler:get_config", "show it", _client_flags, _shown_flags)
+    place_set = command(placing, "set-config", "cli.operator_scheduler:set_config", "change it; what is not named stays", _client_flags)
+    _flag(place_set, "check-index", type=int, metavar="N", help="only if it has not changed since this modify index")
+    _flag(place_set, "scheduler-algorithm", choices=("binpack", "spread"), help="where a job does not say")
+    _flag(place_set, "memory-oversubscription", choices=("true", "false"), help="whether memory_max counts")
+    _flag(place_set, "reject-job-registration", choices=("true", "false"), help="refuse jobs that are submitted or scaled")
+    for kind in ("system", "sysbatch", "batch", "service"):
+        what = f"whether {kind} jobs may push away what is of lower priority"
+        _flag(place_set, f"preempt-{kind}-scheduler", choices=("true", "false"), help=what)
     lock = command(operator, "break-lock", "cli.operator_lock:break_lock", "take the leader's lock from a holder who is gone", _client_flags)
     _flag(lock, "yes", action="store_true", help="do not ask")
     _flag(lock, "force", action="store_true", help="also while the holder answers")

@@ -18,6 +18,7 @@ from cli.job_run import print_faults
 from cli.job_run import read as read_job
 from cli.job_why import lines
 from leader.simulating import GroupResult, JobResult, Simulation, SpreadResult
+from model.cluster import SchedulerConfiguration
 from model.errors import JobspecError
 from model.job import Job
 from model.snapshot import Settings
@@ -59,7 +60,7 @@ def _job(args: argparse.Namespace, file: str) -> Job:
 async def _simulate(
     saved: Saved | None, nodes: int, datacenters: Sequence[str], algorithm: str, jobs: Sequence[Job]
 ) -> list[JobResult]:
-    simulation = Simulation(Settings(scheduler_algorithm=algorithm), time.time_ns())
+    simulation = Simulation(Settings(scheduler=SchedulerConfiguration(scheduler_algorithm=algorithm)), time.time_ns())
     if saved is not None:
         await simulation.load(saved)
     simulation.add_nodes(nodes, datacenters)

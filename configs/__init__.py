@@ -22,7 +22,6 @@ from configs.settings import (
     Ports,
     RawExec,
     Reserved,
-    Scheduler,
     Server,
 )
 from model.errors import ConfigError
@@ -42,7 +41,6 @@ __all__ = [
     "Ports",
     "RawExec",
     "Reserved",
-    "Scheduler",
     "Server",
     "load",
 ]

@@ -27,9 +27,9 @@ from configs.settings import (
     Ports,
     RawExec,
     Reserved,
-    Scheduler,
     Server,
 )
+from model.cluster import PreemptionConfig, SchedulerConfiguration
 from model.errors import ConfigError, Fault
 from model.node import DEFAULT_NETWORK
 from model.secret import Secret
@@ -221,18 +221,23 @@ def _brake(settings: _Settings) -> BrakeSettings:
     return brake
 
 
-def _scheduler(settings: _Settings) -> Scheduler:
+def _scheduler(settings: _Settings) -> SchedulerConfiguration:
     prefix = ("server", "default_scheduler_config")
     algorithm = settings.get(*prefix, "scheduler_algorithm") or "binpack"
     if algorithm not in ("binpack", "spread"):
         settings.refuse((*prefix, "scheduler_algorithm"), f'must be binpack or spread, found "{algorithm[:60]}"')
     preempts = {
-        kind
-        for kind in ("system", "sysbatch", "batch", "service")
-        if _or(settings.get(*prefix, "preemption_config", f"{kind}_scheduler_enabled"), kind == "system")
+        f"{name}_scheduler_enabled": _or(
+            settings.get(*prefix, "preemption_config", f"{kind}_scheduler_enabled"), kind == "system"
+        )
+        for kind, name in (("system", "system"), ("sysbatch", "sys_batch"), ("batch", "batch"), ("service", "service"))
     }
-    oversubscribes = _or(settings.get(*prefix, "memory_oversubscription_enabled"), True)
-    return Scheduler(algorithm=algorithm, memory_oversubscription=oversubscribes, preempts=frozenset(preempts))
+    return SchedulerConfiguration(
+        scheduler_algorithm=algorithm,
+        memory_oversubscription_enabled=_or(settings.get(*prefix, "memory_oversubscription_enabled"), True),
+        preemption_config=PreemptionConfig(**preempts),
+        reject_job_registration=_or(settings.get(*prefix, "reject_job_registration"), False),
+    )
 
 
 def _or(given: bool | None, default: bool) -> bool:

@@ -83,8 +83,8 @@ _PLUGIN_DOCKER = Section(
 _SCHEDULER = Section(
     rules={
         **_rules(Kind.TEXT, "scheduler_algorithm"),
-        **_rules(Kind.BOOL, "memory_oversubscription_enabled"),
-        **_rules(Kind.IGNORED, "pause_eval_broker reject_job_registration"),
+        **_rules(Kind.BOOL, "memory_oversubscription_enabled reject_job_registration"),
+        **_rules(Kind.IGNORED, "pause_eval_broker"),
         "preemption_config": Section(
             rules=_rules(
                 Kind.BOOL,

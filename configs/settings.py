@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from model.cluster import SchedulerConfiguration
 from model.secret import Secret
 from model.snapshot import BrakeSettings
 
@@ -50,16 +51,6 @@ class Plugins:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scheduler:
-    """How the leader places; names are Nomad's `default_scheduler_config`. preempts: the job types that may push
-    away what is of lower priority."""
-
-    algorithm: str = "binpack"  # or spread
-    memory_oversubscription: bool = True
-    preempts: frozenset[str] = frozenset({"system"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     enabled: bool = False
     heartbeat_grace_s: float = 10.0
@@ -72,7 +63,7 @@ class Server:
     job_gc_threshold_s: float = 14_400.0
     node_gc_threshold_s: float = 86_400.0
     brake: BrakeSettings = field(default_factory=BrakeSettings)  # drover's
-    scheduler: Scheduler = Scheduler()
+    scheduler: SchedulerConfiguration = field(default_factory=SchedulerConfiguration)  # of a cluster that has none yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 import msgspec
 
 from catalog.kv import Entry, Op, delete, put, replace
+from leader import scheduling
 from leader.deciding import new_evaluation
 from leader.leading import Leading
-from model.cluster import JobRecord
+from model.cluster import JobRecord, SchedulerConfiguration
 from model.errors import DroverError, StoreRefused, StoreUnclear, WriteConflict
 from model.evaluation import EvalStatus, Evaluation
 from model.job import Job, JobId, JobStatus, Namespace, spec_of
 from model.node import Eligibility, NodeControl, NodeId
-from model.snapshot import JobKey, NodeView, Settings
+from model.snapshot import JobKey, NodeView
 from model.wire import encode
 
 
@@ -141,7 +142,8 @@ async def _put_control(leading: Leading, node_id: NodeId, change: Callable[[Node
 
 async def _register(leading: Leading, key: JobKey, job: Job, enforce_index: int | None) -> Registered:
     view = leading.view
-    job = admitted(job, leading.settings)
+    scheduling.check_registration(leading)
+    job = admitted(job, view.scheduler.document)
     current = view.jobs.get(key)
     if enforce_index is not None:
         _enforce(leading, key, current, enforce_index)
@@ -188,9 +190,9 @@ async def _deregister(leading: Leading, key: JobKey, *, purge: bool) -> Register
     return Registered(evaluation, index, record.modify_index)
 
 
-def admitted(job: Job, settings: Settings) -> Job:
+def admitted(job: Job, scheduler: SchedulerConfiguration) -> Job:
     """The job as this cluster takes it: without memory_max where memory is not oversubscribed."""
-    if settings.memory_oversubscription:
+    if scheduler.memory_oversubscription_enabled:
         return job
     replace_in = msgspec.structs.replace
     groups = (

@@ -362,11 +362,13 @@ class Deciding:
         return found
 
     def algorithm(self, job: Job | None) -> str:
-        return (job.scheduler_algorithm if job else "") or self.settings.scheduler_algorithm
+        default: str = self.view.scheduler.document.scheduler_algorithm
+        return (job.scheduler_algorithm if job else "") or default
 
     def may_preempt(self, job: Job) -> bool:
         """Whether the job may push away what is of lower priority."""
-        return job.type.value in self.settings.preempts and job.priority > PRIORITY_DELTA
+        allowed: bool = self.view.scheduler.document.preemption_config.allows(job.type.value)
+        return allowed and job.priority > PRIORITY_DELTA
 
     def victims(self, node_id: NodeId) -> Iterator[Victim]:
         """What runs on the node and is meant to."""

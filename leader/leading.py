@@ -26,6 +26,7 @@ from catalog.client import Client
 from catalog.keys import Keys
 from catalog.kv import pause, put
 from catalog.lease import CONFIRMS_PER_TTL
+from leader import scheduling
 from leader.deciding import Deciding
 from leader.fenced import Fenced
 from leader.health import NodeHealth
@@ -158,6 +159,8 @@ class Leading:
                 await self.store.load(self.view)
                 await NodeHealth(self.client, self.view, self.fenced.rng).read_all()
                 await self._raise_index()
+                if not self.view.scheduler.modify_index:
+                    await scheduling.write(self, self.settings.scheduler)
                 if await self.fenced.kv.get(self.keys.restoring) is not None:
                     log.warning("the restore of a snapshot was interrupted: nothing is decided until it is done once more")
                     self.deciding.hold()

@@ -109,7 +109,7 @@ def attempt(leading: Cluster, job: Job, *, is_partial: bool = False) -> Trial:
 
 def _as_submitted(leading: Cluster, current: Job | None, job: Job) -> Job:
     """With the version that it would get; the current one where nothing changed."""
-    job = admitted(job, leading.settings)
+    job = admitted(job, leading.view.scheduler.document)
     if current is not None:
         job = msgspec.structs.replace(job, restarted_at=current.restarted_at)
     if current is not None and spec_of(current) == spec_of(job):

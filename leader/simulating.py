@@ -100,6 +100,7 @@ class Simulation:
     def __init__(self, settings: Settings, now_ns: int) -> None:
         self.settings = settings
         self.view = View()
+        self.view.put_scheduler(settings.scheduler, 0, 0)
         still = cast(Any, _Still(now_ns))
         self.deciding = Deciding(fenced=still, store=cast(Any, None), view=self.view, settings=settings)
 

@@ -14,7 +14,16 @@ from catalog.keys import SENTINEL, Keys, is_sentinel, last_segment
 from catalog.kv import Entry, Fence, Kv, Op, cut, delete, delete_at, put
 from leader.view import View
 from model.alloc import AllocId, DesiredAlloc, ObservedAlloc
-from model.cluster import INBOX_NAMES_MAX, NODE_FACT, BrakeRelease, Inbox, IndexBase, JobRecord, Sentinel
+from model.cluster import (
+    INBOX_NAMES_MAX,
+    NODE_FACT,
+    BrakeRelease,
+    Inbox,
+    IndexBase,
+    JobRecord,
+    SchedulerConfiguration,
+    Sentinel,
+)
 from model.deployment import Deployment
 from model.errors import StoreUnavailable
 from model.evaluation import Evaluation
@@ -46,6 +55,9 @@ class LeaderStore:
         view.index_base = decode(base.value, IndexBase).base if base else 0
         release = await self.kv.get(self.keys.brake)
         view.released = decode(release.value, BrakeRelease) if release else BrakeRelease()
+        scheduler = await self.kv.get(self.keys.scheduler)
+        if scheduler is not None:
+            view.put_scheduler(decode(scheduler.value, SchedulerConfiguration), scheduler.create_index, scheduler.modify_index)
         async for entry in self._all(self.keys.versions):
             view.put_version(decode(entry.value, Job), entry.create_index, entry.modify_index)
         async for entry in self._all(self.keys.jobs):

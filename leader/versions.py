@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from leader import scheduling
 from leader.commands import EnforceIndexError, Registered
 from leader.deciding import new_evaluation
 from leader.errands import Written
@@ -60,6 +61,7 @@ async def scale(
 ) -> Registered:
     """Changes a group's count; None only records that somebody looked. Within the group's scaling bounds; not while a
     deployment is under way, as with Nomad."""
+    scheduling.check_registration(leading)
     key: JobKey = (namespace, job_id)
 
     def change(current: Job) -> Job:

@@ -14,7 +14,7 @@ import msgspec
 
 from leader.decide.table import Ask, NodeTable, ask_of
 from model.alloc import Alloc, AllocId, DesiredAlloc, EvalId, ObservedAlloc, Verdict
-from model.cluster import BrakeRelease, JobRecord
+from model.cluster import BrakeRelease, JobRecord, SchedulerConfiguration
 from model.deployment import Deployment, DeploymentId
 from model.errors import SessionLost
 from model.evaluation import EvalStatus, Evaluation
@@ -58,6 +58,7 @@ class View:
     deployments: dict[DeploymentId, Indexed] = field(default_factory=dict)
     deployments_by_job: dict[JobKey, dict[DeploymentId, Indexed]] = field(default_factory=dict)
     released: BrakeRelease = field(default_factory=BrakeRelease)
+    scheduler: Indexed = field(default_factory=lambda: Indexed(SchedulerConfiguration(), 0, 0))
     orphans: dict[AllocId, ObservedAlloc] = field(default_factory=dict)
     table: NodeTable = field(default_factory=NodeTable)
     dirty: set[JobKey] = field(default_factory=set)
@@ -153,6 +154,11 @@ class View:
         self.dirty.update(keys)
         if self.dirty:
             self.wake.set()
+
+    def put_scheduler(self, configuration: SchedulerConfiguration, create_index: int, modify_index: int) -> None:
+        self.scheduler = Indexed(configuration, create_index, modify_index)
+        self.touch(modify_index, ("scheduler",))
+        self.freed.update(self.nodes)  # what found no room may find some now
 
     def put_version(self, job: Job, create_index: int, modify_index: int) -> None:
         key = (job.namespace, job.id)

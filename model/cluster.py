@@ -50,6 +50,34 @@ class JobRecord(Document):
     epoch: int = 0
 
 
+class PreemptionConfig(Document):
+    """The job types that may push away what is of lower priority."""
+
+    system_scheduler_enabled: bool = True
+    sys_batch_scheduler_enabled: bool = False
+    batch_scheduler_enabled: bool = False
+    service_scheduler_enabled: bool = False
+
+    def allows(self, job_type: str) -> bool:
+        name = "sys_batch" if job_type == "sysbatch" else job_type
+        allowed: bool = getattr(self, f"{name}_scheduler_enabled")
+        return allowed
+
+
+class SchedulerConfiguration(Document):
+    """How the whole cluster places, whoever leads; names are Nomad's.
+
+    scheduler_algorithm: binpack or spread, where a job does not say. memory_oversubscription_enabled: whether
+    memory_max counts; off, a job is taken without it. reject_job_registration: no job is submitted or scaled.
+    """
+
+    scheduler_algorithm: str = "binpack"
+    preemption_config: PreemptionConfig = PreemptionConfig()
+    memory_oversubscription_enabled: bool = True
+    reject_job_registration: bool = False
+    epoch: int = 0
+
+
 class BrakeRelease(Document):
     """The nodes that an operator gave up although so many were silent: they may be held lost."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from model.alloc import Alloc, AllocId
+from model.cluster import SchedulerConfiguration
 from model.job import Job, JobId, Namespace
 from model.node import Eligibility, Node, NodeControl, NodeId, NodeStatus
 
@@ -113,8 +114,7 @@ class Settings:
     agent_down_after_s: how long tasks count whose machine is alive but whose drover is not.
     gc_after_s: how long ended allocs that were replaced are kept for looking at. job_gc_after_s: how long jobs that are
     stopped or done; node_gc_after_s: how long nodes that are down and hold nothing.
-    scheduler_algorithm: binpack or spread, where a job does not say. preempts: job types that may push away what is
-    of lower priority. memory_oversubscription: whether memory_max counts; off, a job is taken without it.
+    scheduler: how a cluster places that was never told otherwise: see leader/scheduling.py.
     rebalance_interval_s: how often one alloc may move to where it would be placed today; 0: only when asked.
     """
 
@@ -127,7 +127,5 @@ class Settings:
     gc_after_s: float = 3600.0
     job_gc_after_s: float = 14_400.0
     node_gc_after_s: float = 86_400.0
-    scheduler_algorithm: str = "binpack"
-    memory_oversubscription: bool = True
-    preempts: frozenset[str] = frozenset({"system"})
+    scheduler: SchedulerConfiguration = field(default_factory=SchedulerConfiguration)
     rebalance_interval_s: float = 0.0

@@ -8,6 +8,7 @@ A missing real component skips what needs it, and fails it where CI=true says th
 import asyncio
 import inspect
 import os
+import signal
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from typing import Any, TypeVar
@@ -18,6 +19,10 @@ from tests.components import ComponentMissing, docker
 from tests.components.consul import ConsulServer
 
 T = TypeVar("T")
+
+# Ignored in a shell's background job, and then by all processes that a test starts.
+if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -58,7 +58,9 @@ def reconcile(
     everything = [_with(alloc, draft) for alloc in everything]
     if job is None or job.stop:
         for alloc in everything:
-            if not alloc.desired.is_stopping and not alloc.is_terminal:
+            # What failed too: started again, the job has all its attempts anew.
+            ends = not alloc.is_terminal or (job is not None and alloc.client_status is ClientStatus.FAILED)
+            if ends and not alloc.desired.is_stopping:
                 draft.stop(alloc, JOB_STOPPED)
         if deployment is not None and deployment.is_active:
             draft.deployments.append(rollout.cancelled(deployment, rollout.STOPPED, now_ns))

@@ -95,7 +95,7 @@ OWN: dict[str, Any] = {
     },
 }
 # drover's own, of which Nomad has none.
-OPERATOR = ("/v1/client/metadata", "/v1/operator/brake", "/v1/operator/lock", "/v1/operator/snapshot")
+OPERATOR = ("/v1/client/metadata", "/v1/operator/brake", "/v1/operator/lock", "/v1/operator/snapshot", "/v1/operator/scheduler/configuration")
 WRITES = (
     "/v1/jobs",
     "/v1/jobs/parse",
@@ -115,6 +115,7 @@ WRITES = (
     "/v1/operator/leader/step-down",
     "/v1/operator/lock/break",
     "/v1/operator/rebalance",
+    "/v1/operator/scheduler/configuration",
     "/v1/operator/snapshot",
 )
 

@@ -24,9 +24,9 @@ from configs import (
     Ports,
     RawExec,
     Reserved,
-    Scheduler,
     Server,
 )
+from model.cluster import PreemptionConfig, SchedulerConfiguration
 from model.secret import Secret
 
 EXAMPLES = Path(configs.__file__).parent / "examples"
@@ -554,7 +554,7 @@ def test_a_kv_path_that_consul_would_fold_is_refused(path: str, folder: Path) ->
 
 
 def test_how_the_leader_places_is_set_by_nomads_names(folder: Path) -> None:
-    assert load(folder, "client { enabled = true }").server.scheduler == Scheduler()
+    assert load(folder, "client { enabled = true }").server.scheduler == SchedulerConfiguration()
     config = load(
         folder,
         """
@@ -571,8 +571,10 @@ def test_how_the_leader_places_is_set_by_nomads_names(folder: Path) -> None:
         }
         """,
     )
-    assert config.server.scheduler == Scheduler(
-        algorithm="spread", memory_oversubscription=False, preempts=frozenset({"service"})
+    assert config.server.scheduler == SchedulerConfiguration(
+        scheduler_algorithm="spread",
+        memory_oversubscription_enabled=False,
+        preemption_config=PreemptionConfig(system_scheduler_enabled=False, service_scheduler_enabled=True),
     )
     with pytest.raises(ConfigError, match='scheduler_algorithm: must be binpack or spread, found "best"'):
         load(folder, 'server {\n enabled = true\n default_scheduler_config {\n scheduler_algorithm = "best"\n}\n}')

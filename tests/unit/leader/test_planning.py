@@ -25,7 +25,7 @@ from leader.leading import Leading
 from leader.planning import Forecast
 from leader.view import View
 from model.alloc import Alloc, ClientStatus, EvalId
-from model.cluster import JobRecord
+from model.cluster import JobRecord, PreemptionConfig, SchedulerConfiguration
 from model.job import (
     Constraint,
     Job,
@@ -63,7 +63,8 @@ def leading(*nodes: NodeView, jobs: tuple[Job, ...] = (), allocs: tuple[Alloc, .
         if held.observed:
             known.put_observed(held.observed, held.observed_index)
     fenced = cast(Any, SimpleNamespace(now_ns=NOW_NS, epoch=1, new_id=lambda: "d1"))
-    knobs = Settings(**how)
+    known.put_scheduler(SchedulerConfiguration(**how), 1, 1)
+    knobs = Settings()
     deciding = Deciding(fenced=fenced, store=cast(Any, None), view=known, settings=knobs)
     return cast(Leading, SimpleNamespace(view=known, settings=knobs, fenced=fenced, deciding=deciding))
 
@@ -156,7 +157,7 @@ async def test_what_would_be_pushed_away_is_named() -> None:
     victim = alloc(of=low)
     wanted = job(1, priority=80)
     wanted = msgspec.structs.replace(wanted, task_groups=low.task_groups)
-    of = leading(view("n1"), jobs=(low,), allocs=(victim,), preempts=frozenset({"service"}))
+    of = leading(view("n1"), jobs=(low,), allocs=(victim,), preemption_config=PreemptionConfig(service_scheduler_enabled=True))
     found = await forecast(of, wanted)
     assert ([one.id for one in found.preempted], found.updates) == ([victim.id], {"g": GroupUpdates(place=1, preemptions=1)})
     off = leading(view("n1"), jobs=(low,), allocs=(victim,))

@@ -91,6 +91,15 @@ def test_a_stopped_job_stops_what_runs_and_places_nothing() -> None:
     assert not needed.place
 
 
+def test_a_job_that_failed_for_good_is_placed_again_when_it_is_started_anew() -> None:
+    tried = replace(group(1), reschedule_policy=ReschedulePolicy(attempts=0, unlimited=False))
+    failed = alloc(0, status=ClientStatus.FAILED)
+    assert not decide(job(1, groups=(tried,)), [failed]).place
+    (ended,) = decide(job(1, groups=(tried,), stop=True), [failed]).change
+    again = dataclasses.replace(failed, desired=ended)
+    assert [request.name for request in decide(job(1, groups=(tried,)), [again]).place] == ["j.g[0]"]
+
+
 def test_a_purged_job_stops_what_runs_and_forgets_what_ended() -> None:
     have = [alloc(0), alloc(1, status=ClientStatus.FAILED)]
     needed = decide(None, have)
