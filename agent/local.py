@@ -28,6 +28,7 @@ from agent.hooks.logs import LogsHook
 from agent.journal_sqlite import SqliteJournal
 from agent.logs import LogRotation
 from agent.node_agent import NodeAgent
+from agent.permit import RestartPermit, without_asking
 from agent.store import AgentStore
 from agent.sweep import sweep
 from agent.task_run import TaskServices
@@ -76,6 +77,7 @@ class TaskHost:
         services: TaskServices | None = None,
         checks: AllocChecks | None = None,
         hooks: Sequence[TaskHook] = (),
+        http_addr: str = "",
     ) -> None:
         self._is_dev = config.is_dev
         self._journal = SqliteJournal(data.journal)
@@ -96,6 +98,7 @@ class TaskHost:
             services=services,
             checks=checks,
             hooks=(LogsHook(self._rotation), *hooks),
+            permit=RestartPermit(http_addr) if http_addr else without_asking,
             kill_timeout_s_max=config.client.max_kill_timeout_s,
         )
 

@@ -18,10 +18,11 @@ import asyncio
 import logging
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -34,6 +35,7 @@ from agent.hooks.base import TaskHook
 from agent.hooks.dirs import DirsHook
 from agent.hooks.services import ServicesHook
 from agent.journal import AllocRow, Contents, Journal, TaskRow, job_key
+from agent.permit import without_asking
 from agent.reporter import Reporter
 from agent.store import AgentStore, DesiredView
 from agent.task_run import TaskServices
@@ -85,6 +87,7 @@ class NodeAgent:
         checks: AllocChecks | None = None,
         hooks: Sequence[TaskHook] = (),
         pace: Pace | None = None,
+        permit: Callable[[AllocId, int], Coroutine[Any, Any, None]] = without_asking,
         kill_timeout_s_max: float = math.inf,
     ) -> None:
         self._node = node
@@ -105,6 +108,7 @@ class NodeAgent:
             hooks=tuple(all_hooks),
             now=now,
             rng=rng,
+            permit=permit,
             kill_timeout_s_max=kill_timeout_s_max,
         )
         self._runners: dict[AllocId, AllocRunner] = {}

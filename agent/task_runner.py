@@ -30,6 +30,7 @@ from agent.journal import TaskRow
 from agent.task_run import TaskRun
 from agent.task_setup import Setup
 from agent.tools import Tools
+from checks.check_restart import max_parallel_restarts
 from checks.restart import Again, Cause, Finished, GivenUp, History, after, runs_for_ever
 from jobspec.signals import signal_fault
 from model.alloc import DesiredAlloc, TaskEvent, TaskStatus
@@ -384,9 +385,29 @@ class TaskRunner:
     async def _bounce(self) -> None:
         """Ends a running task that is to be started again; the restart policy then says when."""
         ensure(self._restart is not None, "a bounce was asked for", task=self.task.name)
-        reason = self._restart[1] if self._restart else ""
+        cause, reason = self._restart or (Cause.ASKED, "")
+        if cause is Cause.UNHEALTHY and not await self._permitted():
+            return  # it is to be stopped, or has ended: another step
         self._set(event=events.restart_signaled(self._tools.now_ns(), reason))
         await self._end(reason=reason, delay_s=0.0)
+
+    async def _permitted(self) -> bool:
+        """Waits for the permit that its group asks for; False when something else is to be done meanwhile."""
+        limit = max_parallel_restarts(self._alloc.group)
+        if limit is None:
+            return True
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(
+                self._tools.permit(self._alloc.desired.id, limit), name=f"permit {self._alloc.desired.id[:8]}"
+            )
+            asking.add_done_callback(lambda _: self._wake.set())
+            while not asking.done():
+                await self._wake.wait()
+                self._wake.clear()
+                if self._wish().stop is not None or self.row.phase is not Phase.RUNNING:
+                    asking.cancel()
+                    return False
+        return True
 
     async def _end(self, *, reason: str, delay_s: float) -> None:
         """Withdraws, waits, signals, kills. Returns in phase EXITED."""

@@ -2,15 +2,18 @@
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from agent.alloc_dir import AllocDirs
 from agent.drivers.base import Driver
 from agent.hooks.base import TaskHook
 from agent.journal import Journal
+from agent.permit import without_asking
 from agent.turns import Turns
+from model.alloc import AllocId
 from model.node import Node
 
 
@@ -26,6 +29,7 @@ class Tools:
     now: Callable[[], datetime]
     rng: random.Random
     kill_timeout_s_max: float = math.inf  # the operator's limit to what a job may ask for
+    permit: Callable[[AllocId, int], Coroutine[Any, Any, None]] = without_asking  # see permit.py
     # A start takes 0.4 ms of the loop before and about as much in its driver: 3 ms a round at most.
     turns: Turns = field(default_factory=lambda: Turns(8))
 

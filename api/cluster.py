@@ -9,6 +9,7 @@ from api.query import BadRequest, NotFound, Query, Refused, answer, decode, memb
 from api.shapes import StubCache, alloc_full, evaluation_document, node_document, node_stub
 from leader import collecting, commands, draining, stopping
 from leader.leading import Leading
+from leader.permits import PERMIT_WAIT_S
 from leader.view import View
 from model.alloc import AllocId, EvalId
 from model.node import Drain, Eligibility, NodeId
@@ -58,6 +59,18 @@ async def allocation_stop(request: web.Request, leading: Leading) -> web.Respons
     index = leading.view.api_index(done.eval_index)
     shown = {"EvalID": done.evaluation.id, "Index": index}
     return answer(request, shown, index=index, is_read=False)
+
+
+async def restart_permit(request: web.Request, leading: Leading) -> web.Response:
+    """drover's own: an agent asks before it ends a task for failing checks, `{MaxParallel}`: see leader/permits.py."""
+    alloc = leading.view.allocs.get(AllocId(request.match_info["id"]))
+    max_parallel = member(decode(await request.read()), "MaxParallel", int)
+    if alloc is None:
+        raise NotFound("alloc not found")
+    if not max_parallel or max_parallel < 1:
+        raise BadRequest("MaxParallel must be at least 1")
+    is_given = await leading.permits.wait(leading.view, alloc, max_parallel, PERMIT_WAIT_S)
+    return answer(request, {"Permitted": is_given}, is_read=False)
 
 
 async def list_evaluations(request: web.Request, leading: Leading) -> web.Response:

@@ -14,6 +14,8 @@ that has not run yet (empty output), a missing check and an unreachable Consul a
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from model.job import TaskGroup
+
 # Covers what a probe takes that fails at once, and the age of the status when it is read. Larger delays
 # every restart by as much; smaller would kill before the limit-th result of a check that runs a little late.
 SLACK_S = 0.1
@@ -92,3 +94,10 @@ def see(rule: Rule, tally: Tally, status: CheckStatus, output: str, now_s: float
 def is_due(tally: Tally, now_s: float) -> bool:
     """Whether the task is to be restarted, if the check still fails when read again."""
     return tally.due_s is not None and now_s >= tally.due_s
+
+
+def max_parallel_restarts(group: TaskGroup) -> int | None:
+    """How many of the group may be ended at once by `check_restart`: the least that one of its checks asks for."""
+    services = [*group.services, *(service for task in group.tasks for service in task.services)]
+    rules = [check.check_restart for service in services for check in service.checks]
+    return min((rule.max_parallel for rule in rules if rule is not None and rule.max_parallel > 0), default=None)

@@ -121,7 +121,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             if config.is_dev:
                 stack.push_async_callback(presence.deregister)
             services = NodeServices(local, node_id, machine.address)
-            host = TaskHost(config, data_dir, node, store, services=services, checks=services)
+            host = TaskHost(config, data_dir, node, store, services=services, checks=services, http_addr=http_addr)
             node_agent = host.agent
         if not config.server.enabled:
             # Of a time when it was one: its check, failing for ever, would keep work from this node.

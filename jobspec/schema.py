@@ -281,6 +281,7 @@ CheckRestart
   Limit             limit             int
   Grace             grace             ?duration
   IgnoreWarnings    ignore_warnings   bool
+  MaxParallel       max_parallel      int
 ConsulConnect
   Native            native            bool
   Gateway           gateway           ConsulGateway

@@ -121,6 +121,10 @@ def _check(check: ServiceCheck, service: Service, labels: frozenset[str], path: 
             yield _fault(
                 f"{path}.check_restart.limit", f"must not be negative, found {check.check_restart.limit}"
             )
+        if check.check_restart.max_parallel < 0:
+            yield _fault(
+                f"{path}.check_restart.max_parallel", f"must not be negative, found {check.check_restart.max_parallel}"
+            )
         if check.check_restart.grace < 0:
             yield _fault(f"{path}.check_restart.grace", "must not be negative")
 

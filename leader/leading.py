@@ -32,6 +32,7 @@ from leader.fenced import Fenced
 from leader.health import NodeHealth
 from leader.inboxes import Inboxes
 from leader.lives import NodeLives, Probe
+from leader.permits import Permits
 from leader.rebalancing import Rebalancer
 from leader.store import LeaderStore
 from leader.view import View
@@ -67,6 +68,7 @@ class Leading:
     is_ready: bool = False
     # Asked for by `system gc`.
     garbage: asyncio.Event = field(default_factory=asyncio.Event)
+    permits: Permits = field(default_factory=Permits)
     _asked_to_end: asyncio.Event = field(default_factory=asyncio.Event)
     _why_over: str = ""
     # What else runs for as long as the term lasts, and gives commands as users do.

@@ -159,11 +159,16 @@ class LogConfig(Document):
 
 
 class CheckRestart(Document):
-    """Restart the task after `limit` consecutive failing results, counted from `grace` after its process started."""
+    """Restart the task after `limit` consecutive failing results, counted from `grace` after its process started.
+
+    max_parallel: drover's. How many of the group's tasks may be ended by it at the same time, as far as the leader can
+    be asked; 0: any number.
+    """
 
     limit: int = 0  # 0: off
     grace: Nanoseconds = Nanoseconds(1_000_000_000)
     ignore_warnings: bool = False
+    max_parallel: int = 0
 
 
 class ServiceCheck(Document):

@@ -144,3 +144,26 @@ def test_it_works_the_same_while_consul_has_no_servers() -> None:
         wait("the restart without any Consul server", lambda: len(one.pids(alloc)) == 2)
         assert answers(one, alloc, pid).endswith("PFFF")
         switch(one, alloc, "P")
+
+
+def test_a_group_that_fails_as_one_is_restarted_one_after_the_other(one: Drover) -> None:
+    one.submit(web_job("braked", {"Limit": 2, "Grace": NS, "MaxParallel": 1}, count=3))
+    allocs = [alloc["ID"] for alloc in one.wait_running("braked", 3)]
+    pids = {alloc: wait("its file", lambda alloc=alloc: one.pids(alloc))[0] for alloc in allocs}
+    for alloc, pid in pids.items():
+        wait("passing checks", lambda alloc=alloc, pid=pid: passed(one, alloc, pid, 2))
+    for alloc in allocs:
+        switch(one, alloc, "F")
+    lives: list[int] = []
+
+    def all_restarted() -> bool:
+        alive = [alloc for alloc in allocs if is_alive(one.pids(alloc)[-1])]
+        lives.append(len(alive))
+        for alloc in alive:
+            if one.pids(alloc)[-1] != pids[alloc]:
+                switch(one, alloc, "P")
+        return all(one.pids(alloc)[-1] != pids[alloc] for alloc in alive) and len(alive) == 3
+
+    wait("each is another process", all_restarted, 40.0)
+    assert min(lives) == 2
+    one.stop_job("braked")

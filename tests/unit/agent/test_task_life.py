@@ -3,15 +3,49 @@
 import asyncio
 from collections.abc import Mapping
 
+from msgspec.structs import replace
+
 from agent.drivers.base import ExitResult, StartFailed
 from agent.hooks.base import TaskContext, TaskHook
-from model.alloc import ClientStatus
+from model.alloc import AllocId, ClientStatus, DesiredStatus
 from model.errors import TaskRefused
-from model.job import JobType, Service
+from model.job import CheckRestart, JobType, Service, ServiceCheck
 from model.wire import nanoseconds
 from tests import clock
 from tests.agent.doubles import a_job, a_task, an_alloc
 from tests.unit.agent.world import World, kinds, restart_policy
+
+
+def test_who_waits_for_a_permit_runs_on_and_can_be_stopped() -> None:
+    async def story() -> None:
+        braked = ServiceCheck(name="alive", check_restart=CheckRestart(limit=1, max_parallel=1))
+        task = a_task(services=(Service(name="web", checks=(braked,)),), restart_policy=restart_policy(attempts=9, delay=1))
+        job = a_job(task)
+        world, alloc = World(job), an_alloc(job=job)
+        gate, asked = asyncio.Event(), []
+
+        async def permit(alloc_id: AllocId, max_parallel: int) -> None:
+            asked.append((alloc_id, max_parallel))
+            await gate.wait()
+
+        world.permit = permit
+        async with world.running():
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            world.services.runs[-1].restart('check "alive" unhealthy')
+            await asyncio.sleep(9)
+            assert (asked, len(world.driver.starts), len(world.driver.running(alloc.id))) == ([(alloc.id, 1)], 1, 1)
+            gate.set()
+            await world.store.until(lambda _: len(world.driver.starts) == 2)
+            gate.clear()
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            world.services.runs[-1].restart('check "alive" unhealthy')
+            await asyncio.sleep(1)
+            world.store.want(replace(alloc, desired_status=DesiredStatus.STOP))
+            await world.store.until_observed(alloc.id, ClientStatus.COMPLETE)
+        assert len(world.driver.starts) == 2
+
+    clock.run(story())
 
 
 def test_a_batch_task_that_succeeds_is_complete_and_never_starts_again() -> None:

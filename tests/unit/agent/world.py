@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +13,7 @@ from agent.alloc_dir import NoDirs
 from agent.hooks.base import TaskHook
 from agent.journal import MemoryJournal
 from agent.node_agent import NodeAgent, Pace
+from agent.permit import without_asking
 from agent.task_run import TaskRun
 from model.alloc import AllocId
 from model.job import Job, RestartPolicy
@@ -49,6 +50,7 @@ class World:
         self.journal = MemoryJournal()
         self.services = RecordedServices()
         self.node: Node = NODE
+        self.permit: Callable[[AllocId, int], Coroutine[Any, Any, None]] = without_asking
         self.agent: NodeAgent
 
     @asynccontextmanager
@@ -68,6 +70,7 @@ class World:
             checks=self.services,
             hooks=hooks,
             pace=pace,
+            permit=self.permit,
         )
         async with asyncio.TaskGroup() as group:
             life = group.create_task(self.agent.run(), name="agent")
