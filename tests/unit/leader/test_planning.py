@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api.plans import why_document
+from cli import job_why
 from jobspec.diff import job_diff
 from leader import explaining, planning
 from leader.decide.explain import Filter, NodeAnswer, Question, answers
@@ -231,7 +233,19 @@ async def test_an_empty_cluster_says_so() -> None:
 async def test_of_an_all_at_once_job_what_stands_in_the_way_of_the_last_is_told() -> None:
     of = job(20, all_at_once=True)
     (told,) = (await why(leading(view("n1")), of)).groups
+    assert (told.missing, told.withheld) == (10, 10)
     assert (told.missing, told.remedies[0]) == (10, "cpu: 100 MHz short on the best node (n1): 100 MHz asked for, 0 of 1000 MHz free")
+
+
+async def test_of_an_all_at_once_job_groups_that_find_room_are_not_told_as_placed() -> None:
+    of = job(groups=(group(20), group(2, name="h")), all_at_once=True)
+    found = await why(leading(view("n1")), of)
+    assert [(one.wanted, one.missing, one.withheld) for one in found.groups] == [(20, 10, 10), (2, 2, 0)]
+    told = [line for line in job_why.lines(why_document(found, has_nodes=False), is_verbose=False) if "Task Group" in line]
+    assert told == [
+        'Task Group "g": 0 of 20 allocations placed; all_at_once, and there is room for 10 of 20',
+        'Task Group "h": 0 of 2 allocations placed; all_at_once, and there is room for 0 of 2',
+    ]
 
 
 # -- the same reasons as the metrics'
