@@ -63,6 +63,13 @@ REFUSED = {
         job_text(task='template {\n data = "x"\n destination = "y"\n change_mode = "script"\n}'),
         f"{TASK}.template[0].change_script: ",
     ),
+    **{
+        f"distinct_property {value}": (
+            job_text(group=f'constraint {{\n distinct_property = "${{meta.rack}}"\n value = "{value}"\n}}'),
+            f'{GROUP}.constraint[0].value: must be a whole number of at least 1 with distinct_property, found "{value}"',
+        )
+        for value in ("0", "00", "-1", "many")
+    },
     "no log files": (job_text(task="logs { max_files = 0 }"), f"{TASK}.logs.max_files: must be at least 1"),
     "unknown hook": (
         job_text(task='lifecycle { hook = "prestop" }'),
