@@ -225,6 +225,21 @@ async def test_a_system_job_that_fits_no_node_says_so() -> None:
     assert told.remedies == ("no node is in datacenter dc9 (known: dc1)",)
 
 
+async def test_nodes_of_a_datacenter_that_are_all_in_virtual_ones_are_told_as_such() -> None:
+    virtuals = ("red", "green", "red")
+    nodes = [view(f"n{number}", datacenter="south", virtual_datacenter=one) for number, one in enumerate(virtuals)]
+    of = leading(*nodes, view("n4"))
+
+    async def remedies(*datacenters: str) -> tuple[str, ...]:
+        return (await why(of, job(99, datacenters=datacenters))).groups[0].remedies[-1:]
+
+    take = "take only jobs that name their virtual datacenter"
+    assert await remedies("south") == (f"3 nodes in datacenter south {take}: green, red",)
+    assert await remedies("s*", "red") == ("1 node in datacenter s* takes only jobs that name its virtual datacenter: green",)
+    assert await remedies("dc1", "*") == (f"3 nodes in datacenter * {take}: green, red",)
+    assert await remedies("west") == ("no node is in datacenter west (known: dc1; virtual: green, red)",)
+
+
 async def test_an_empty_cluster_says_so() -> None:
     (told,) = (await why(leading(), job(1))).groups
     assert (told.missing, told.filters, told.remedies) == (1, (), ("the cluster has no node yet",))
