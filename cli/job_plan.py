@@ -37,6 +37,9 @@ _UPDATE_STYLES = {
 # What changes allocs that run, or makes new ones.
 _CHANGING = ("Stop", "Place", "Migrate", "DestructiveUpdate", "Canary")
 
+# What of it asks for a place.
+_PLACING = ("Place", "Migrate", "DestructiveUpdate", "Canary")
+
 # As many as Nomad lists one by one.
 _PREEMPTIONS_SHOWN = 10
 
@@ -65,7 +68,9 @@ def run(args: argparse.Namespace) -> int:
     if args.diff:
         print(job_diff(answer["Diff"], paint, is_verbose=args.verbose))
     print(paint("bold", "Scheduler dry-run:"))
-    print(dry_run(answer["FailedTGAllocs"] or {}, paint, is_system=job.is_system))
+    failed = answer["FailedTGAllocs"] or {}
+    withheld = _asked(answer) if failed and job.all_at_once else {}
+    print(dry_run(failed, paint, is_system=job.is_system, withheld=withheld))
     if preempted := answer["Annotations"]["PreemptedAllocs"]:
         print(paint("bold", "Preemptions:"))
         print(preemptions(preempted, is_verbose=args.verbose) + "\n")
@@ -79,8 +84,17 @@ def run(args: argparse.Namespace) -> int:
 
 def exit_code(answer: Json) -> int:
     """Whether anything would be created or destroyed."""
-    updates = (answer["Annotations"] or {}).get("DesiredTGUpdates") or {}
-    return CHANGES if any(group[what] for group in updates.values() for what in _CHANGING) else 0
+    return CHANGES if any(group[what] for group in _updates(answer).values() for what in _CHANGING) else 0
+
+
+def _updates(answer: Json) -> Mapping[str, Json]:
+    return (answer["Annotations"] or {}).get("DesiredTGUpdates") or {}
+
+
+def _asked(answer: Json) -> dict[str, int]:
+    """{group: allocs that are to be placed}, of those with any."""
+    asked = {name: sum(group[what] for what in _PLACING) for name, group in _updates(answer).items()}
+    return {name: count for name, count in asked.items() if count}
 
 
 def _paint(args: argparse.Namespace) -> Paint:
@@ -108,17 +122,21 @@ def _words(args: argparse.Namespace) -> str:
 # -- the forecast
 
 
-def dry_run(failed: Mapping[str, Json], paint: Paint, *, is_system: bool) -> str:
-    """Whether all finds a place, and for each group that does not, why."""
+def dry_run(failed: Mapping[str, Json], paint: Paint, *, is_system: bool, withheld: Mapping[str, int]) -> str:
+    """Whether all finds a place, and for each group that does not, why. withheld: {group: allocs} of an all_at_once job,
+    none of which is placed though some find room."""
     if not failed:
         return paint("green", "- All tasks successfully allocated.") + "\n"
     what = "Failed to place allocations on all nodes." if is_system else "Failed to place all allocations."
     lines = [paint("yellow", f"- WARNING: {what}")]
-    for name, metric in sorted(failed.items()):
-        count = metric["CoalescedFailures"] + 1
+    for name in sorted({*failed, *withheld}):
+        metric = failed.get(name)
+        homeless = metric["CoalescedFailures"] + 1 if metric else 0
+        count = withheld.get(name, homeless)
         noun = "allocation" if count == 1 else "allocations"
-        lines.append(paint("yellow", f'  Task Group "{name}" (failed to place {count} {noun}):'))
-        lines += [paint("yellow", f"    {line}") for line in refusals(metric)]
+        room = f"; all_at_once, and there is room for {count - homeless} of {count}" if withheld else ""
+        lines.append(paint("yellow", f'  Task Group "{name}" (failed to place {count} {noun}{room}){":" if metric else ""}'))
+        lines += [paint("yellow", f"    {line}") for line in (refusals(metric) if metric else ())]
         lines.append("")
     return "\n".join(lines)
 

@@ -85,6 +85,10 @@ def _group(group: Json, found: Json, *, is_verbose: bool) -> Iterator[str]:
 
 
 def _state(group: Json, found: Json) -> str:
+    if found["AllAtOnce"] and (group["Missing"] or group["Withheld"]):
+        room = group["Wanted"] - group["Missing"] - group["Failed"]
+        placed = f"{room - group['Withheld']} of {_allocations(group['Wanted'])} placed"
+        return f"{placed}; all_at_once, and there is room for {room} of {group['Wanted']}"
     if group["Missing"]:
         return f"{group['Missing']} of {_allocations(group['Wanted'])} not placed"
     if group["Filters"] or (not group["Wanted"] and found["Type"] in ("system", "sysbatch")):

@@ -192,8 +192,10 @@ def _build() -> _Parser:
     alloc_stop.add_argument("alloc", metavar="ALLOC")
 
     node = group("node", "look at nodes")
-    node_status = command(node, "status", "cli.node:status", "list nodes, or show one", _client_flags, _shown_flags)
+    node_status = command(node, "status", "cli.node:status", "list nodes, or show one", _client_flags)
     node_status.add_argument("node", metavar="NODE", nargs="?")
+    _flag(node_status, "json", action="store_true", help="print the API's JSON")
+    _flag(node_status, "verbose", action="store_true", help="full ids; of one node also attributes, host volumes and networks")
     _flag(node_status, "self", action="store_true", help="the node of the agent asked")
     _flag(node_status, "stats", action="store_true", help="of one node: what the machine uses just now")
     _flag(node_status, "allocs", action="store_true", help="of the list: how many allocations run on each")

@@ -2,9 +2,14 @@
 
 import argparse
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cli.client import Api, ApiError, CommandFailed, ago, fail, fields, print_json, short, size, table
+
+Json = Mapping[str, Any]
+
+_NONE = "<none>"
 
 
 def status(args: argparse.Namespace) -> int:
@@ -29,24 +34,31 @@ def _list(api: Api, args: argparse.Namespace) -> int:
     elif not nodes:
         print("No nodes registered")
     else:
-        running = _running(api) if args.allocs else None
-        head = ("ID", "DC", "Name", "Class", "Drain", "Eligibility", "Status")
-        rows: list[tuple[object, ...]] = [(*head, "Running Allocs") if running is not None else head]
-        rows += [
-            (
-                short(n["ID"], is_verbose=args.verbose),
-                n["VirtualDatacenter"] or n["Datacenter"],
-                n["Name"],
-                n["NodeClass"] or "<none>",
-                str(n["Drain"]).lower(),
-                n["SchedulingEligibility"],
-                n["Status"],
-                *(() if running is None else (running[n["ID"]],)),
-            )
-            for n in nodes
-        ]
-        print(table(rows))
+        print(listed(nodes, _running(api) if args.allocs else None, is_verbose=args.verbose))
     return 0
+
+
+def listed(nodes: Sequence[Json], running: Mapping[str, int] | None, *, is_verbose: bool) -> str:
+    """Nomad's columns, and one of virtual datacenters where there are any. running: {node: allocs}, None: not shown."""
+    has_virtual = any(n["VirtualDatacenter"] for n in nodes)
+    head: list[object] = ["ID", "DC", "Name", "Class", "Drain", "Eligibility", "Status"]
+    head += ["Virtual DC"] if has_virtual else []
+    head += [] if running is None else ["Running Allocs"]
+    rows = [head]
+    for n in nodes:
+        row = [
+            short(n["ID"], is_verbose=is_verbose),
+            n["Datacenter"],
+            n["Name"],
+            n["NodeClass"] or _NONE,
+            str(n["Drain"]).lower(),
+            n["SchedulingEligibility"],
+            n["Status"],
+        ]
+        row += [n["VirtualDatacenter"] or _NONE] if has_virtual else []
+        row += [] if running is None else [running.get(n["ID"], 0)]
+        rows.append(row)
+    return table(rows)
 
 
 def _running(api: Api) -> Counter[str]:
@@ -61,39 +73,78 @@ def _show(api: Api, node_id: str, args: argparse.Namespace) -> int:
         print_json(node)
         return 0
     allocs = api.get(f"/v1/node/{node_id}/allocations")
-    drivers = ",".join(sorted(name for name, d in node["Drivers"].items() if d["Detected"] and d["Healthy"]))
-    resources = node["NodeResources"]
-    live = [a for a in allocs if a["ClientStatus"] in ("pending", "running")]
-    used = {key: sum(a["Resources"][key] for a in live) for key in ("CPU", "MemoryMB", "DiskMB")}
-    print(
-        fields(
-            [
-                ("ID", node["ID"] if args.verbose else short(node["ID"], is_verbose=False)),
-                ("Name", node["Name"]),
-                ("Class", node["NodeClass"] or "<none>"),
-                ("DC", node["Datacenter"]),
-                ("Eligibility", node["SchedulingEligibility"]),
-                ("Status", node["Status"]),
-                ("Driver Status", drivers or "<none>"),
-                ("Allocated CPU", f"{used['CPU']}/{resources['Cpu']['CpuShares']} MHz"),
-                ("Allocated Memory", f"{used['MemoryMB']}/{resources['Memory']['MemoryMB']} MB"),
-                ("Allocated Disk", f"{used['DiskMB']}/{resources['Disk']['DiskMB']} MB"),
-            ]
-        )
-    )
+    print(basics(node, allocs, is_verbose=args.verbose))
     if args.stats:
         print(_stats(api, node))
     if node["Events"]:
         print("\nNode Events")
         print(table([("Time", "Message"), *((e["Timestamp"], e["Message"]) for e in reversed(node["Events"]))]))
-    print("\nAllocations")
+    print(f"\nAllocations\n{_allocations(allocs, is_verbose=args.verbose)}")
+    print(sections(node, is_verbose=args.verbose), end="")
+    return 0
+
+
+def basics(node: Json, allocs: Sequence[Json], *, is_verbose: bool) -> str:
+    drivers = ",".join(sorted(name for name, d in node["Drivers"].items() if d["Detected"] and d["Healthy"]))
+    resources = node["NodeResources"]
+    live = [a for a in allocs if a["ClientStatus"] in ("pending", "running")]
+    used = {key: sum(a["Resources"][key] for a in live) for key in ("CPU", "MemoryMB", "DiskMB")}
+    return fields(
+        [
+            ("ID", short(node["ID"], is_verbose=is_verbose)),
+            ("Name", node["Name"]),
+            ("Class", node["NodeClass"] or _NONE),
+            ("DC", node["Datacenter"]),
+            ("Virtual DC", node["VirtualDatacenter"] or _NONE),
+            ("Eligibility", node["SchedulingEligibility"]),
+            ("Status", node["Status"]),
+            ("Driver Status", drivers or _NONE),
+            ("Host Volumes", ",".join(sorted(node["HostVolumes"])) or _NONE),
+            ("Host Networks", ",".join(one["Alias"] for one, _ in _networks(node)) or _NONE),
+            ("Allocated CPU", f"{used['CPU']}/{resources['Cpu']['CpuShares']} MHz"),
+            ("Allocated Memory", f"{used['MemoryMB']}/{resources['Memory']['MemoryMB']} MB"),
+            ("Allocated Disk", f"{used['DiskMB']}/{resources['Disk']['DiskMB']} MB"),
+        ]
+    )
+
+
+def sections(node: Json, *, is_verbose: bool) -> str:
+    """What else the node is and has, each under its title; what is empty is left out."""
+    parts = {"Host Volumes": _host_volumes(node), "Host Networks": _host_networks(node)} if is_verbose else {}
+    parts |= {"Attributes": _pairs(node["Attributes"])} if is_verbose else {}
+    parts |= {"Meta": _pairs(node["Meta"])}
+    return "".join(f"\n{title}\n{text}\n" for title, text in parts.items() if text)
+
+
+def _pairs(values: Mapping[str, str]) -> str:
+    return fields(sorted(values.items())) if values else ""
+
+
+def _host_volumes(node: Json) -> str:
+    volumes = sorted(node["HostVolumes"].items())
+    rows = [(name, str(one["ReadOnly"]).lower(), one["Path"]) for name, one in volumes]
+    return table([("Name", "ReadOnly", "Source"), *rows]) if rows else ""
+
+
+def _host_networks(node: Json) -> str:
+    rows = [(one["Alias"], one["Address"], device or _NONE, one["ReservedPorts"] or _NONE) for one, device in _networks(node)]
+    return table([("Name", "Address", "Interface", "ReservedPorts"), *rows]) if rows else ""
+
+
+def _networks(node: Json) -> list[tuple[Json, str]]:
+    """Its further host networks, each with its interface: the default one every node is on."""
+    networks = node["NodeResources"]["NodeNetworks"]
+    found = [(one, network["Device"]) for network in networks for one in network["Addresses"]]
+    return sorted((pair for pair in found if pair[0]["Alias"] != "default"), key=lambda pair: str(pair[0]["Alias"]))
+
+
+def _allocations(allocs: Sequence[Json], *, is_verbose: bool) -> str:
     if not allocs:
-        print("No allocations placed")
-        return 0
+        return "No allocations placed"
     rows = [("ID", "Job", "Task Group", "Version", "Desired", "Status", "Created")]
     rows += [
         (
-            short(a["ID"], is_verbose=args.verbose),
+            short(a["ID"], is_verbose=is_verbose),
             a["JobID"],
             a["TaskGroup"],
             a["JobVersion"],
@@ -103,8 +154,7 @@ def _show(api: Api, node_id: str, args: argparse.Namespace) -> int:
         )
         for a in allocs
     ]
-    print(table(rows))
-    return 0
+    return table(rows)
 
 
 def _stats(api: Api, node: dict[str, Any]) -> str:

@@ -1,9 +1,21 @@
 """What in a job is allowed and yet probably not what its author meant?"""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 from jobspec.interpolate import interpolate, without_references
-from model.job import Job, Network, Service, Task, TaskGroup
+from model.job import Affinity, Constraint, Job, Network, Service, Task, TaskGroup
+
+# What placement knows of a node, beside its attributes and metadata.
+NODE_NAMES = (
+    "node.unique.id",
+    "node.unique.name",
+    "node.datacenter",
+    "node.physical_datacenter",
+    "node.virtual_datacenter",
+    "node.class",
+)
+_KNOWN = re.compile(rf"{'|'.join(map(re.escape, NODE_NAMES))}|(attr|meta|unique)\..+")
 
 
 def job_warnings(job: Job) -> tuple[str, ...]:
@@ -17,6 +29,7 @@ def _job(job: Job) -> Iterator[str]:
         without = [group.name for group in job.task_groups if group.update and not group.update.canary]
         if without and len(without) < len(job.task_groups):
             yield f"{path}.update: auto_promote without canaries in group {', '.join(without)}"
+    yield from _targets(job, path)
     for group in job.task_groups:
         yield from _group(job, group, f"{path}.group.{group.name}")
 
@@ -29,6 +42,7 @@ def _group(job: Job, group: TaskGroup, path: str) -> Iterator[str]:
         "NOMAD_NAMESPACE": job.namespace,
         "NOMAD_REGION": job.region,
     }
+    yield from _targets(group, path)
     yield from _networks(group.networks, path)
     yield from _services(group.services, path, known)
     if group.count > 1:
@@ -42,6 +56,7 @@ def _group(job: Job, group: TaskGroup, path: str) -> Iterator[str]:
 
 
 def _task(task: Task, path: str, known: Mapping[str, str]) -> Iterator[str]:
+    yield from _targets(task, path)
     for number, _ in enumerate(task.resources.networks):
         yield f"{path}.resources.network[{number}]: deprecated, write the network block in the group"
     yield from _networks(task.resources.networks, f"{path}.resources")
@@ -56,6 +71,29 @@ def _task(task: Task, path: str, known: Mapping[str, str]) -> Iterator[str]:
         yield f"{path}.resources.iops: deprecated, it has no effect"
     if task.resources.disk_mb:
         yield f"{path}.resources.disk: deprecated, write ephemeral_disk in the group"
+
+
+def _targets(of: Job | TaskGroup | Task, path: str) -> Iterator[str]:
+    """References in constraints, affinities and spreads that no node has a value for."""
+    texts: list[tuple[str, str]] = []
+    asked: dict[str, Sequence[Constraint | Affinity]] = {"constraint": of.constraints, "affinity": of.affinities}
+    for kind, rules in asked.items():
+        for number, rule in enumerate(rules):
+            here = f"{path}.{kind}[{number}]"
+            texts.append((f"{here}.attribute", rule.ltarget))
+            if rule.operand != "regexp":  # a pattern may hold "${" of its own
+                texts.append((f"{here}.value", rule.rtarget))
+    spreads = () if isinstance(of, Task) else of.spreads
+    texts += [(f"{path}.spread[{number}].attribute", spread.attribute) for number, spread in enumerate(spreads)]
+    for where, text in texts:
+        whole = re.fullmatch(r"\$\{([^{}]+)\}", text)
+        if "${" in text and whole is None:
+            yield f'{where}: "{text[:60]}" is compared as it is written: only a whole ${{name}} stands for a node\'s value'
+        elif whole is not None and not _KNOWN.fullmatch(whole[1]):
+            yield (
+                f'{where}: no node has a value for "{text[:60]}"'
+                f" (known: {', '.join(NODE_NAMES)}, attr.NAME as in drover node status -verbose, meta.KEY)"
+            )
 
 
 def _networks(networks: tuple[Network, ...], path: str) -> Iterator[str]:

@@ -38,6 +38,7 @@ OPERATORS = (
 )
 # Operators that compare nothing, or only within a job.
 _WITHOUT_VALUE = ("distinct_hosts", "distinct_property", "is_set", "is_not_set")
+_DISTINCT_COUNT = re.compile(r"0{0,8}[1-9][0-9]{0,8}")
 _VERSION_RULE = re.compile(r"\s*(=|!=|>=|<=|>|<|~>)?\s*v?\d+(\.\d+)*([-+.]?[0-9A-Za-z.+~-]+)?\s*")
 
 # Nomad's smallest spans: a restart interval and a reschedule delay below 5 s would be a busy loop.
@@ -71,8 +72,8 @@ def _operator_faults(operand: str, ltarget: str, rtarget: str, path: str) -> Fau
         for part in rtarget.split(","):
             if "${" not in part and not _VERSION_RULE.fullmatch(part[:200]):
                 yield _fault(path, f'"{part.strip()[:60]}" is no version rule (as ">= 1.2, < 2.0")')
-    elif operand == "distinct_property" and rtarget and not (rtarget.isascii() and rtarget.isdigit() and len(rtarget) < 10):
-        yield _fault(path, f'distinct_property needs a whole number as its value, found "{rtarget[:60]}"')
+    elif operand == "distinct_property" and rtarget and not _DISTINCT_COUNT.fullmatch(rtarget):
+        yield _fault(f"{path}.value", f'must be a whole number of at least 1 with distinct_property, found "{rtarget[:60]}"')
     elif operand == "distinct_hosts" and rtarget not in ("", "true", "false"):
         yield _fault(path, f'distinct_hosts is true or false, found "{rtarget[:60]}"')
 

@@ -27,13 +27,15 @@ from model.wire import Document
 
 
 class GroupWhy(Document):
-    """wanted: allocs, of a system job the nodes it belongs on. missing: those that find no place. updating: those of
-    them whose older version runs on meanwhile. failed: those that ended badly and are not, or not yet, tried again.
+    """wanted: allocs, of a system job the nodes it belongs on. missing: those that find no place. withheld: those that
+    would find one, but wait for the missing ones of an all_at_once job. updating: those of both whose older version runs
+    on meanwhile. failed: those that ended badly and are not, or not yet, tried again.
     nodes_asked: all, of a system job those without one. filters, remedies: empty where none is missing."""
 
     name: str
     wanted: int
     missing: int
+    withheld: int
     updating: int
     failed: int
     asks: Mapping[str, int]
@@ -76,11 +78,9 @@ def why(leading: Cluster, job: Job) -> JobWhy:
 def _group_why(leading: Cluster, trial: Trial, group: TaskGroup) -> GroupWhy:
     view, table = leading.view, trial.table.copy()
     placed = {(alloc.task_group, alloc.name, alloc.node_id if trial.job.is_system else "") for alloc in trial.placed.allocs}
-    missing = [
-        request
-        for request in trial.needed.place
-        if request.group.name == group.name and (group.name, request.name, request.node_id) not in placed
-    ]
+    asked = [request for request in trial.needed.place if request.group.name == group.name]
+    missing = [request for request in asked if (group.name, request.name, request.node_id) not in placed]
+    waiting = asked if trial.job.all_at_once and trial.placed.failed else missing
     live = {alloc.id: alloc for alloc in trial.after} | {one.id: Alloc(desired=one) for one in trial.placed.allocs}
     gone = [*leaving(trial.after), *(one.id for one in (*trial.placed.stopped, *trial.placed.preempted))]
     if missing and missing[0].stops:
@@ -107,7 +107,8 @@ def _group_why(leading: Cluster, trial: Trial, group: TaskGroup) -> GroupWhy:
         name=group.name,
         wanted=wanted,
         missing=len(missing),
-        updating=sum(request.stops is not None for request in missing),
+        withheld=len(waiting) - len(missing),
+        updating=sum(request.stops is not None for request in waiting),
         failed=_failed(trial, group),
         asks=asks_of(group),
         nodes_asked=len(found),

@@ -246,15 +246,23 @@ def _datacenters(question: Question) -> Iterator[str]:
     nodes = [view.node for view in question.nodes.values()]
     names = question.job.datacenters
     known = sorted({node.datacenter for node in nodes if not node.virtual_datacenter})
-    virtual = Counter(node.virtual_datacenter for node in nodes if node.virtual_datacenter)
+    virtual = sorted({node.virtual_datacenter for node in nodes if node.virtual_datacenter})
     for name in names:
-        if not any(in_datacenters((name,), node.datacenter, node.virtual_datacenter) for node in nodes):
+        closed = [
+            node.virtual_datacenter
+            for node in nodes
+            if in_datacenters((name,), node.datacenter, "")
+            and not in_datacenters(names, node.datacenter, node.virtual_datacenter)
+        ]
+        if closed:
+            take, their = ("takes", "its") if len(closed) == 1 else ("take", "their")
+            yield (
+                f"{_some(len(closed), 'node')} in datacenter {name} {take} only jobs that name {their} virtual datacenter:"
+                f" {', '.join(sorted(set(closed)))}"
+            )
+        elif not any(
+            in_datacenters((name,), node.datacenter, virtual) for node in nodes for virtual in (node.virtual_datacenter, "")
+        ):
             told = [f"known: {', '.join(known)}"] if known else []
-            told += [f"virtual: {', '.join(sorted(virtual))}"] if virtual else []
+            told += [f"virtual: {', '.join(virtual)}"] if virtual else []
             yield f"no node is in datacenter {name} ({'; '.join(told)})"
-    for name, count in sorted(virtual.items()):
-        entered = {node.datacenter for node in nodes if node.virtual_datacenter == name}
-        is_meant = any(in_datacenters(names, datacenter, "") for datacenter in entered)
-        if is_meant and not in_datacenters(names, "", name):
-            verb = "is" if count == 1 else "are"
-            yield f"the virtual datacenter {name} must be named in datacenters ({_some(count, 'node')} {verb} in it)"

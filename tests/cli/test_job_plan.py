@@ -169,6 +169,7 @@ SITUATIONS = {
     "volume": {"in_group": 'volume "data" {\n      type   = "host"\n      source = "data"\n    }', "datacenters": '"dc1", "dc2"'},
     "host_network": {"in_group": 'network {\n      port "http" {\n        host_network = "public"\n      }\n    }'},
     "cores": {"cores": 9},
+    "all_at_once": {"count": 5, "memory": 600, "in_job": "all_at_once = true"},
 }
 
 

@@ -2,11 +2,15 @@
 
 import time
 
+import msgspec
 import pytest
 
 import jobspec
+from jobspec.advice import NODE_NAMES
+from leader.decide.constraints import resolve
 from model.errors import Fault
-from model.job import Job
+from model.job import Constraint, Job
+from model.node import Node, NodeId
 from tests.unit.jobspec.builders import job_text, messages_of
 
 PORT = 'network {\n port "http" {}\n}\n'
@@ -63,6 +67,13 @@ REFUSED = {
         job_text(task='template {\n data = "x"\n destination = "y"\n change_mode = "script"\n}'),
         f"{TASK}.template[0].change_script: ",
     ),
+    **{
+        f"distinct_property {value}": (
+            job_text(group=f'constraint {{\n distinct_property = "${{meta.rack}}"\n value = "{value}"\n}}'),
+            f'{GROUP}.constraint[0].value: must be a whole number of at least 1 with distinct_property, found "{value}"',
+        )
+        for value in ("0", "00", "-1", "many")
+    },
     "no log files": (job_text(task="logs { max_files = 0 }"), f"{TASK}.logs.max_files: must be at least 1"),
     "unknown hook": (
         job_text(task='lifecycle { hook = "prestop" }'),
@@ -241,6 +252,24 @@ WARNINGS = {
         job_text(task='lifecycle {\n hook = "poststop"\n sidecar = true\n}'),
         f"{TASK}.lifecycle.sidecar: has no effect on a poststop task",
     ),
+    **{
+        f"{kind} on {text}": (
+            job_text(**{where: f'{kind} {{\n attribute = "{text}"\n {more}\n}}'}),
+            f'{path}.{kind}[0].attribute: {expected}',
+        )
+        for where, path in (("job", "job.web"), ("group", GROUP), ("task", TASK))
+        for kind, more in (("constraint", 'value = "x"'), ("affinity", 'value = "x"'), ("spread", ""))
+        if (where, kind) != ("task", "spread")
+        for text, expected in (
+            ("${node.foo}", 'no node has a value for "${node.foo}" (known: node.unique.id, '),
+            ("${env.HOME}", 'no node has a value for "${env.HOME}" (known: node.unique.id, '),
+            ("rack ${meta.rack}", '"rack ${meta.rack}" is compared as it is written: '),
+        )
+    },
+    "value of an unknown name": (
+        job_text(job='constraint {\n attribute = "${meta.rack}"\n value = "${node.foo}"\n}'),
+        'job.web.constraint[0].value: no node has a value for "${node.foo}"',
+    ),
     "slow check": (check('type = "tcp"\ninterval = "1s"\ntimeout = "5s"'), "longer than the interval"),
 }
 
@@ -250,6 +279,21 @@ def test_what_is_probably_not_meant_is_a_warning(text: bytes, expected: str) -> 
     job = jobspec.canonicalize(jobspec.parse(text, file="web.hcl"))
     assert jobspec.validate(job) == ()
     assert any(expected in warning for warning in jobspec.warnings(job))
+
+
+def test_what_placement_knows_of_a_node_is_not_warned_of_and_an_unterminated_reference_is() -> None:
+    def warnings(target: str) -> tuple[str, ...]:
+        job = jobspec.canonicalize(jobspec.parse(job_text(), file="web.hcl"))
+        return jobspec.warnings(msgspec.structs.replace(job, constraints=(Constraint(ltarget=target, operand="is_set"),)))
+
+    node = Node(id=NodeId("n1"), name="n1", virtual_datacenter="edge", node_class="big", attributes={"a": "1"}, meta={"a": "1"})
+    for name in (*NODE_NAMES, "attr.a", "meta.a"):
+        assert resolve(f"${{{name}}}", node) is not None
+        assert warnings(f"${{{name}}}") == ()
+    assert warnings("${attr.kernel.name") == (
+        'job.web.constraint[0].attribute: "${attr.kernel.name" is compared as it is written:'
+        " only a whole ${name} stands for a node's value",
+    )
 
 
 def test_a_name_is_warned_of_as_it_will_be_and_not_for_what_only_the_node_knows() -> None:

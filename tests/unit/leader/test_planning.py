@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from api.plans import why_document
+from cli import job_why
 from jobspec.diff import job_diff
 from leader import explaining, planning
 from leader.decide.explain import Filter, NodeAnswer, Question, answers
@@ -224,6 +226,21 @@ async def test_a_system_job_that_fits_no_node_says_so() -> None:
     assert told.remedies == ("no node is in datacenter dc9 (known: dc1)",)
 
 
+async def test_nodes_of_a_datacenter_that_are_all_in_virtual_ones_are_told_as_such() -> None:
+    virtuals = ("red", "green", "red")
+    nodes = [view(f"n{number}", datacenter="south", virtual_datacenter=one) for number, one in enumerate(virtuals)]
+    of = leading(*nodes, view("n4"))
+
+    async def remedies(*datacenters: str) -> tuple[str, ...]:
+        return (await why(of, job(99, datacenters=datacenters))).groups[0].remedies[-1:]
+
+    take = "take only jobs that name their virtual datacenter"
+    assert await remedies("south") == (f"3 nodes in datacenter south {take}: green, red",)
+    assert await remedies("s*", "red") == ("1 node in datacenter s* takes only jobs that name its virtual datacenter: green",)
+    assert await remedies("dc1", "*") == (f"3 nodes in datacenter * {take}: green, red",)
+    assert await remedies("west") == ("no node is in datacenter west (known: dc1; virtual: green, red)",)
+
+
 async def test_an_empty_cluster_says_so() -> None:
     (told,) = (await why(leading(), job(1))).groups
     assert (told.missing, told.filters, told.remedies) == (1, (), ("the cluster has no node yet",))
@@ -232,7 +249,19 @@ async def test_an_empty_cluster_says_so() -> None:
 async def test_of_an_all_at_once_job_what_stands_in_the_way_of_the_last_is_told() -> None:
     of = job(20, all_at_once=True)
     (told,) = (await why(leading(view("n1")), of)).groups
+    assert (told.missing, told.withheld) == (10, 10)
     assert (told.missing, told.remedies[0]) == (10, "cpu: 100 MHz short on the best node (n1): 100 MHz asked for, 0 of 1000 MHz free")
+
+
+async def test_of_an_all_at_once_job_groups_that_find_room_are_not_told_as_placed() -> None:
+    of = job(groups=(group(20), group(2, name="h")), all_at_once=True)
+    found = await why(leading(view("n1")), of)
+    assert [(one.wanted, one.missing, one.withheld) for one in found.groups] == [(20, 10, 10), (2, 2, 0)]
+    told = [line for line in job_why.lines(why_document(found, has_nodes=False), is_verbose=False) if "Task Group" in line]
+    assert told == [
+        'Task Group "g": 0 of 20 allocations placed; all_at_once, and there is room for 10 of 20',
+        'Task Group "h": 0 of 2 allocations placed; all_at_once, and there is room for 0 of 2',
+    ]
 
 
 # -- the same reasons as the metrics'
