@@ -153,6 +153,17 @@ async def test_limits_reach_the_engine_and_a_task_over_them_is_oom_killed(place:
         assert result.oom_killed or result.code != 0
 
 
+async def test_memory_max_is_the_limit_and_memory_what_is_kept_for_it(place: Place) -> None:
+    async with closing(place.driver) as driver:
+        resources = Resources(cpu=200, memory_mb=16, memory_max_mb=64)
+        script = "x=$(head -c 25000000 /dev/zero | tr '\\0' x); echo ${#x}"
+        handle = await driver.start(place.task("/bin/sh", "-c", script, resources=resources))
+        limits = inspect(place, "{{.HostConfig.Memory}} {{.HostConfig.MemoryReservation}}")
+        assert limits == f"{64 << 20} {16 << 20}"
+        assert (await driver.wait(handle)).code == 0
+        assert place.read("stdout").split() == ["25000000"]
+
+
 async def test_a_task_with_cores_of_its_own_runs_on_no_others(place: Place) -> None:
     (*_, core) = sorted(os.sched_getaffinity(0))
     async with closing(place.driver) as driver:

@@ -1,9 +1,12 @@
 """How the cluster places is one document in Consul: no leader's own configuration changes it."""
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.api.http import ask
 from tests.components.consul import ConsulServer
+from tests.conftest import or_skip
 from tests.e2e.drover import Drover, marking_job, wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.consul]
@@ -11,8 +14,14 @@ pytestmark = [pytest.mark.e2e, pytest.mark.consul]
 PATH = "/v1/operator/scheduler/configuration"
 
 
-def test_the_configuration_outlives_its_leader_and_holds_for_the_next(real_consul: ConsulServer) -> None:
-    with Drover(real_consul) as one:
+@pytest.fixture
+def consul() -> Iterator[ConsulServer]:
+    with or_skip(lambda: ConsulServer().__enter__()) as server:
+        yield server
+
+
+def test_the_configuration_outlives_its_leader_and_holds_for_the_next(consul: ConsulServer) -> None:
+    with Drover(consul) as one:
         one.wait_ready()
         first = one.get(PATH)
         config = first["SchedulerConfig"]
@@ -26,7 +35,7 @@ def test_the_configuration_outlives_its_leader_and_holds_for_the_next(real_consu
         refused = ask(one.address, "PUT", "/v1/jobs", body={"Job": marking_job("web")})
         assert (refused.status, "disabled by the scheduler configuration" in refused.body.decode()) == (500, True)
     spreads = 'default_scheduler_config {\n scheduler_algorithm = "spread"\n}'
-    with Drover(real_consul, name="two", server_settings=spreads) as two:
+    with Drover(consul, name="two", server_settings=spreads) as two:
         wait("the next leader", lambda: any(n["Name"] == "two" and n["Status"] == "ready" for n in two.get("/v1/nodes")), 40)
         kept = two.get(PATH)["SchedulerConfig"]
         assert kept["SchedulerAlgorithm"] == "binpack"
