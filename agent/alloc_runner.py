@@ -154,12 +154,13 @@ class AllocRunner:
         """A newly read document. Its job version is taken up by update(), which may come later."""
         if desired == self.desired:
             return
-        is_promoted = desired.canary != self.desired.canary
+        # Its services have other tags now, or it has none any more.
+        is_shown_otherwise = (desired.canary, desired.apart) != (self.desired.canary, self.desired.apart)
         self.row = replace(self.row, desired=desired)
         self._tools.journal.note(self.row)
         for runner in self.tasks.values():
-            if is_promoted:
-                runner.update(runner.task)  # its services have other tags now
+            if is_shown_otherwise:
+                runner.update(runner.task)
             else:
                 runner.wake()
 

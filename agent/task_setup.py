@@ -18,7 +18,7 @@ from agent.task_run import TaskRun
 from agent.tools import Tools
 from agent.volumes import binds
 from jobspec.interpolate import interpolate, interpolate_document
-from model.alloc import DesiredAlloc
+from model.alloc import Apart, DesiredAlloc
 from model.job import Job, Task, TaskGroup
 
 
@@ -87,11 +87,13 @@ class Setup:
         execute: Callable[[Sequence[str], float], Awaitable[tuple[int, bytes]]],
         restart: Callable[[str], None],
     ) -> TaskRun:
+        # Who was taken out of its job is not led to any more, nor checked.
+        is_shown = self.desired.apart is not Apart.RELEASED
         return TaskRun(
             alloc=self.desired,
             job=self.job,
-            group=self.group,
-            task=self.task,
+            group=self.group if is_shown else msgspec.structs.replace(self.group, services=()),
+            task=self.task if is_shown else msgspec.structs.replace(self.task, services=()),
             env=self.env(driver, {}).variables,
             started_s=started_s,
             execute=execute,

@@ -52,8 +52,19 @@ async def list_allocations(request: web.Request, leading: Leading, stubs: StubCa
 
 
 async def allocation_stop(request: web.Request, leading: Leading) -> web.Response:
+    return await _changed(request, leading, stopping.stop)
+
+
+async def allocation_release(request: web.Request, leading: Leading) -> web.Response:
+    """drover's own: the alloc runs on apart from its job."""
+    return await _changed(request, leading, stopping.release)
+
+
+async def _changed(
+    request: web.Request, leading: Leading, change: Callable[[Leading, AllocId], Awaitable[commands.Registered]]
+) -> web.Response:
     try:
-        done = await stopping.stop(leading, AllocId(request.match_info["id"]))
+        done = await change(leading, AllocId(request.match_info["id"]))
     except stopping.UnknownAlloc as error:
         raise NotFound("alloc not found") from error
     index = leading.view.api_index(done.eval_index)

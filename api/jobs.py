@@ -31,6 +31,7 @@ from jobspec.diff import job_diff
 from leader import commands, explaining, planning, versions
 from leader.leading import Leading
 from leader.view import View
+from model.alloc import Apart
 from model.errors import JobspecError
 from model.job import DEFAULT_NAMESPACE, DEFAULT_REGION, Job, JobId
 from model.snapshot import JobKey
@@ -63,7 +64,9 @@ async def register(request: web.Request, leading: Leading) -> web.Response:
     job = _submitted(request, body, request.match_info.get("rest"))
     enforce = member(body, "JobModifyIndex", int) or 0
     is_enforced = member(body, "EnforceIndex", bool)
-    done = await commands.register(leading, job, enforce_index=enforce if is_enforced else None)
+    adopt = bool(member(body, "Adopt", bool))
+    warnings = [*_warnings(leading, job), *([] if adopt else _orphans(leading, job))]
+    done = await commands.register(leading, job, enforce_index=enforce if is_enforced else None, adopt=adopt)
     index = leading.view.api_index(done.eval_index)
     return answer(
         request,
@@ -71,7 +74,7 @@ async def register(request: web.Request, leading: Leading) -> web.Response:
             "EvalID": done.evaluation.id,
             "EvalCreateIndex": index,
             "JobModifyIndex": leading.view.api_index(done.job_modify_index),
-            "Warnings": "\n".join(_warnings(leading, job)),
+            "Warnings": "\n".join(warnings),
             "Index": index,
             "LastContact": 0,
             "KnownLeader": False,
@@ -97,6 +100,19 @@ def _warnings(leading: Leading, job: Job) -> list[str]:
     if commands.admitted(job, leading.view.scheduler.document) != job:
         found.append("memory_max has no effect: memory_oversubscription_enabled is false in this cluster")
     return found
+
+
+def _orphans(leading: Leading, job: Job) -> list[str]:
+    """That something of an earlier job of the id runs still."""
+    left = [
+        alloc.desired.node_name
+        for alloc in leading.view.allocs_by_job.get((job.namespace, job.id), {}).values()
+        if alloc.desired.apart is Apart.ORPHANED and not alloc.is_terminal and not alloc.desired.is_stopping
+    ]
+    if not left:
+        return []
+    nodes = ", ".join(sorted(set(left)))
+    return [f"{len(left)} orphaned allocations of an earlier job run on beside this one ({nodes}): -adopt takes them over"]
 
 
 def _of_this_cluster(request: web.Request, job: Job) -> Job:
@@ -302,7 +318,10 @@ _VERSIONS = {"revert": _revert, "stable": _stable, "scale": _scale, "restart": _
 
 async def _deregister(request: web.Request, leading: Leading, key: JobKey) -> web.Response:
     purge = request.query.get("purge", "false").lower() in ("1", "true", "t")
-    return _eval_answer(request, leading, await commands.deregister(leading, *key, purge=purge))
+    orphan = request.query.get("orphan", "false").lower() in ("1", "true", "t")
+    if purge and orphan:
+        raise BadRequest("a job is either stopped with orphan or with purge")
+    return _eval_answer(request, leading, await commands.deregister(leading, *key, purge=purge, orphan=orphan))
 
 
 def _eval_answer(request: web.Request, leading: Leading, done: commands.Registered) -> web.Response:

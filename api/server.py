@@ -157,6 +157,7 @@ def routes(context: Context) -> list[web.RouteDef]:
         web.get("/v1/allocations", on_leader(with_stubs(cluster.list_allocations))),
         web.get("/v1/allocation/{id}", on_leader(cluster.allocation)),
         *writes("/v1/allocation/{id}/stop", on_leader(cluster.allocation_stop)),
+        *writes("/v1/allocation/{id}/release", on_leader(cluster.allocation_release)),
         *writes("/v1/allocation/{id}/restart-permit", on_leader(cluster.restart_permit)),
         web.get("/v1/evaluations", on_leader(cluster.list_evaluations)),
         web.get("/v1/evaluation/{id}", on_leader(cluster.evaluation)),

@@ -242,7 +242,7 @@ def _legacy_resources(
 def job_status(view: View, key: JobKey, job: Job) -> JobStatus:
     """dead: stopped, or a batch job that has nothing left to do; running: anything wanted or running."""
     allocs = view.allocs_by_job.get(key, {}).values()
-    if any(not alloc.is_terminal for alloc in allocs):
+    if any(not alloc.is_terminal and not alloc.desired.apart for alloc in allocs):
         return JobStatus.RUNNING
     if job.stop:
         return JobStatus.DEAD
@@ -264,7 +264,7 @@ def job_document(view: View, key: JobKey, job: Job) -> dict[str, Any]:
         job_modify_index=view.api_index(version.modify_index) if version else 0,
     )
     document = _to_dict(shown)
-    del document["RestartedAt"]  # what the leader needs, and no submitter sets
+    del document["RestartedAt"], document["Orphans"]  # what the leader needs, and no submitter sets
     return document
 
 
@@ -296,7 +296,7 @@ def job_summary(view: View, key: JobKey, job: Job) -> dict[str, Any]:
         ClientStatus.UNKNOWN: "Unknown",
     }
     for alloc in view.allocs_by_job.get(key, {}).values():
-        if alloc.desired.task_group in groups:
+        if alloc.desired.task_group in groups and not (alloc.desired.apart and not alloc.is_terminal):
             groups[alloc.desired.task_group][column[alloc.client_status]] += 1
     for indexed in view.evals_by_job.get(key, {}).values():
         if indexed.document.status.value == "blocked":

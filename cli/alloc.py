@@ -62,10 +62,18 @@ def status(args: argparse.Namespace) -> int:
 
 
 def stop(args: argparse.Namespace) -> int:
+    return _change(args, "stop")
+
+
+def release(args: argparse.Namespace) -> int:
+    return _change(args, "release")
+
+
+def _change(args: argparse.Namespace, verb: str) -> int:
     try:
         api = Api(args)
         alloc = find_alloc(api, args.alloc)
-        answer = api.put(f"/v1/allocation/{alloc['ID']}/stop")
+        answer = api.put(f"/v1/allocation/{alloc['ID']}/{verb}")
         if args.detach:
             print(answer["EvalID"])
             return 0

@@ -118,6 +118,8 @@ def run(args: argparse.Namespace) -> int:
         job = checked()
         api = Api(args)
         body: dict[str, Any] = {"Job": document}
+        if args.adopt:
+            body["Adopt"] = True
         if args.check_index is not None:
             body |= {"EnforceIndex": True, "JobModifyIndex": args.check_index}
         answer = api.put("/v1/jobs", body, namespace=api.namespace or job.namespace)

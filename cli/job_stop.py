@@ -15,7 +15,8 @@ def run(args: argparse.Namespace) -> int:
         if job["ID"] != args.job and not (args.yes or args.y) and not _is_meant(job["ID"], args.job):
             print("Cancelling job stop")
             return 0
-        answer, _ = api.call("DELETE", f"/v1/job/{segment(job['ID'])}", None, purge=args.purge, namespace=job["Namespace"])
+        path, orphan = f"/v1/job/{segment(job['ID'])}", args.orphan or None
+        answer, _ = api.call("DELETE", path, None, purge=args.purge, orphan=orphan, namespace=job["Namespace"])
         if args.detach or not answer["EvalID"]:
             print(answer["EvalID"])
             return 0

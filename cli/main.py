@@ -110,6 +110,7 @@ def _build() -> _Parser:
     job = group("job", "submit, read and stop jobs")
     for under, name in ((job, "run"), (commands, "run")):
         run = command(under, name, "cli.job_run:run", "submit a job", _spec_flags, _client_flags, _monitor_flags)
+        _flag(run, "adopt", action="store_true", help="take over what `job stop -orphan` left of a job of this id")
         _flag(run, "check-index", type=int, metavar="N", help="only if the job's modify index is N (0: new)")
         _flag(run, "policy-override", action="store_true", help="accepted and without effect: there is no Sentinel")
         _flag(run, "timeout", metavar="SPAN", help="follow the deployment for so long at most")
@@ -138,6 +139,7 @@ def _build() -> _Parser:
         stop = command(under, name, "cli.job_stop:run", "stop a job", _client_flags, _monitor_flags)
         stop.add_argument("job", metavar="JOB")
         _flag(stop, "purge", action="store_true", help="forget the job as well")
+        _flag(stop, "orphan", action="store_true", help="leave what runs of it running; `run -adopt` takes it over")
         _flag(stop, "yes", action="store_true", help="do not ask when JOB is only the beginning of a job's id (-y)")
         stop.add_argument("-y", action="store_true", help=argparse.SUPPRESS)
     why = command(job, "why", "cli.job_why:run", "tell why not all of a job is placed", _client_flags, _shown_flags, _reading_flags)
@@ -190,6 +192,11 @@ def _build() -> _Parser:
 
     alloc_stop = command(alloc, "stop", "cli.alloc:stop", "stop an allocation; its job gets another", _client_flags, _monitor_flags)
     alloc_stop.add_argument("alloc", metavar="ALLOC")
+    released = command(
+        alloc, "release", "cli.alloc:release", "take an allocation out of its job; it runs on without its services",
+        _client_flags, _monitor_flags,
+    )  # fmt: skip
+    released.add_argument("alloc", metavar="ALLOC")
 
     node = group("node", "look at nodes")
     node_status = command(node, "status", "cli.node:status", "list nodes, or show one", _client_flags)

@@ -50,27 +50,32 @@ class Registered:
     job_modify_index: int
 
 
-async def register(leading: Leading, job: Job, *, enforce_index: int | None = None) -> Registered:
+async def register(
+    leading: Leading, job: Job, *, enforce_index: int | None = None, adopt: bool = False
+) -> Registered:
     """Makes `job` the current version. An unchanged job keeps its version and only gets an evaluation.
 
+    adopt: what `deregister` left running of a job of this id is taken over.
     enforce_index: the JobModifyIndex (of the API) the caller saw, 0 for "must not exist", None for any.
     Raises EnforceIndexError, SessionLost, WriteConflict, StoreRefused (too large), StoreUnavailable.
     """
     key: JobKey = (job.namespace, job.id)
     async with leading.turn(key):
         try:
-            return await _register(leading, key, job, enforce_index)
+            return await _register(leading, key, job, enforce_index, adopt=adopt)
         except WriteConflict:
             # A deployment that ended just now changed the job's record.
             await leading.deciding.read_doubted()
-            return await _register(leading, key, job, enforce_index)
+            return await _register(leading, key, job, enforce_index, adopt=adopt)
 
 
-async def deregister(leading: Leading, namespace: Namespace, job_id: JobId, *, purge: bool) -> Registered:
-    """Stops the job; with purge forgets it, its allocs as they end. A job that is not known gets an evaluation, as
+async def deregister(
+    leading: Leading, namespace: Namespace, job_id: JobId, *, purge: bool, orphan: bool = False
+) -> Registered:
+    """Stops the job, with orphan without what runs of it; with purge forgets it, its allocs as they end. A job that is not known gets an evaluation, as
     with Nomad: perhaps something of it runs."""
     async with leading.turn((namespace, job_id)):
-        return await _deregister(leading, (namespace, job_id), purge=purge)
+        return await _deregister(leading, (namespace, job_id), purge=purge, orphan=orphan)
 
 
 async def evaluate(leading: Leading, namespace: Namespace, job_id: JobId) -> Registered | None:
@@ -140,15 +145,16 @@ async def _put_control(leading: Leading, node_id: NodeId, change: Callable[[Node
     return written[key].modify_index
 
 
-async def _register(leading: Leading, key: JobKey, job: Job, enforce_index: int | None) -> Registered:
+async def _register(
+    leading: Leading, key: JobKey, job: Job, enforce_index: int | None, *, adopt: bool
+) -> Registered:
     view = leading.view
     scheduling.check_registration(leading)
     job = admitted(job, view.scheduler.document)
     current = view.jobs.get(key)
     if enforce_index is not None:
         _enforce(leading, key, current, enforce_index)
-    if current is not None:
-        job = msgspec.structs.replace(job, restarted_at=current.restarted_at)  # not the submitter's to set
+    job = as_current(current, job, adopt=adopt)
     if current is not None and spec_of(current) == spec_of(job):
         return await _evaluate(leading, current, "job-register")
     # Versions of a purged job may still be named by allocs that are stopping: never write one again.
@@ -166,7 +172,15 @@ async def _register(leading: Leading, key: JobKey, job: Job, enforce_index: int 
     return await _write_version(leading, key, job, "job-register")
 
 
-async def _deregister(leading: Leading, key: JobKey, *, purge: bool) -> Registered:
+def as_current(current: Job | None, job: Job, *, adopt: bool = False) -> Job:
+    """The submitted job with what is not the submitter's to set."""
+    kept = current.orphans if current is not None and not current.stop else ""
+    return msgspec.structs.replace(
+        job, restarted_at=current.restarted_at if current else 0, orphans="adopt" if adopt else kept
+    )
+
+
+async def _deregister(leading: Leading, key: JobKey, *, purge: bool, orphan: bool) -> Registered:
     view = leading.view
     current = view.jobs.get(key)
     if current is None:
@@ -176,7 +190,13 @@ async def _deregister(leading: Leading, key: JobKey, *, purge: bool) -> Register
         if current.stop:
             return await _evaluate(leading, current, "job-deregister")
         newest = max(v for k, v in view.versions if k == key)
-        stopped = msgspec.structs.replace(current, stop=True, version=newest + 1, submit_time=leading.fenced.now_ns)
+        stopped = msgspec.structs.replace(
+            current,
+            stop=True,
+            orphans="leave" if orphan else "",
+            version=newest + 1,
+            submit_time=leading.fenced.now_ns,
+        )
         return await _write_version(leading, key, stopped, "job-deregister")
     record = view.records[key]
     evaluation = new_evaluation(leading.fenced, current, "job-deregister")

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from jobspec.diff import job_diff
-from leader.commands import admitted
+from leader.commands import admitted, as_current
 from leader.decide.forecast import GroupUpdates, annotated, updates_by_group
 from leader.decide.place import as_changed
 from leader.decide.table import NodeTable
@@ -110,8 +110,7 @@ def attempt(leading: Cluster, job: Job, *, is_partial: bool = False) -> Trial:
 def _as_submitted(leading: Cluster, current: Job | None, job: Job) -> Job:
     """With the version that it would get; the current one where nothing changed."""
     job = admitted(job, leading.view.scheduler.document)
-    if current is not None:
-        job = msgspec.structs.replace(job, restarted_at=current.restarted_at)
+    job = as_current(current, job)
     if current is not None and spec_of(current) == spec_of(job):
         return current
     newest = max((version for key, version in leading.view.versions if key == _key(job)), default=-1)

@@ -1,4 +1,6 @@
-"""How does an operator stop one alloc? It ends, and its job gets another in its place."""
+"""How does an operator stop one alloc, or take it out of its job? Either way its job gets another in its place."""
+
+from collections.abc import Callable
 
 import msgspec
 
@@ -7,11 +9,14 @@ from leader.deciding import new_evaluation
 from leader.errands import Written
 from leader.leading import Leading
 from leader.view import job_key
-from model.alloc import AllocId, DesiredStatus
+from model.alloc import AllocId, Apart, DesiredAlloc, DesiredStatus
 from model.errors import DroverError
 from model.evaluation import Evaluation
+from model.job import Job
+from model.node import NodeId
 
 STOPPED_BY_USER = "alloc is being stopped by a user"
+RELEASED_BY_USER = "alloc was taken out of its job by a user"
 
 
 class UnknownAlloc(DroverError):
@@ -20,6 +25,31 @@ class UnknownAlloc(DroverError):
 
 async def stop(leading: Leading, alloc_id: AllocId) -> Registered:
     """Also of one that is to stop or has ended already: then its job is only looked at again."""
+    return await _change(
+        leading,
+        alloc_id,
+        "alloc-stop",
+        lambda desired: msgspec.structs.replace(
+            desired, desired_status=DesiredStatus.STOP, desired_description=STOPPED_BY_USER
+        ),
+    )
+
+
+async def release(leading: Leading, alloc_id: AllocId) -> Registered:
+    """It runs on without its services, apart from its job, until `stop`. One that has ended is left as it is."""
+    return await _change(
+        leading,
+        alloc_id,
+        "alloc-release",
+        lambda desired: msgspec.structs.replace(
+            desired, apart=Apart.RELEASED, desired_description=RELEASED_BY_USER, migrate_to=NodeId("")
+        ),
+    )
+
+
+async def _change(
+    leading: Leading, alloc_id: AllocId, trigger: str, change: Callable[[DesiredAlloc], DesiredAlloc]
+) -> Registered:
     view = leading.view
     if alloc_id not in view.allocs:
         raise UnknownAlloc("alloc not found")
@@ -30,20 +60,18 @@ async def stop(leading: Leading, alloc_id: AllocId) -> Registered:
         nonlocal evaluation
         if evaluation is not None and evaluation.id in view.evals:
             return []  # it is done, though the answer was lost
-        alloc, job = view.allocs.get(alloc_id), view.jobs.get(key)
-        if alloc is None or job is None:
+        alloc = view.allocs.get(alloc_id)
+        if alloc is None:
             raise UnknownAlloc("alloc not found")
-        evaluation = new_evaluation(leading.fenced, job, "alloc-stop")
+        # What was left by a job that is forgotten since can be stopped too.
+        job = view.jobs.get(key) or Job(id=key[1], name=key[1], namespace=key[0])
+        evaluation = new_evaluation(leading.fenced, job, trigger)
         if alloc.desired.is_stopping or alloc.is_terminal:
             return [evaluation]
-        stopped = msgspec.structs.replace(
-            alloc.desired,
-            desired_status=DesiredStatus.STOP,
-            desired_description=STOPPED_BY_USER,
-            modify_time=leading.fenced.now_ns,
-            epoch=leading.fenced.epoch,
+        changed = msgspec.structs.replace(
+            change(alloc.desired), modify_time=leading.fenced.now_ns, epoch=leading.fenced.epoch
         )
-        return [stopped, evaluation]
+        return [changed, evaluation]
 
     await leading.deciding.errand(key, work)
     if evaluation is None:

@@ -51,7 +51,7 @@ async def revert(
         older = leading.view.versions.get((key, version))
         if older is None:
             raise UnknownJob(f'job "{job_id}" in namespace "{namespace}" at version {version} not found')
-        return msgspec.structs.replace(older, stop=False)
+        return msgspec.structs.replace(older, stop=False, orphans="")
 
     return await _new_version(leading, key, "job-register", change)
 

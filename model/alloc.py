@@ -46,6 +46,17 @@ class ClientStatus(StrEnum):
         return self in (ClientStatus.COMPLETE, ClientStatus.FAILED, ClientStatus.LOST)
 
 
+class Apart(StrEnum):
+    """Why an alloc runs that its job does not count any more; only `alloc stop` or the end of a drain ends it.
+
+    RELEASED: taken out by `alloc release`, without its services. ORPHANED: left by `job stop -orphan`, services and all.
+    """
+
+    NONE = ""
+    RELEASED = "released"
+    ORPHANED = "orphaned"
+
+
 class Verdict(StrEnum):
     """What the leader holds of an alloc whose node it cannot hear; the agent alone says what really runs.
 
@@ -105,6 +116,7 @@ class DesiredAlloc(Document):
     desired_status: DesiredStatus = DesiredStatus.RUN
     desired_description: str = ""
     verdict: Verdict = Verdict.NONE
+    apart: Apart = Apart.NONE
     unknown_at: int = 0  # when its node was last found out of reach while its group could wait; ns since the epoch
     ports: tuple[AllocatedPort, ...] = ()
     cores: tuple[TaskCores, ...] = ()
@@ -231,4 +243,5 @@ class Alloc:
     @property
     def is_live(self) -> bool:
         """Counts towards its group: wanted, not ended, and its node not given up."""
-        return not self.desired.is_stopping and not self.is_terminal and self.desired.verdict is Verdict.NONE
+        is_wanted = not self.desired.is_stopping and not self.desired.apart
+        return is_wanted and not self.is_terminal and self.desired.verdict is Verdict.NONE

@@ -424,6 +424,7 @@ class Job(Document):
     multiregion: Mapping[str, Any] | None = None
     node_pool: str = "default"
     ui: JobUi | None = msgspec.field(name="UI", default=None)
+    orphans: str = ""  # drover's: "leave" when stopped with -orphan, "adopt" when run with -adopt
     restarted_at: int = 0  # drover's: when `job restart` last had all of it replaced (ns since the epoch)
     scheduler_algorithm: str = ""  # drover's: binpack or spread for this job, whatever the cluster does
     parent_id: JobId = JobId("")

@@ -13,10 +13,10 @@ from dataclasses import replace
 import msgspec
 
 from leader.decide import rollout
-from leader.decide.counted import NOT_NEEDED, Places, fill, is_result, replaced, sort
+from leader.decide.counted import MIGRATED, NOT_NEEDED, Places, fill, is_result, replaced, sort
 from leader.decide.draft import Draft, Facts
 from leader.decide.system import system_group
-from model.alloc import Alloc, AllocId, ClientStatus, Verdict
+from model.alloc import Alloc, AllocId, Apart, ClientStatus, Verdict
 from model.deployment import Deployment
 from model.job import DisconnectStrategy, Job, disconnect_of
 from model.node import NodeId
@@ -27,6 +27,7 @@ from model.snapshot import Life, NodeView, Reach
 JOB_STOPPED = "alloc not needed as job is stopped"
 NODE_AWAY = "alloc is unknown since its node is disconnected"
 NODE_LOST = "alloc is lost since its node is down"
+ORPHANED = "alloc was left running by job stop -orphan"
 AGENT_DOWN = "alloc is lost since its node's agent is down and never spoke of it"
 
 
@@ -55,7 +56,15 @@ def reconcile(
     for alloc in everything:
         _judge_node(alloc, nodes, versions, now_ns, draft)
         _judge_unheard(alloc, nodes, draft)
-    everything = [_with(alloc, draft) for alloc in everything]
+        _adopt(alloc, job, draft)
+    documents = everything = [_with(alloc, draft) for alloc in everything]
+    for alloc in documents:
+        _end_apart(alloc, nodes, now_ns, draft)
+    everything = [alloc for alloc in documents if not alloc.desired.apart]
+    if job is not None and job.stop and job.orphans == "leave":
+        _leave(everything, draft)
+        everything = [_with(alloc, draft) for alloc in everything]
+        everything = [alloc for alloc in everything if not alloc.desired.apart]
     if job is None or job.stop:
         for alloc in everything:
             # What failed too: started again, the job has all its attempts anew.
@@ -78,8 +87,37 @@ def reconcile(
             new_deployment_id=new_deployment_id,
         )
         _groups(facts, everything, draft)
-    _forget(everything, job, deployment, now_ns, gc_after_ns, draft)
+    _forget(documents, job, deployment, now_ns, gc_after_ns, draft)
     return draft.done()
+
+
+def _leave(allocs: Sequence[Alloc], draft: Draft) -> None:
+    """The job is over, what runs of it is not."""
+    for alloc in allocs:
+        if not alloc.is_terminal and not alloc.desired.is_stopping:
+            draft.change[alloc.id] = msgspec.structs.replace(
+                alloc.desired, apart=Apart.ORPHANED, desired_description=ORPHANED, migrate_to=NodeId("")
+            )
+
+
+def _adopt(alloc: Alloc, job: Job | None, draft: Draft) -> None:
+    """What an earlier job of the id left is this one's, if it was asked for."""
+    is_asked = job is not None and not job.stop and job.orphans == "adopt"
+    if is_asked and alloc.desired.apart is Apart.ORPHANED and not alloc.is_terminal and not alloc.desired.is_stopping:
+        current = draft.change.get(alloc.id, alloc.desired)
+        draft.change[alloc.id] = msgspec.structs.replace(current, apart=Apart.NONE, desired_description="")
+
+
+def _end_apart(alloc: Alloc, nodes: Mapping[NodeId, NodeView], now_ns: int, draft: Draft) -> None:
+    """What stands apart from its job is ended with the deadline of a drain, and by nothing else here."""
+    node = nodes.get(alloc.desired.node_id)
+    drain = node.control.drain if node is not None else None
+    if not alloc.desired.apart or alloc.is_terminal or alloc.desired.is_stopping or drain is None:
+        return
+    if drain.is_over(now_ns):
+        draft.stop(alloc, MIGRATED)
+    elif drain.deadline_at is not None:
+        draft.wake(drain.deadline_at)
 
 
 def _groups(facts: Facts, allocs: Sequence[Alloc], draft: Draft) -> None:
@@ -215,6 +253,6 @@ def _forget(
         is_old = now_ns - alloc.observed.modify_time >= gc_after_ns and alloc.desired.deployment_id != active_id
         # A place of a batch job is filled by its success: without that document it would run again.
         is_done = job is not None and job.is_batch and is_result(alloc, job)
-        is_over = alloc.desired.is_stopping or (alloc.id in followed and not is_done)
+        is_over = alloc.desired.is_stopping or bool(alloc.desired.apart) or (alloc.id in followed and not is_done)
         if job is None or (is_old and (job.stop or is_over)):
             draft.forget.append(alloc)

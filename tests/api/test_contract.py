@@ -107,6 +107,7 @@ WRITES = (
     "/v1/client/allocation/{alloc}/signal",
     "/v1/allocation/{alloc}/stop",
     "/v1/allocation/{alloc}/restart-permit",
+    "/v1/allocation/{alloc}/release",
     "/v1/client/metadata",
     *(f"/v1/deployment/{verb}/{{deployment}}" for verb in ("promote", "fail", "pause", "allocation-health")),
     "/v1/node/{node}/drain",

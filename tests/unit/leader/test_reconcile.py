@@ -10,6 +10,7 @@ from leader.decide.reconcile import reconcile
 from model.alloc import (
     Alloc,
     AllocId,
+    Apart,
     ClientStatus,
     DesiredStatus,
     RescheduleEvent,
@@ -98,6 +99,34 @@ def test_a_job_that_failed_for_good_is_placed_again_when_it_is_started_anew() ->
     (ended,) = decide(job(1, groups=(tried,), stop=True), [failed]).change
     again = dataclasses.replace(failed, desired=ended)
     assert [request.name for request in decide(job(1, groups=(tried,)), [again]).place] == ["j.g[0]"]
+
+
+class TestApart:
+    def test_a_released_alloc_is_neither_counted_nor_stopped(self) -> None:
+        one = alloc(0, apart=Apart.RELEASED)
+        needed = decide(job(1), [one])
+        assert ([request.name for request in needed.place], needed.change) == (["j.g[0]"], ())
+        for over in (job(1, stop=True), None):
+            assert decide(over, [one]).change == ()
+
+    def test_a_job_that_leaves_its_allocs_stops_none_and_counts_them_no_more(self) -> None:
+        have = [alloc(0), alloc(1, status=None)]
+        (first, second) = decide(job(2, stop=True, orphans="leave"), have).change
+        assert {(one.apart, one.desired_status) for one in (first, second)} == {(Apart.ORPHANED, DesiredStatus.RUN)}
+        left = [dataclasses.replace(one, desired=now) for one, now in zip(have, (first, second), strict=True)]
+        assert decide(job(2, stop=True, orphans="leave"), left).change == ()
+        assert len(decide(job(2), left).place) == 2
+
+    def test_what_was_left_is_taken_over_only_when_asked_for(self) -> None:
+        left = [alloc(0, apart=Apart.ORPHANED), alloc(1, apart=Apart.RELEASED)]
+        needed = decide(job(2, orphans="adopt"), left)
+        assert [(one.id, one.apart) for one in needed.change] == [(left[0].id, Apart.NONE)]
+        assert [request.name for request in needed.place] == ["j.g[1]"]
+
+    def test_what_stands_apart_is_forgotten_only_after_its_end(self) -> None:
+        ended = alloc(0, apart=Apart.ORPHANED, status=ClientStatus.COMPLETE)
+        runs = alloc(1, apart=Apart.ORPHANED)
+        assert [one.id for one in decide(None, [ended, runs]).forget] == [ended.id]
 
 
 def test_a_purged_job_stops_what_runs_and_forgets_what_ended() -> None:
