@@ -240,6 +240,14 @@ async def test_nodes_of_a_datacenter_that_are_all_in_virtual_ones_are_told_as_su
     assert await remedies("west") == ("no node is in datacenter west (known: dc1; virtual: green, red)",)
 
 
+@pytest.mark.parametrize("algorithm", ["binpack", "spread"])
+async def test_a_score_has_the_names_of_the_placements_metrics(algorithm: str) -> None:
+    of = leading(view("n1"), scheduler_algorithm=algorithm)
+    (told,) = (await why(of, job(1))).groups
+    (alloc,) = planning.attempt(of, job(1)).placed.allocs
+    assert (set(alloc.scores), set(told.nodes[0].scores)) == ({"binpack"}, {"binpack", "job-anti-affinity"})
+
+
 async def test_an_empty_cluster_says_so() -> None:
     (told,) = (await why(leading(), job(1))).groups
     assert (told.missing, told.filters, told.remedies) == (1, (), ("the cluster has no node yet",))
