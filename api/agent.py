@@ -4,7 +4,7 @@ from typing import Any
 
 from aiohttp import web
 
-from api.context import CONTEXT, Context
+from api.context import CONTEXT
 from api.query import answer
 
 
@@ -33,22 +33,24 @@ async def agent_self(request: web.Request) -> web.Response:
             "heartbeat_ttl": "",
             "last_heartbeat": "",
         }
-    member = _member(context.name, context.node_id, context.http_addr, context)
+    member = _member(
+        context.name, context.node_id, context.http_addr, context.region, context.datacenter, context.version
+    )
     return answer(request, {"config": context.config, "stats": stats, "member": member})
 
 
-def _member(name: str, node_id: str, http_addr: str, context: Context) -> dict[str, Any]:
+def _member(name: str, node_id: str, http_addr: str, region: str, datacenter: str, version: str) -> dict[str, Any]:
     host, port = _split(http_addr)
     return {
-        "Name": f"{name}.{context.region}",
+        "Name": f"{name}.{region}",
         "Addr": host,
         "Port": port,
         "Status": "alive",
         "Tags": {
             "role": "nomad",
-            "region": context.region,
-            "dc": context.datacenter,
-            "build": context.version,
+            "region": region,
+            "dc": datacenter,
+            "build": version,
             "port": str(port),
             "id": node_id,
             "vsn": "1",
@@ -67,7 +69,9 @@ async def members(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     shown = []
     for candidate in await context.members():
-        member = _member(candidate.name, candidate.node_id, candidate.http_addr, context)
+        member = _member(
+            candidate.name, candidate.node_id, candidate.http_addr, context.region, candidate.datacenter, candidate.version
+        )
         member["Status"] = "alive" if candidate.is_passing else "failed"
         shown.append(member)
     return answer(

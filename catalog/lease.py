@@ -53,9 +53,12 @@ class Term:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """Who stands for election: the value of the lock without epoch and nonce, and the check's TTL."""
+    """Who stands for election: the value of the lock without epoch and nonce, what `server members` tells of it, and
+    the check's TTL."""
 
     leader: Leader
+    datacenter: str = ""
+    version: str = ""
     ttl_s: float = 3.0
 
     @property
@@ -105,6 +108,8 @@ class Lease:
                     "drover_node": who.node_id,
                     "drover_name": who.name,
                     "drover_root": self.keys.root,
+                    "drover_datacenter": self.candidate.datacenter,
+                    "drover_version": self.candidate.version,
                 },
                 "Check": {
                     "Name": "drover leader candidate",

@@ -110,6 +110,8 @@ class Member:
     node_id: str
     name: str
     http_addr: str
+    datacenter: str
+    version: str
     is_passing: bool
 
 
@@ -139,6 +141,8 @@ class Candidates:
                     node_id=meta.get("drover_node", ""),
                     name=meta.get("drover_name", ""),
                     http_addr=f"{service['Address']}:{service['Port']}",
+                    datacenter=meta.get("drover_datacenter", ""),
+                    version=meta.get("drover_version", ""),
                     is_passing=all(check["Status"] == "passing" for check in one["Checks"]),
                 )
             )

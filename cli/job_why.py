@@ -7,13 +7,14 @@ import argparse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cli.client import Api, CommandFailed, clock, fail, print_json, segment, table
+from cli.client import Api, CommandFailed, clock, fail, print_json, segment, short, table
 from cli.job_run import print_faults, read
 from cli.job_status import find_job
 from model.errors import JobspecError
 
 Json = Mapping[str, Any]
 
+_PREEMPTED_SHOWN = 5
 _UNITS = {"cpu": " MHz", "memory": " MB", "disk": " MB", "cores": ""}
 
 
@@ -70,6 +71,13 @@ def _group(group: Json, found: Json, *, is_verbose: bool) -> Iterator[str]:
     if group["Failed"]:
         when = f"the next try is at {clock(found['RetryAt'])}" if found["RetryAt"] else "its attempts are used up"
         yield f"  {_allocations(group['Failed'])} failed and is not placed again: {when}"
+    preempted = group["Preempted"]
+    for one in preempted[:_PREEMPTED_SHOWN]:
+        alloc, by = (short(one[key], is_verbose=is_verbose) for key in ("AllocID", "ByAlloc"))
+        of = f'of job "{one["ByJob"]}"' if one["ByJob"] else "that is forgotten since"
+        yield f"  Allocation {alloc} was preempted by allocation {by} {of}"
+    if len(preempted) > _PREEMPTED_SHOWN:
+        yield f"  {len(preempted) - _PREEMPTED_SHOWN} more were preempted"
     if group["Filters"]:
         yield f"  Each asks for {', '.join(f'{name} {count}{_UNITS[name]}' for name, count in group['Asks'].items())}"
     if group["Filters"]:

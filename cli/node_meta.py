@@ -1,26 +1,32 @@
 """`drover node meta`: what jobs may ask of a node as ${meta.…}, and setting it without a restart."""
 
 import argparse
+import sys
 from collections.abc import Mapping
+from typing import Any
 
 from cli.client import Api, CommandFailed, fail, fields, print_json
 
 
 def apply(args: argparse.Namespace) -> int:
-    """Prints nothing when it is done, as Nomad's."""
+    """Prints nothing on stdout when it is done, as Nomad's."""
     try:
         changes = _changes(args)
         api = Api(args)
-        api.put("/v1/client/metadata", {"NodeID": _node_id(api, args.node_id), "Meta": changes})
-        return 0
+        node = _node(api, args.node_id)
+        api.put("/v1/client/metadata", {"NodeID": node["ID"] if node else "", "Meta": changes})
     except CommandFailed as error:
         return fail(error)
+    if node and node["Status"] == "down":
+        print(f"Warning: node {node['Name']} is down, the change takes effect when it returns", file=sys.stderr)
+    return 0
 
 
 def read(args: argparse.Namespace) -> int:
     try:
         api = Api(args)
-        found = api.get("/v1/client/metadata", node_id=_node_id(api, args.node_id) or None)
+        node = _node(api, args.node_id)
+        found = api.get("/v1/client/metadata", node_id=node["ID"] if node else None)
     except CommandFailed as error:
         return fail(error)
     if args.json:
@@ -45,9 +51,9 @@ def _changes(args: argparse.Namespace) -> dict[str, str | None]:
     return changes
 
 
-def _node_id(api: Api, prefix: str | None) -> str:
-    """The whole id; "" for the node of the agent that is asked."""
-    return str(api.find("node", "/v1/nodes", prefix)["ID"]) if prefix else ""
+def _node(api: Api, prefix: str | None) -> Mapping[str, Any] | None:
+    """None: the node of the agent that is asked."""
+    return api.find("node", "/v1/nodes", prefix) if prefix else None
 
 
 def _listed(meta: Mapping[str, str | None]) -> str:

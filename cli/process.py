@@ -139,6 +139,8 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
                     leader=Leader(
                         node_id=node_id, name=node.name, http_addr=http_addr, epoch=0, since=0, nonce=""
                     ),
+                    datacenter=config.datacenter,
+                    version=VERSION,
                     ttl_s=config.server.lease_ttl_s,
                 ),
                 now_ns=time.time_ns,

@@ -5,7 +5,7 @@ Asked afresh of the view: the trial places what finds room, and what is left is 
 
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -18,12 +18,20 @@ from leader.decide.remedies import remedies
 from leader.decide.table import HostPort
 from leader.planning import Cluster, Trial, attempt
 from leader.view import View
-from model.alloc import Alloc, EvalId, index_of
+from model.alloc import Alloc, AllocId, EvalId, index_of
 from model.job import Job, JobId, Namespace, TaskGroup
 from model.node import NodeId
 from model.plan import PlaceRequest
 from model.snapshot import NodeView
 from model.wire import Document
+
+
+class PreemptedBy(Document):
+    """An alloc that was pushed away and finds no other place. by_job: empty when the one that did it is forgotten."""
+
+    alloc_id: AllocId
+    by_alloc: AllocId
+    by_job: JobId
 
 
 class GroupWhy(Document):
@@ -38,6 +46,7 @@ class GroupWhy(Document):
     withheld: int
     updating: int
     failed: int
+    preempted: tuple[PreemptedBy, ...]
     asks: Mapping[str, int]
     nodes_asked: int
     filters: tuple[FilterCount, ...]
@@ -110,6 +119,7 @@ def _group_why(leading: Cluster, trial: Trial, group: TaskGroup) -> GroupWhy:
         withheld=len(waiting) - len(missing),
         updating=sum(request.stops is not None for request in waiting),
         failed=_failed(trial, group),
+        preempted=_preempted(view, trial, waiting),
         asks=asks_of(group),
         nodes_asked=len(found),
         filters=counts(found) if is_told else (),
@@ -141,6 +151,24 @@ def _preemption(leading: Cluster, question: Question, request: PlaceRequest) -> 
         return ()
     told = ", ".join(f'{count} of job "{name}"' for name, count in sorted(jobs.items()))
     return (f"preemption would make room for one (ending {told}), but is off for {job.type} jobs",)
+
+
+def _preempted(view: View, trial: Trial, waiting: Sequence[PlaceRequest]) -> tuple[PreemptedBy, ...]:
+    """Those whose place stays empty since they were pushed away."""
+
+    def place_of(name: str, node_id: str) -> tuple[str, str]:
+        return name, node_id if trial.job.is_system else ""
+
+    allocs = sorted(trial.allocs, key=lambda alloc: alloc.create_index)
+    newest = {place_of(alloc.desired.name, alloc.desired.node_id): alloc for alloc in allocs}
+    found = []
+    for request in waiting:
+        alloc = newest.get(place_of(request.name, request.node_id))
+        if alloc is not None and (by := alloc.desired.preempted_by_allocation):
+            winner = view.allocs.get(by)
+            by_job = winner.desired.job_id if winner else JobId("")
+            found.append(PreemptedBy(alloc_id=alloc.id, by_alloc=by, by_job=by_job))
+    return tuple(found)
 
 
 def _asked(view: View, job: Job, here: Mapping[NodeId, int]) -> dict[NodeId, NodeView]:

@@ -405,7 +405,7 @@ class _Group:
         limits += [(c, _sum(held), True) for c in job.constraints if c.operand == "distinct_property"]
         spreads, stays = (*job.spreads, *group.spreads), staying.get(group.name, {})
         self._cells = Cells(table, self._may, spreads, limits, stays, group.count) if spreads or limits else None
-        self._algorithm, self._count = algorithm, max(1, group.count)
+        self._count = max(1, group.count)
         # By cell, what each was short of when a node was chosen last; None without spreads.
         self._short: npt.NDArray[np.float64] | None = None
         self._has_spreads = bool(spreads)
@@ -603,8 +603,6 @@ class _Group:
 
     def _parts(self, row: int, *, is_penalized: bool = False) -> dict[str, float]:
         parts = self._ranking.parts(row, is_penalized=is_penalized)
-        if BINPACK not in parts and parts:
-            parts = {BINPACK if name == self._algorithm else name: value for name, value in parts.items()}
         if self._short is not None and self._cells is not None:
             # As a share of the group, so that it lies in -1..1 as the others do.
             short = float(self._short[self._cells.of_row[row]]) / self._count

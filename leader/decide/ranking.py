@@ -17,7 +17,7 @@ from model.job import Affinity, Constraint, Job, TaskGroup
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-BINPACK, SPREAD = "binpack", "spread"
+BINPACK = "binpack"
 RESCHEDULE_PENALTY = -1.0
 
 
@@ -69,7 +69,8 @@ class Ranking:
         return self._score(row, is_penalized=True) if self._mask[row] else -np.inf
 
     def parts(self, row: int, *, is_penalized: bool = False) -> dict[str, float]:
-        """The parts of the row's score by Nomad's names; empty where there is no room."""
+        """The parts of the row's score by Nomad's names, where "binpack" is the fit by whatever algorithm; empty where
+        there is no room."""
         total, used, need = self._table.total[row].tolist(), self._table.used[row].tolist(), self._fixed
         if need[3]:
             need = self.need(row)
@@ -81,7 +82,7 @@ class Ranking:
             1.0 - (used[1] + need[1]) / max(total[1], 1.0)
         )
         fit = 20.0 - packed if self._algorithm == BINPACK else packed - 2.0
-        parts = {self._algorithm: min(max(fit, 0.0), 18.0) / 18.0}
+        parts = {BINPACK: min(max(fit, 0.0), 18.0) / 18.0}
         collisions = self._here.get(row, 0)
         if collisions > 0:
             parts["job-anti-affinity"] = -(collisions + 1) / self._count

@@ -204,6 +204,9 @@ def test_a_plan_names_what_it_would_push_away(say: Say, fleet: Drover, protocol:
     high = job_file(tmp_path, name="urgent", memory=500, type="system", in_job=f"priority = 80\n  {on_n1}")
     say("job", "plan", high)
     say("job", "why", "-file", high)
+    assert say("job", "run", "-detach", high).code == 0
+    fleet.wait_running("urgent", 1)
+    say("job", "why", "filler")
     golden("unplaced/preemption", protocol)
 
 

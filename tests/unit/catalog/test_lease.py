@@ -11,6 +11,7 @@ from catalog.client import Client
 from catalog.keys import Keys
 from catalog.kv import Entry, Kv, Op, Verb, put
 from catalog.lease import Candidate, Lease, Term
+from catalog.services import Candidates
 from catalog.transport import Transport
 from model.cluster import Epoch, Leader
 from model.errors import SessionLost, StoreUnavailable
@@ -60,7 +61,7 @@ class Someone:
             kv=self.kv,
             keys=KEYS,
             pulse=self.beat,
-            candidate=Candidate(leader=leader, ttl_s=TTL_S),
+            candidate=Candidate(leader=leader, datacenter=f"dc of {name}", version="1.2.3", ttl_s=TTL_S),
             now_ns=lambda: 7,
             rng=random.Random(seed),
         )
@@ -327,6 +328,17 @@ async def test_a_waiting_candidate_whose_own_session_lapsed_still_takes_over(w: 
     await one.lease.release()
     assert (await waiting).epoch == 2
     assert now_s() - released < 3.0
+
+
+@story
+async def test_each_candidate_is_known_with_its_own_datacenter_and_version(w: World) -> None:
+    for name in ("one", "two"):
+        await (await w.candidate(name, agent=f"of-{name}")).lease.register()
+    found = await Candidates(Client(w.consul.wire("of-one")), KEYS.root).read()
+    assert [(m.name, m.datacenter, m.version) for m in found] == [
+        ("one", "dc of one", "1.2.3"),
+        ("two", "dc of two", "1.2.3"),
+    ]
 
 
 @story

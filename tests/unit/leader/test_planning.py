@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -26,7 +27,7 @@ from leader.explaining import JobWhy
 from leader.leading import Leading
 from leader.planning import Forecast
 from leader.view import View
-from model.alloc import Alloc, ClientStatus, EvalId
+from model.alloc import Alloc, ClientStatus, DesiredStatus, EvalId
 from model.cluster import JobRecord, PreemptionConfig, SchedulerConfiguration
 from model.job import (
     Constraint,
@@ -239,6 +240,31 @@ async def test_nodes_of_a_datacenter_that_are_all_in_virtual_ones_are_told_as_su
     assert await remedies("s*", "red") == ("1 node in datacenter s* takes only jobs that name its virtual datacenter: green",)
     assert await remedies("dc1", "*") == (f"3 nodes in datacenter * {take}: green, red",)
     assert await remedies("west") == ("no node is in datacenter west (known: dc1; virtual: green, red)",)
+
+
+@pytest.mark.parametrize("algorithm", ["binpack", "spread"])
+async def test_a_score_has_the_names_of_the_placements_metrics(algorithm: str) -> None:
+    of = leading(view("n1"), scheduler_algorithm=algorithm)
+    (told,) = (await why(of, job(1))).groups
+    (alloc,) = planning.attempt(of, job(1)).placed.allocs
+    assert (set(alloc.scores), set(told.nodes[0].scores)) == ({"binpack"}, {"binpack", "job-anti-affinity"})
+
+
+async def test_what_was_pushed_away_is_told_with_who_did_it() -> None:
+    low, high = job(2, id=JobId("low"), groups=(group(2, tasks=(task(resources=Resources(cpu=600, memory_mb=1)),)),)), job(1)
+    winner = alloc(of=high, identity="winner00-1")
+    gone = alloc(of=low, identity="loser000-1", desired=DesiredStatus.EVICT, status=ClientStatus.COMPLETE)
+    gone = replace(gone, desired=msgspec.structs.replace(gone.desired, preempted_by_allocation=winner.id))
+    stays = alloc(1, of=low, identity="stays000-1")
+    of = leading(view("n1"), jobs=(low, high), allocs=(gone, stays, winner))
+    found = await why(of, low)
+    told = list(job_why.lines(why_document(found, has_nodes=False), is_verbose=False))
+    assert told[2:4] == [
+        'Task Group "g": 1 of 2 allocations not placed',
+        f'  Allocation loser000 was preempted by allocation winner00 of job "{high.id}"',
+    ]
+    forgotten = await why(leading(view("n1"), jobs=(low,), allocs=(gone, stays)), low)
+    assert [one.by_job for one in forgotten.groups[0].preempted] == [""]
 
 
 async def test_an_empty_cluster_says_so() -> None:
