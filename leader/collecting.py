@@ -1,6 +1,6 @@
 """Who removes from Consul what has no further use, and forgets nodes?
 
-    every minute, or asked ──decide/garbage.py──> versions, ended jobs, gone nodes ──> fenced deletions
+    every minute, or asked ──decide/garbage.py──> versions, ended jobs, evaluations, nodes ──> fenced deletions
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from catalog.kv import Op, delete
 from leader import commands
 from leader.commands import UnknownNode
-from leader.decide.garbage import gone_nodes, is_over, old_versions
+from leader.decide.garbage import gone_nodes, is_over, old_evals, old_versions
 from leader.leading import Leading
 from model.errors import DroverError
 from model.node import NodeId, NodeStatus
@@ -53,6 +53,7 @@ class Collecting:
             job = view.jobs.get(key)
             if job is not None and is_over(job, view.allocs_by_job.get(key, {}).values(), now_ns, job_after_ns):
                 await commands.deregister(self.leading, *key, purge=True)
+        await self._evals(0 if is_forced else round(settings.gc_after_s * 1e9))
         has_allocs = {node_id for node_id, allocs in view.allocs_by_node.items() if allocs}
         for node_id in gone_nodes(view.nodes, has_allocs, now_ns, node_after_ns):
             await forget_node(self.leading, node_id)
@@ -69,6 +70,18 @@ class Collecting:
             part = old[start : start + _OPS_MAX]
             await self.leading.fenced.commit([delete(keys.version(*key, version)) for version in part])
             view.drop_versions(key, part)
+
+    async def _evals(self, after_ns: int) -> None:
+        """Of purged jobs; those of others are bounded by their number."""
+        view, keys = self.leading.view, self.leading.keys
+        jobs = {*view.jobs, *(key for key, allocs in view.allocs_by_job.items() if allocs)}
+        evals = (indexed.document for indexed in view.evals.values())
+        old = old_evals(evals, jobs, self.leading.fenced.now_ns, after_ns)
+        for start in range(0, len(old), _OPS_MAX):
+            part = old[start : start + _OPS_MAX]
+            await self.leading.fenced.commit([delete(keys.evaluation(eval_id)) for eval_id in part])
+            for eval_id in part:
+                view.drop_eval(eval_id, view.index + 1)
 
 
 async def purge_node(leading: Leading, node_id: NodeId) -> int:

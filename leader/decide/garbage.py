@@ -1,15 +1,17 @@
 """What of the state has no further use?
 
-Versions that nothing names and nobody goes back to, jobs that ended long ago, nodes that are gone. What allocs,
-evaluations and deployments are kept is bounded where they are written (reconcile.py, deciding.py).
+Versions that nothing names and nobody goes back to, jobs that ended long ago, evaluations of jobs that are gone, nodes
+that are gone. What allocs, evaluations and deployments of a job are kept is bounded where they are written
+(reconcile.py, deciding.py).
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 
-from model.alloc import Alloc
+from model.alloc import Alloc, EvalId
+from model.evaluation import EvalStatus, Evaluation
 from model.job import Job
 from model.node import NodeId, NodeStatus
-from model.snapshot import NodeView
+from model.snapshot import JobKey, NodeView
 
 # As many as Nomad keeps of a job's history.
 VERSIONS_KEPT = 6
@@ -34,6 +36,17 @@ def is_over(job: Job, allocs: Iterable[Alloc], now_ns: int, after_ns: int) -> bo
         last_ns = max(last_ns, alloc.observed.modify_time if alloc.observed else 0, alloc.desired.modify_time)
     is_done = job.stop or (job.is_batch and not job.is_system and count > 0)
     return is_done and now_ns - last_ns >= after_ns
+
+
+def old_evals(evals: Iterable[Evaluation], jobs: Set[JobKey], now_ns: int, after_ns: int) -> list[EvalId]:
+    """Decided for so long, and neither a job nor an alloc (`jobs`: of either) is there that they tell of."""
+    return [
+        one.id
+        for one in evals
+        if (one.namespace, one.job_id) not in jobs
+        and one.status is not EvalStatus.PENDING
+        and now_ns - one.modify_time >= after_ns
+    ]
 
 
 def gone_nodes(

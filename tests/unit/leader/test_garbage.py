@@ -2,15 +2,21 @@
 
 import pytest
 
-from leader.decide.garbage import gone_nodes, is_over, old_versions
-from model.alloc import ClientStatus
-from model.job import JobType
+from leader.decide.garbage import gone_nodes, is_over, old_evals, old_versions
+from model.alloc import ClientStatus, EvalId
+from model.evaluation import EvalStatus, Evaluation
+from model.job import JobId, JobType
 from model.node import NodeStatus
 from model.snapshot import Reach
 from tests.build import SECOND, alloc, batch, job, nodes, view
 
 HOUR = 3600 * SECOND
 NOW = 100 * HOUR
+
+
+def evaluation(status: EvalStatus = EvalStatus.COMPLETE) -> Evaluation:
+    of = job()
+    return Evaluation(id=EvalId("e"), namespace=of.namespace, job_id=of.id, status=status, modify_time=NOW - HOUR)
 
 
 class TestVersions:
@@ -47,6 +53,25 @@ class TestJobs:
     def test_a_system_job_waits_for_further_nodes(self, kind: JobType) -> None:
         of = job(type=kind)
         assert not is_over(of, [alloc(of=of, status=ClientStatus.COMPLETE)], NOW, 0)
+
+
+class TestEvaluations:
+    OF = evaluation()
+    KEY = (OF.namespace, OF.job_id)
+
+    def test_they_go_when_their_job_is_gone_for_long_enough(self) -> None:
+        assert old_evals([self.OF], set(), NOW, HOUR) == [self.OF.id]
+        assert old_evals([self.OF], set(), NOW, HOUR + 1) == []
+
+    def test_a_job_or_an_alloc_of_it_keeps_them(self) -> None:
+        assert old_evals([self.OF], {self.KEY}, NOW, 0) == []
+        other = (self.OF.namespace, JobId("other"))
+        assert old_evals([self.OF], {other}, NOW, 0) == [self.OF.id]
+
+    @pytest.mark.parametrize("status", EvalStatus)
+    def test_only_what_is_decided_goes(self, status: EvalStatus) -> None:
+        is_gone = old_evals([evaluation(status=status)], set(), NOW, 0) != []
+        assert is_gone == (status is not EvalStatus.PENDING)
 
 
 class TestNodes:
