@@ -93,7 +93,7 @@ def test_output_prints_the_submission_and_sends_nothing(
     done = run("job", "run", "-output", file(tmp_path, "web"), address="127.0.0.1:1")
     document = json.loads("\n".join(done.out))["Job"]
     assert (done.code, document["ID"], document["TaskGroups"][0]["Count"]) == (0, "web", 2)
-    assert jobs() == before
+    assert jobs().items() <= before.items()  # of a job purged before, something may still be going
 
 
 def test_what_output_and_inspect_print_is_the_same_job_with_json(run: Run, one: Drover, tmp_path: Path) -> None:
