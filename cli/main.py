@@ -225,8 +225,8 @@ def _build() -> _Parser:
     _flag(drain, "self", action="store_true", help="the node of the agent asked")
     _flag(drain, "detach", action="store_true", help="do not wait until it is empty")
     _flag(drain, "verbose", action="store_true", help="full ids")
-    for unasked in ("yes", "monitor"):
-        _flag(drain, unasked, action="store_true", help=argparse.SUPPRESS)
+    _flag(drain, "monitor", action="store_true", help="without -enable: follow the drain that is under way")
+    _flag(drain, "yes", action="store_true", help=argparse.SUPPRESS)
 
     meta = group("meta", "read and change what jobs may ask of a node as ${meta.key}", under=node)
     meta_apply = command(meta, "apply", "cli.node_meta:apply", "set or unset metadata of a node", _client_flags)

@@ -14,8 +14,10 @@ _DEADLINE = "1h"
 
 def run(args: argparse.Namespace) -> int:
     try:
+        if args.monitor and not (args.enable or args.disable):
+            return _monitor(args)
         if args.enable == args.disable:
-            raise CommandFailed("expected either -enable or -disable")
+            raise CommandFailed("expected either -enable or -disable, or -monitor alone")
         if args.disable and (args.force or args.no_deadline or args.deadline or args.ignore_system):
             raise CommandFailed("-disable takes none of -force, -deadline, -no-deadline and -ignore-system")
         if sum((args.force, args.no_deadline, args.deadline is not None)) > 1:
@@ -40,6 +42,17 @@ def run(args: argparse.Namespace) -> int:
         return _follow(api, node["ID"], ignores_system=args.ignore_system, is_verbose=args.verbose)
     except CommandFailed as error:
         return fail(error)
+
+
+def _monitor(args: argparse.Namespace) -> int:
+    """Follows the drain that is under way. Raises CommandFailed."""
+    api = Api(args)
+    node = api.get(f"/v1/node/{_node(api, args)['ID']}")
+    if not node["DrainStrategy"]:
+        print(f'No drain strategy set for node "{short(node["ID"], is_verbose=args.verbose)}"')
+        return 0
+    ignores_system = node["DrainStrategy"]["IgnoreSystemJobs"]
+    return _follow(api, node["ID"], ignores_system=ignores_system, is_verbose=args.verbose)
 
 
 def _node(api: Api, args: argparse.Namespace) -> dict[str, Any]:

@@ -25,10 +25,7 @@ from jobspec.syntax.source import one_line
 from jobspec.unsupported import unsupported_faults
 from jobspec.volumes import volume_faults
 from model.errors import Fault
-from model.job import Job, JobType, Network, Resources, Task, TaskGroup
-
-# Of all groups of a job, as in Nomad (job_max_count): a mistyped count must not fill a cluster.
-COUNT_MAX = 50_000
+from model.job import COUNT_MAX, Job, JobType, Network, Resources, Task, TaskGroup
 
 Faults = Iterator[Fault]
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from leader.commands import Registered
+from leader.decide.reconcile import APART
 from leader.deciding import new_evaluation
 from leader.errands import Written
 from leader.leading import Leading
@@ -16,7 +17,6 @@ from model.job import Job
 from model.node import NodeId
 
 STOPPED_BY_USER = "alloc is being stopped by a user"
-RELEASED_BY_USER = "alloc was taken out of its job by a user"
 
 
 class UnknownAlloc(DroverError):
@@ -42,7 +42,7 @@ async def release(leading: Leading, alloc_id: AllocId) -> Registered:
         alloc_id,
         "alloc-release",
         lambda desired: msgspec.structs.replace(
-            desired, apart=Apart.RELEASED, desired_description=RELEASED_BY_USER, migrate_to=NodeId("")
+            desired, apart=Apart.RELEASED, desired_description=APART[Apart.RELEASED], migrate_to=NodeId("")
         ),
     )
 

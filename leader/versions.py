@@ -16,7 +16,7 @@ from leader.leading import Leading
 from model.cluster import JobRecord
 from model.errors import DroverError
 from model.evaluation import Evaluation
-from model.job import Job, JobId, Namespace
+from model.job import COUNT_MAX, Job, JobId, Namespace
 from model.snapshot import JobKey
 
 # Versions that are remembered as good: as many as Nomad keeps of a job's history.
@@ -84,6 +84,8 @@ async def scale(
             raise ScalingRefused("job scaling blocked due to active deployment")
         if count == group.count:
             return current
+        if (wanted := sum(g.count for g in current.task_groups) - group.count + count) > COUNT_MAX:
+            raise ScalingRefused(f"400: asks for {wanted} instances in all (at most {COUNT_MAX})")
         groups = (msgspec.structs.replace(g, count=count) if g.name == group_name else g for g in current.task_groups)
         return msgspec.structs.replace(current, task_groups=tuple(groups))
 

@@ -19,6 +19,9 @@ Namespace = NewType("Namespace", str)
 DEFAULT_NAMESPACE = Namespace("default")
 DEFAULT_REGION = "global"
 
+# Instances of all groups of a job, as in Nomad (job_max_count): a mistyped count must not fill a cluster.
+COUNT_MAX = 50_000
+
 
 class JobType(StrEnum):
     SERVICE = "service"

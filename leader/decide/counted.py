@@ -170,6 +170,10 @@ class _Filling:
         is_active = self._status is not None and self._status.is_active
         self._deployment_id = deployment.id if deployment is not None and is_active else ""
         self._replaced = replaced(places.allocs)
+        self._ended_at: dict[int, list[Alloc]] = {}  # by place: a group may miss 50,000 of them
+        for alloc in places.allocs:
+            if not alloc.is_live:
+                self._ended_at.setdefault(alloc.desired.index, []).append(alloc)
 
     @property
     def _holds_back(self) -> bool:
@@ -328,8 +332,8 @@ class _Filling:
         )
         return rule is not None and not rule.replace and is_away
 
-    def _ended(self, index: int) -> list[Alloc]:
-        return [a for a in self._places.allocs if a.desired.index == index and not a.is_live]
+    def _ended(self, index: int) -> Sequence[Alloc]:
+        return self._ended_at.get(index, ())
 
     def _last(self, index: int, *, is_canary: bool = False) -> Alloc | None:
         """The newest that ended or was given up, without being told to, and that no other has followed yet."""

@@ -27,7 +27,12 @@ from model.snapshot import Life, NodeView, Reach
 JOB_STOPPED = "alloc not needed as job is stopped"
 NODE_AWAY = "alloc is unknown since its node is disconnected"
 NODE_LOST = "alloc is lost since its node is down"
-ORPHANED = "alloc was left running by job stop -orphan"
+# Of what stands apart from its job.
+APART = {
+    Apart.NONE: "",
+    Apart.RELEASED: "alloc was taken out of its job by a user",
+    Apart.ORPHANED: "alloc was left running by job stop -orphan",
+}
 AGENT_DOWN = "alloc is lost since its node's agent is down and never spoke of it"
 
 
@@ -96,7 +101,7 @@ def _leave(allocs: Sequence[Alloc], draft: Draft) -> None:
     for alloc in allocs:
         if not alloc.is_terminal and not alloc.desired.is_stopping:
             draft.change[alloc.id] = msgspec.structs.replace(
-                alloc.desired, apart=Apart.ORPHANED, desired_description=ORPHANED, migrate_to=NodeId("")
+                alloc.desired, apart=Apart.ORPHANED, desired_description=APART[Apart.ORPHANED], migrate_to=NodeId("")
             )
 
 
@@ -188,7 +193,7 @@ def _judge_node(
             and alloc.observed.client_status is ClientStatus.RUNNING
         ):
             draft.change[alloc.id] = msgspec.structs.replace(
-                alloc.desired, verdict=Verdict.NONE, desired_description=""
+                alloc.desired, verdict=Verdict.NONE, desired_description=APART[alloc.desired.apart]
             )
 
 

@@ -123,6 +123,12 @@ class TestApart:
         assert [(one.id, one.apart) for one in needed.change] == [(left[0].id, Apart.NONE)]
         assert [request.name for request in needed.place] == ["j.g[1]"]
 
+    def test_what_stands_apart_says_so_again_when_its_node_is_back(self) -> None:
+        gone = alloc(0, apart=Apart.ORPHANED, verdict=Verdict.LOST, desired_description="lost")
+        back = dataclasses.replace(gone, desired_index=5, observed_index=9)
+        (one,) = decide(job(1, stop=True), [back]).change
+        assert (one.verdict, one.desired_description) == (Verdict.NONE, "alloc was left running by job stop -orphan")
+
     def test_what_stands_apart_is_forgotten_only_after_its_end(self) -> None:
         ended = alloc(0, apart=Apart.ORPHANED, status=ClientStatus.COMPLETE)
         runs = alloc(1, apart=Apart.ORPHANED)
