@@ -85,7 +85,7 @@ async def scale(
         if count == group.count:
             return current
         if (wanted := sum(g.count for g in current.task_groups) - group.count + count) > COUNT_MAX:
-            raise ScalingRefused(f"400: asks for {wanted} instances in all (at most {COUNT_MAX})")
+            raise ScalingRefused(f"asks for {wanted} instances in all (at most {COUNT_MAX})")
         groups = (msgspec.structs.replace(g, count=count) if g.name == group_name else g for g in current.task_groups)
         return msgspec.structs.replace(current, task_groups=tuple(groups))
 
