@@ -26,7 +26,7 @@ from api.context import (
 )
 from api.jobs import errors_text
 from api.query import BadRequest, NotFound, Refused, check_region, read_headers
-from leader.commands import EnforceIndexError
+from leader.commands import EnforceIndexError, StillLeaving
 from leader.leading import Leading
 from leader.scheduling import RegistrationRejected
 from leader.versions import ScalingRefused, UnknownJob, VersionRefused
@@ -239,6 +239,20 @@ async def allow_origin(request: web.Request, response: web.StreamResponse) -> No
             response.headers["Access-Control-Allow-Origin"] = "*"
 
 
+# What is told as it is, with Nomad's status for what its servers will not do.
+_REFUSALS = (
+    EnforceIndexError,
+    StillLeaving,
+    RegistrationRejected,
+    VersionRefused,
+    LeaderChanged,
+    Refused,
+    StoreRefused,
+    StoreUnavailable,
+    WriteConflict,
+)
+
+
 @web.middleware
 async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Every failure as Nomad words it; never a traceback in an answer."""
@@ -257,7 +271,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _text(500, "No cluster leader")
     except UnknownJob as error:
         return _text(404 if str(error) == "job not found" else 500, str(error))
-    except (EnforceIndexError, RegistrationRejected, VersionRefused, LeaderChanged, Refused, StoreRefused, StoreUnavailable, WriteConflict) as error:
+    except _REFUSALS as error:
         return _text(500, str(error))
     except RequestPayloadError:
         return _text(400, "the request's body cannot be decoded")

@@ -31,6 +31,10 @@ class UnknownNode(DroverError):
     """No node has that id."""
 
 
+class StillLeaving(DroverError):
+    """What `job stop -orphan` leaves running is not marked yet: forgetting the job now would end it."""
+
+
 class BadMeta(DroverError):
     """Run-time metadata that no node can have."""
 
@@ -72,8 +76,8 @@ async def register(
 async def deregister(
     leading: Leading, namespace: Namespace, job_id: JobId, *, purge: bool, orphan: bool = False
 ) -> Registered:
-    """Stops the job, with orphan without what runs of it; with purge forgets it, its allocs as they end. A job that is not known gets an evaluation, as
-    with Nomad: perhaps something of it runs."""
+    """Stops the job, with orphan without what runs of it; with purge forgets it, its allocs as they end. A job that is
+    not known gets an evaluation, as with Nomad: perhaps something of it runs. Raises StillLeaving."""
     async with leading.turn((namespace, job_id)):
         return await _deregister(leading, (namespace, job_id), purge=purge, orphan=orphan)
 
@@ -198,6 +202,8 @@ async def _deregister(leading: Leading, key: JobKey, *, purge: bool, orphan: boo
             submit_time=leading.fenced.now_ns,
         )
         return await _write_version(leading, key, stopped, "job-deregister")
+    if current.stop and current.orphans == "leave" and any(a.is_live for a in view.allocs_by_job.get(key, {}).values()):
+        raise StillLeaving(f'job "{current.id}" is being stopped with -orphan: purge it once that is done')
     record = view.records[key]
     evaluation = new_evaluation(leading.fenced, current, "job-deregister")
     eval_key = leading.keys.evaluation(evaluation.id)

@@ -15,7 +15,7 @@ import msgspec
 from leader.decide.changes import runs_current
 from leader.decide.draft import Draft, Facts, is_healthy, stopped
 from leader.decide.reschedule import next_attempt
-from model.alloc import Alloc, AllocId, ClientStatus, RescheduleTracker, Verdict, alloc_name
+from model.alloc import Alloc, AllocId, ClientStatus, DesiredAlloc, RescheduleTracker, Verdict, alloc_name
 from model.deployment import Deployment, DeploymentStatus
 from model.evaluation import norm_score
 from model.job import Job, TaskGroup, disconnect_of
@@ -169,7 +169,6 @@ class _Filling:
         self._status = deployment.status if deployment is not None and self._state is not None else None
         is_active = self._status is not None and self._status.is_active
         self._deployment_id = deployment.id if deployment is not None and is_active else ""
-        self._replaced = replaced(places.allocs)
         self._ended_at: dict[int, list[Alloc]] = {}  # by place: a group may miss 50,000 of them
         for alloc in places.allocs:
             if not alloc.is_live:
@@ -342,7 +341,7 @@ class _Filling:
             (
                 a
                 for a in self._ended(index)
-                if a.id not in self._replaced
+                if a.id not in self._facts.followed
                 and not self._draft.change.get(a.id, a.desired).is_stopping
                 and a.desired.canary == is_canary
                 and deployment in (None, a.desired.deployment_id)
@@ -419,10 +418,18 @@ def failed_at_ns(alloc: Alloc) -> int:
 
 
 def replaced(allocs: Sequence[Alloc]) -> set[AllocId]:
-    """Allocs whose place another has taken for good: a stand-in that had to go again has taken none."""
+    """Allocs whose place another has taken for good: a stand-in that had to go again has taken none, but what came
+    after a failure has, whatever became of it: stopped by a user, it does not bring the failure back."""
     return {
-        a.desired.previous_allocation for a in allocs if a.desired.previous_allocation and not a.desired.is_stopping
+        a.desired.previous_allocation
+        for a in allocs
+        if a.desired.previous_allocation and (not a.desired.is_stopping or _was_rescheduled(a.desired))
     }
+
+
+def _was_rescheduled(desired: DesiredAlloc) -> bool:
+    tracker = desired.reschedule_tracker
+    return tracker is not None and any(e.prev_alloc_id == desired.previous_allocation for e in tracker.events)
 
 
 def is_result(alloc: Alloc, job: Job) -> bool:

@@ -23,7 +23,8 @@ class Facts:
     versions: {version: job} of what the allocs name and of what may be gone back to. fits: for system jobs
     {group: nodes it may run on}. misplaced: allocs whose nodes the current version's constraints rule out.
     deployment: the job's newest, of whatever version. stable: versions known to be good. emptied: draining
-    nodes on which only system jobs' allocs are left. new_deployment_id: for the one that may begin.
+    nodes on which only system jobs' allocs are left. followed: allocs that another has followed for good, be it
+    apart from the job since. new_deployment_id: for the one that may begin.
     """
 
     job: Job
@@ -35,6 +36,7 @@ class Facts:
     deployment: Deployment | None = None
     stable: Set[int] = frozenset()
     emptied: Set[NodeId] = frozenset()
+    followed: Set[AllocId] = frozenset()
     new_deployment_id: str = ""
 
     def must_leave(self, alloc: Alloc) -> bool:

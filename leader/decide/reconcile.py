@@ -89,6 +89,7 @@ def reconcile(
             deployment=deployment,
             stable=stable,
             emptied=emptied,
+            followed=replaced(documents),
             new_deployment_id=new_deployment_id,
         )
         _groups(facts, everything, draft)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -254,6 +255,19 @@ class TestReschedule:
         failed = alloc(0, status=ClientStatus.FAILED)
         successor = alloc(0, previous_allocation=failed.id)
         assert decide(job(1), [failed, successor], now_ns=HOUR - 1) == Reconciled()
+
+    @pytest.mark.parametrize("gone", [{"apart": Apart.RELEASED}, {"desired": DesiredStatus.STOP}])
+    def test_a_rescheduled_alloc_that_a_user_took_away_is_replaced_whatever_failed_before(
+        self, gone: dict[str, Any]
+    ) -> None:
+        once = ReschedulePolicy(attempts=1, interval=Nanoseconds(HOUR), delay=Nanoseconds(0), unlimited=False)
+        current = job(groups=(group(1, reschedule_policy=once),))
+        failed = alloc(0, of=current, status=ClientStatus.FAILED)
+        event = RescheduleEvent(reschedule_time=0, prev_alloc_id=failed.id, prev_node_id=NodeId("n1"))
+        tried = RescheduleTracker(events=(event,))
+        taken = alloc(0, of=current, previous_allocation=failed.id, reschedule_tracker=tried, **gone)
+        again = decide(current, [failed, taken], now_ns=SECOND)
+        assert [(request.name, request.previous) for request in again.place] == [("j.g[0]", None)]
 
     def test_without_attempts_a_failed_alloc_stays_failed(self) -> None:
         never = ReschedulePolicy(attempts=0, unlimited=False)
