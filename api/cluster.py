@@ -5,8 +5,9 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
+from api.context import CONTEXT
 from api.query import BadRequest, NotFound, Query, Refused, answer, decode, member, of_state
-from api.shapes import StubCache, alloc_full, evaluation_document, node_document, node_stub
+from api.shapes import alloc_full, evaluation_document, node_document, node_stub
 from leader import collecting, commands, draining, stopping
 from leader.leading import Leading
 from leader.permits import PERMIT_WAIT_S
@@ -37,14 +38,14 @@ evaluation = _one("eval", lambda view: view.evals, evaluation_document)
 node = _one("node", lambda view: view.nodes, node_document)
 
 
-async def list_allocations(request: web.Request, leading: Leading, stubs: StubCache) -> web.Response:
+async def list_allocations(request: web.Request, leading: Leading) -> web.Response:
     def chosen(view: View, query: Query) -> bytes:
         allocs = [
             alloc
             for alloc in view.allocs.values()
             if query.has_namespace(alloc.desired.namespace) and alloc.id.startswith(query.prefix)
         ]
-        return stubs.list(view, sorted(allocs, key=lambda a: -a.create_index))
+        return request.app[CONTEXT].stubs.list(view, sorted(allocs, key=lambda a: -a.create_index))
 
     if len(request.query.get("prefix", "").replace("-", "")) % 2:
         raise Refused("alloc lookup failed: index error: prefix must have an even number of hex digits")
@@ -96,11 +97,11 @@ async def list_evaluations(request: web.Request, leading: Leading) -> web.Respon
     return await of_state(request, leading.view, ("evals",), chosen)
 
 
-async def evaluation_allocations(request: web.Request, leading: Leading, stubs: StubCache) -> web.Response:
+async def evaluation_allocations(request: web.Request, leading: Leading) -> web.Response:
     def chosen(view: View, _: Query) -> bytes:
         known = view.evals.get(eval_id)
         of_job = view.allocs_by_job.get((known.document.namespace, known.document.job_id), {}) if known else {}
-        return stubs.list(view, (alloc for alloc in of_job.values() if alloc.desired.eval_id == eval_id))
+        return request.app[CONTEXT].stubs.list(view, (alloc for alloc in of_job.values() if alloc.desired.eval_id == eval_id))
 
     eval_id = EvalId(request.match_info["id"])
     return await of_state(request, leading.view, ("eval-allocs", eval_id), chosen)

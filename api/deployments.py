@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from api.context import CONTEXT
 from api.query import BadRequest, NotFound, Query, Refused, answer, decode, member, of_state
-from api.shapes import StubCache
 from leader import rollouts
 from leader.commands import Registered
 from leader.leading import Leading
@@ -70,11 +70,11 @@ async def deployment(request: web.Request, leading: Leading) -> web.Response:
     )
 
 
-async def allocations(request: web.Request, leading: Leading, stubs: StubCache) -> web.Response:
+async def allocations(request: web.Request, leading: Leading) -> web.Response:
     def chosen(view: View, _: Query) -> bytes:
         known = view.deployments.get(deployment_id)
         of_job = view.allocs_by_job.get((known.document.namespace, known.document.job_id), {}) if known else {}
-        return stubs.list(view, (alloc for alloc in of_job.values() if alloc.desired.deployment_id == deployment_id))
+        return request.app[CONTEXT].stubs.list(view, (alloc for alloc in of_job.values() if alloc.desired.deployment_id == deployment_id))
 
     deployment_id = DeploymentId(request.match_info["id"])
     return await of_state(request, leading.view, ("allocs",), chosen)

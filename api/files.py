@@ -18,7 +18,7 @@ from aiohttp import web
 from agent.logs import LogStream, Piece, stream_of
 from agent.task_runner import SignalRefused
 from api.context import CONTEXT, is_gone
-from api.query import BadRequest, NotFound, answer, decode, member
+from api.query import BadRequest, NotFound, answer, decode, is_true, member
 from model.alloc import AllocId, TaskStatus
 from model.errors import TaskRefused
 from model.wire import encode
@@ -79,8 +79,8 @@ async def logs(request: web.Request) -> web.StreamResponse:
     stream = stream_of(directory / "alloc" / "logs" / f"{task}.{kind}")
     if not stream.exists():
         raise NotFound(f'task "{task}" not started yet. No logs available')
-    follow = query.get("follow", "false").lower() in ("1", "t", "true")
-    plain = query.get("plain", "false").lower() in ("1", "t", "true")
+    follow = is_true(request, "follow")
+    plain = is_true(request, "plain")
 
     def is_over() -> bool:
         runner = agent.allocs.get(alloc_id)

@@ -1,11 +1,11 @@
 """The API's /v1/jobs and /v1/job/…: submitting, reading and stopping jobs.
 
-Job ids may hold slashes: a path ends in one of the known suffixes, everything before it is the id.
+Job ids may hold slashes: a path ends in one of the known suffixes (api/routes.py), everything before it is the id.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
-from urllib.parse import unquote
 
 import msgspec
 from aiohttp import web
@@ -22,11 +22,12 @@ from api.query import (
     answer,
     check_region,
     decode,
+    is_true,
     member,
     of_state,
     read,
 )
-from api.shapes import StubCache, evaluation_document, job_document, job_scale, job_stub, job_summary
+from api.shapes import evaluation_document, job_document, job_scale, job_stub, job_summary
 from jobspec.diff import job_diff
 from leader import commands, explaining, planning, versions
 from leader.leading import Leading
@@ -35,17 +36,6 @@ from model.alloc import Apart
 from model.errors import JobspecError
 from model.job import DEFAULT_NAMESPACE, DEFAULT_REGION, Job, JobId
 from model.snapshot import JobKey
-
-_TOPICS = {
-    "allocations": "job-allocs",
-    "evaluations": "job-evals",
-    "summary": "summary",
-    "deployment": "job-deployments",
-    "deployments": "job-deployments",
-    "scale": "job-allocs",
-}
-_READ = ("allocations", "evaluations", "deployment", "deployments", "summary", "versions", "scale")
-SUFFIXES = (*_READ, "evaluate", "plan", "why", "revert", "stable", "restart")
 
 
 async def list_jobs(request: web.Request, leading: Leading) -> web.Response:
@@ -61,7 +51,7 @@ async def list_jobs(request: web.Request, leading: Leading) -> web.Response:
 
 async def register(request: web.Request, leading: Leading) -> web.Response:
     body = decode(await request.read())
-    job = _submitted(request, body, request.match_info.get("rest"))
+    job = _submitted(request, body, request.match_info.get("id"))
     enforce = member(body, "JobModifyIndex", int) or 0
     is_enforced = member(body, "EnforceIndex", bool)
     adopt = bool(member(body, "Adopt", bool))
@@ -188,115 +178,140 @@ async def parse(request: web.Request, leading: object = None) -> web.Response:
     return answer(request, document)
 
 
-async def job(request: web.Request, leading: Leading, stubs: StubCache) -> web.Response:
-    """Everything below /v1/job/: the suffix, if it is a known one, says what is asked."""
-    # As sent: a slash inside an id is %2F, so that a job named `a/summary` can be asked for too.
-    rest = request.rel_url.raw_path.removeprefix("/v1/job/")
-    job_id, _, suffix = rest.rpartition("/")
-    if suffix not in SUFFIXES or not job_id:
-        job_id, suffix = rest, ""
-    job_id = unquote(job_id)
-    query = read(request)
-    key: JobKey = (query.namespace, JobId(job_id))
-    if suffix == "why" and request.method in ("GET", "HEAD", "PUT", "POST"):
-        return await _why(request, leading, key)
-    if request.method in ("GET", "HEAD"):
-        return await _read_job(request, leading, stubs, key, suffix)
-    if request.method == "DELETE" and not suffix:
-        return await _deregister(request, leading, key)
-    if request.method in ("PUT", "POST") and not suffix:
-        return await register(request, leading)
-    if request.method in ("PUT", "POST") and suffix == "evaluate":
-        done = await commands.evaluate(leading, *key)
-        if done is None:
-            raise NotFound("job not found")
-        return _eval_answer(request, leading, done)
-    if request.method in ("PUT", "POST") and suffix == "plan":
-        return await _plan(request, leading, JobId(job_id))
-    if request.method in ("PUT", "POST") and suffix in _VERSIONS:
-        return await _VERSIONS[suffix](request, leading, key)
-    raise web.HTTPMethodNotAllowed(request.method, ["GET", "PUT", "POST", "DELETE"])
+def _key(request: web.Request) -> JobKey:
+    """The job that the path names. A slash inside an id comes as %2F, so that a job named `a/summary` can be asked
+    for too; a last segment that names nothing to ask for is part of the id."""
+    return read(request).namespace, JobId(request.match_info["id"])
 
 
-async def _read_job(
-    request: web.Request, leading: Leading, stubs: StubCache, key: JobKey, suffix: str
+async def _of_job(request: web.Request, leading: Leading, topic: str, look: Callable[[View, JobKey], object]) -> web.Response:
+    """What the view holds of the path's job, known or not."""
+    key = _key(request)
+    return await of_state(request, leading.view, (topic, key), lambda view, _: look(view, key))
+
+
+async def _of_known(
+    request: web.Request, leading: Leading, topic: str, look: Callable[[View, JobKey, Job], object], missing: str = "job not found"
 ) -> web.Response:
-    query = request.query
+    """The same of one that must be there. Raises NotFound."""
+    key = _key(request)
 
     def found(view: View, _: Query) -> object:
-        match suffix:
-            case "allocations":
-                allocs = view.allocs_by_job.get(key, {}).values()
-                return stubs.list(view, sorted(allocs, key=lambda a: a.create_index))
-            case "evaluations":
-                known = view.evals_by_job.get(key, {}).values()
-                return [evaluation_document(view, e) for e in sorted(known, key=lambda e: -e.create_index)]
-            case "deployments":
-                deployments = view.deployments_by_job.get(key, {}).values()
-                return [deployment_document(view, d) for d in sorted(deployments, key=lambda d: -d.create_index)]
-            case "deployment":
-                latest = view.latest_deployment(key)
-                return b"null" if latest is None else deployment_document(view, view.deployments[latest.id])
         current = view.jobs.get(key)
-        if current is None:
-            return None
-        match suffix:
-            case "summary":
-                return job_summary(view, key, current)
-            case "scale":
-                return job_scale(view, key, current)
-            case "versions":
-                numbers = sorted((v for k, v in view.versions if k == key), reverse=True)
-                shown = [job_document(view, key, view.versions[key, v]) for v in numbers]
-                older = [view.versions[key, v] for v in numbers]
-                has_diffs = query.get("diffs", "").lower() in ("1", "true", "t")
-                diffs = [job_diff(old, new) for new, old in pairwise(older)] if has_diffs else None
-                return {"Versions": shown, "Diffs": diffs}
-        return job_document(view, key, current)
+        return None if current is None else look(view, key, current)
 
-    topic = (_TOPICS.get(suffix, "job"), key)
-    missing = "job versions not found" if suffix == "versions" else "job not found"
-    return await of_state(request, leading.view, topic, found, missing=missing)
+    return await of_state(request, leading.view, (topic, key), found, missing=missing)
 
 
-async def _plan(request: web.Request, leading: Leading, job_id: JobId) -> web.Response:
+async def job(request: web.Request, leading: Leading) -> web.Response:
+    return await _of_known(request, leading, "job", job_document)
+
+
+async def allocations(request: web.Request, leading: Leading) -> web.Response:
+    stubs = request.app[CONTEXT].stubs
+
+    def look(view: View, key: JobKey) -> object:
+        return stubs.list(view, sorted(view.allocs_by_job.get(key, {}).values(), key=lambda a: a.create_index))
+
+    return await _of_job(request, leading, "job-allocs", look)
+
+
+async def evaluations(request: web.Request, leading: Leading) -> web.Response:
+    def look(view: View, key: JobKey) -> object:
+        known = view.evals_by_job.get(key, {}).values()
+        return [evaluation_document(view, e) for e in sorted(known, key=lambda e: -e.create_index)]
+
+    return await _of_job(request, leading, "job-evals", look)
+
+
+async def deployments(request: web.Request, leading: Leading) -> web.Response:
+    def look(view: View, key: JobKey) -> object:
+        known = view.deployments_by_job.get(key, {}).values()
+        return [deployment_document(view, d) for d in sorted(known, key=lambda d: -d.create_index)]
+
+    return await _of_job(request, leading, "job-deployments", look)
+
+
+async def latest_deployment(request: web.Request, leading: Leading) -> web.Response:
+    def look(view: View, key: JobKey) -> object:
+        latest = view.latest_deployment(key)
+        return b"null" if latest is None else deployment_document(view, view.deployments[latest.id])
+
+    return await _of_job(request, leading, "job-deployments", look)
+
+
+async def summary(request: web.Request, leading: Leading) -> web.Response:
+    return await _of_known(request, leading, "summary", job_summary)
+
+
+async def scale_status(request: web.Request, leading: Leading) -> web.Response:
+    return await _of_known(request, leading, "job-allocs", job_scale)
+
+
+async def versions_of(request: web.Request, leading: Leading) -> web.Response:
+    has_diffs = is_true(request, "diffs")
+
+    def look(view: View, key: JobKey, _: Job) -> object:
+        numbers = sorted((v for k, v in view.versions if k == key), reverse=True)
+        known = [view.versions[key, v] for v in numbers]
+        diffs = [job_diff(old, new) for new, old in pairwise(known)] if has_diffs else None
+        return {"Versions": [job_document(view, key, one) for one in known], "Diffs": diffs}
+
+    return await _of_known(request, leading, "job", look, "job versions not found")
+
+
+async def evaluate(request: web.Request, leading: Leading) -> web.Response:
+    done = await commands.evaluate(leading, *_key(request))
+    if done is None:
+        raise NotFound("job not found")
+    return _eval_answer(request, leading, done)
+
+
+async def plan(request: web.Request, leading: Leading) -> web.Response:
     """What submitting the job would do; nothing is written."""
     body = decode(await request.read())
-    job = _submitted(request, body, job_id)
+    job = _submitted(request, body, request.match_info["id"])
     found = planning.forecast(leading, job, has_diff=bool(member(body, "Diff", bool)))
     return answer(request, plan_document(leading.view, found, _warnings(leading, job)))
 
 
-async def _why(request: web.Request, leading: Leading, key: JobKey) -> web.Response:
-    """Why not all of the job is placed: as it is, or, for one in the body, as it would be."""
-    if request.method in ("GET", "HEAD"):
-        job = leading.view.jobs.get(key)
-        if job is None:
-            raise NotFound("job not found", index=leading.view.topic_index(("job", key)))
-    else:
-        job = _submitted(request, decode(await request.read()), key[1])
-    has_nodes = request.query.get("nodes", "").lower() in ("1", "true", "t")
-    return answer(request, why_document(explaining.why(leading, job), has_nodes=has_nodes), index=leading.view.api_index(leading.view.index))
+async def why(request: web.Request, leading: Leading) -> web.Response:
+    """Why not all of the job is placed."""
+    key = _key(request)
+    current = leading.view.jobs.get(key)
+    if current is None:
+        raise NotFound("job not found", index=leading.view.topic_index(("job", key)))
+    return _why(request, leading, current)
 
 
-async def _revert(request: web.Request, leading: Leading, key: JobKey) -> web.Response:
+async def why_submitted(request: web.Request, leading: Leading) -> web.Response:
+    """Why not all of the body's job would be placed."""
+    return _why(request, leading, _submitted(request, decode(await request.read()), request.match_info["id"]))
+
+
+def _why(request: web.Request, leading: Leading, job: Job) -> web.Response:
+    shown = why_document(explaining.why(leading, job), has_nodes=is_true(request, "nodes"))
+    return answer(request, shown, index=leading.view.api_index(leading.view.index))
+
+
+async def revert(request: web.Request, leading: Leading) -> web.Response:
     body = decode(await request.read())
     version = member(body, "JobVersion", int)
     if version is None:
         raise BadRequest("JobVersion must be specified")
     prior = member(body, "EnforcePriorVersion", int)
-    return _eval_answer(request, leading, await versions.revert(leading, *key, version, prior_version=prior))
+    return _eval_answer(request, leading, await versions.revert(leading, *_key(request), version, prior_version=prior))
 
 
-async def _stable(request: web.Request, leading: Leading, key: JobKey) -> web.Response:
+async def stable(request: web.Request, leading: Leading) -> web.Response:
     body = decode(await request.read())
     version = member(body, "JobVersion", int) or 0
-    index = await versions.set_stable(leading, *key, version, is_stable=bool(member(body, "Stable", bool)))
+    index = await versions.set_stable(leading, *_key(request), version, is_stable=bool(member(body, "Stable", bool)))
     shown = {"JobModifyIndex": leading.view.api_index(index), "Index": leading.view.api_index(index)}
     return answer(request, shown, index=leading.view.api_index(index), is_read=False)
 
 
-async def _scale(request: web.Request, leading: Leading, key: JobKey) -> web.Response:
+async def scale(request: web.Request, leading: Leading) -> web.Response:
     body = decode(await request.read())
     target = member(body, "Target", dict) or {}
     group = str(target.get("Group") or "")
@@ -305,23 +320,19 @@ async def _scale(request: web.Request, leading: Leading, key: JobKey) -> web.Res
     count = member(body, "Count", int)
     if member(body, "Error", bool) and count is not None:
         raise BadRequest("scaling action should not contain count if error is true")
-    return _eval_answer(request, leading, await versions.scale(leading, *key, group, count))
+    return _eval_answer(request, leading, await versions.scale(leading, *_key(request), group, count))
 
 
-async def _restart(request: web.Request, leading: Leading, key: JobKey) -> web.Response:
+async def restart(request: web.Request, leading: Leading) -> web.Response:
     """drover's own: replaces all of an unchanged job in the rolling manner."""
-    return _eval_answer(request, leading, await versions.restart(leading, *key))
+    return _eval_answer(request, leading, await versions.restart(leading, *_key(request)))
 
 
-_VERSIONS = {"revert": _revert, "stable": _stable, "scale": _scale, "restart": _restart}
-
-
-async def _deregister(request: web.Request, leading: Leading, key: JobKey) -> web.Response:
-    purge = request.query.get("purge", "false").lower() in ("1", "true", "t")
-    orphan = request.query.get("orphan", "false").lower() in ("1", "true", "t")
+async def deregister(request: web.Request, leading: Leading) -> web.Response:
+    purge, orphan = is_true(request, "purge"), is_true(request, "orphan")
     if purge and orphan:
         raise BadRequest("a job is either stopped with orphan or with purge")
-    return _eval_answer(request, leading, await commands.deregister(leading, *key, purge=purge, orphan=orphan))
+    return _eval_answer(request, leading, await commands.deregister(leading, *_key(request), purge=purge, orphan=orphan))
 
 
 def _eval_answer(request: web.Request, leading: Leading, done: commands.Registered) -> web.Response:

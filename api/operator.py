@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from api.context import CONTEXT, Context
-from api.query import BadRequest, NotFound, Query, Refused, answer, decode, member, of_state, read
+from api.query import BadRequest, NotFound, Query, Refused, answer, decode, is_true, member, of_state, read
 from catalog import saved
 from leader import braking, candidates, restoring, scheduling
 from leader.leading import Leading
@@ -96,7 +96,7 @@ async def restore(request: web.Request, leading: Leading) -> web.Response:
         except saved.SnapshotFault as error:
             raise BadRequest(str(error)) from error
     try:
-        count = await restoring.restore(leading, found, is_forced=_is_forced(request))
+        count = await restoring.restore(leading, found, is_forced=is_true(request, "force"))
     except restoring.RestoreRefused as error:
         raise Refused(str(error)) from error
     return answer(request, {"Keys": count}, index=leading.view.api_index(leading.view.index), is_read=False)
@@ -106,7 +106,7 @@ async def step_down(request: web.Request, leading: Leading) -> web.Response:
     """drover's own: hands over to another candidate. Refused where there is none, unless forced."""
     context = request.app[CONTEXT]
     others = [m for m in await context.members() if m.is_passing and m.node_id != context.node_id]
-    if not others and not _is_forced(request):
+    if not others and not is_true(request, "force"):
         raise Refused("there is no other candidate that could lead (force it to let this one take the lock anew)")
     context.election.step_down()
     return answer(request, {"Others": [m.name for m in others]}, index=leading.view.api_index(leading.view.index), is_read=False)
@@ -122,7 +122,7 @@ async def candidate(request: web.Request, leading: Leading) -> web.Response:
     if node_id not in leading.view.nodes and all(m.node_id != node_id for m in members):
         raise NotFound("node not found")
     others = [m for m in members if m.is_passing and m.node_id != node_id]
-    if not wanted and not others and not _is_forced(request):
+    if not wanted and not others and not is_true(request, "force"):
         raise Refused("it is the last candidate: without one nobody leads, and nothing that fails is replaced")
     index = await candidates.set_candidate(leading, NodeId(node_id), is_candidate=wanted)
     shown = {"Index": leading.view.api_index(index)}
@@ -141,7 +141,7 @@ async def break_lock(request: web.Request) -> web.Response:
     if holder is None:
         raise Refused("nobody holds the lock")
     shown = await _lock(context)
-    if shown["Answers"] and not _is_forced(request):
+    if shown["Answers"] and not is_true(request, "force"):
         raise Refused(f"{holder.leader.name} ({holder.leader.http_addr}) holds the lock and answers")
     await context.lock.break_it(holder)
     return answer(request, shown)
@@ -153,7 +153,3 @@ async def _lock(context: Context) -> dict[str, Any]:
         return {"Held": False, "Leader": None, "Session": "", "Answers": False}
     answers = holder.leader.node_id == context.node_id or await context.is_up(holder.leader.http_addr)
     return {"Held": True, "Leader": holder.leader, "Session": holder.session, "Answers": answers}
-
-
-def _is_forced(request: web.Request) -> bool:
-    return request.query.get("force", "").lower() in ("1", "true", "t")

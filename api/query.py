@@ -68,6 +68,11 @@ def read(request: web.Request) -> Query:
     )
 
 
+def is_true(request: web.Request, name: str) -> bool:
+    """A flag of the query, as Go reads it."""
+    return request.query.get(name, "").lower() in ("1", "t", "true")
+
+
 def check_region(request: web.Request, region: str | None = None) -> None:
     """There is one region. Raises Refused for another one, with Nomad's words. region: else that of the query."""
     if (region or request.query.get("region")) not in (None, "", request.app[CONTEXT].region):
