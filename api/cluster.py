@@ -6,14 +6,15 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from api.context import CONTEXT
-from api.query import BadRequest, NotFound, Query, Refused, answer, decode, member, of_state
+from api.query import BadRequest, NotFound, Query, Refused, answer, decode, in_namespace, member, of_state
 from api.shapes import alloc_full, evaluation_document, node_document, node_stub
 from leader import collecting, commands, draining, stopping
 from leader.leading import Leading
 from leader.permits import PERMIT_WAIT_S
 from leader.view import View
-from model.alloc import AllocId, EvalId
+from model.alloc import Alloc, AllocId, EvalId
 from model.node import Drain, Eligibility, NodeId
+from model.snapshot import JobKey
 
 T = TypeVar("T")
 Handler = Callable[[web.Request, Leading], Awaitable[web.Response]]
@@ -43,13 +44,15 @@ async def list_allocations(request: web.Request, leading: Leading) -> web.Respon
         allocs = [
             alloc
             for alloc in view.allocs.values()
-            if query.has_namespace(alloc.desired.namespace) and alloc.id.startswith(query.prefix)
+            if query.has_namespace(alloc.desired.namespace)
+            and alloc.id.startswith(query.prefix)
+            and query.sees((alloc.desired.namespace, alloc.desired.job_id))
         ]
         return request.app[CONTEXT].stubs.list(view, sorted(allocs, key=lambda a: -a.create_index))
 
     if len(request.query.get("prefix", "").replace("-", "")) % 2:
         raise Refused("alloc lookup failed: index error: prefix must have an even number of hex digits")
-    return await of_state(request, leading.view, ("allocs",), chosen)
+    return await of_state(request, leading.view, ("allocs",), chosen, lists=in_namespace)
 
 
 async def allocation_stop(request: web.Request, leading: Leading) -> web.Response:
@@ -90,11 +93,13 @@ async def list_evaluations(request: web.Request, leading: Leading) -> web.Respon
         evaluations = [
             e
             for e in view.evals.values()
-            if query.has_namespace(e.document.namespace) and e.document.id.startswith(query.prefix)
+            if query.has_namespace(e.document.namespace)
+            and e.document.id.startswith(query.prefix)
+            and query.sees((e.document.namespace, e.document.job_id))
         ]
         return [evaluation_document(view, e) for e in sorted(evaluations, key=lambda e: -e.create_index)]
 
-    return await of_state(request, leading.view, ("evals",), chosen)
+    return await of_state(request, leading.view, ("evals",), chosen, lists=in_namespace)
 
 
 async def evaluation_allocations(request: web.Request, leading: Leading) -> web.Response:
@@ -115,11 +120,16 @@ async def list_nodes(request: web.Request, leading: Leading) -> web.Response:
 
 
 async def node_allocations(request: web.Request, leading: Leading) -> web.Response:
-    def found(view: View, _: Query) -> object:
-        return [alloc_full(view, alloc) for alloc in view.allocs_by_node.get(node_id, {}).values()]
+    def of_node(view: View) -> list[tuple[JobKey, Alloc]]:
+        return [((a.desired.namespace, a.desired.job_id), a) for a in view.allocs_by_node.get(node_id, {}).values()]
+
+    def found(view: View, query: Query) -> object:
+        return [alloc_full(view, alloc) for key, alloc in of_node(view) if query.sees(key)]
 
     node_id = NodeId(request.match_info["id"])
-    return await of_state(request, leading.view, ("node-allocs", node_id), found)
+    return await of_state(
+        request, leading.view, ("node-allocs", node_id), found, lists=lambda view, _: {key for key, _ in of_node(view)}
+    )
 
 
 async def node_eligibility(request: web.Request, leading: Leading) -> web.Response:

@@ -7,7 +7,7 @@ import msgspec
 from aiohttp import web
 
 from api.context import CONTEXT
-from api.query import BadRequest, NotFound, Query, Refused, answer, decode, member, of_state
+from api.query import BadRequest, NotFound, Query, Refused, answer, decode, in_namespace, member, of_state
 from leader import rollouts
 from leader.commands import Registered
 from leader.leading import Leading
@@ -52,11 +52,13 @@ async def list_deployments(request: web.Request, leading: Leading) -> web.Respon
         found = [
             indexed
             for indexed in view.deployments.values()
-            if query.has_namespace(indexed.document.namespace) and indexed.document.id.startswith(query.prefix)
+            if query.has_namespace(indexed.document.namespace)
+            and indexed.document.id.startswith(query.prefix)
+            and query.sees((indexed.document.namespace, indexed.document.job_id))
         ]
         return [deployment_document(view, one) for one in sorted(found, key=lambda one: -one.create_index)]
 
-    return await of_state(request, leading.view, ("deployments",), chosen)
+    return await of_state(request, leading.view, ("deployments",), chosen, lists=in_namespace)
 
 
 async def deployment(request: web.Request, leading: Leading) -> web.Response:

@@ -22,6 +22,7 @@ from api.query import (
     answer,
     check_region,
     decode,
+    in_namespace,
     is_true,
     member,
     of_state,
@@ -43,15 +44,16 @@ async def list_jobs(request: web.Request, leading: Leading) -> web.Response:
         return [
             job_stub(view, key, view.jobs[key])
             for key in sorted(view.jobs)
-            if query.has_namespace(key[0]) and key[1].startswith(query.prefix)
+            if query.has_namespace(key[0]) and key[1].startswith(query.prefix) and query.sees(key)
         ]
 
-    return await of_state(request, leading.view, ("jobs",), chosen)
+    return await of_state(request, leading.view, ("jobs",), chosen, lists=in_namespace)
 
 
 async def register(request: web.Request, leading: Leading) -> web.Response:
     body = decode(await request.read())
     job = _submitted(request, body, request.match_info.get("id"))
+    await request.app[CONTEXT].rights.may_submit(request, job)
     enforce = member(body, "JobModifyIndex", int) or 0
     is_enforced = member(body, "EnforceIndex", bool)
     adopt = bool(member(body, "Adopt", bool))
@@ -271,6 +273,7 @@ async def plan(request: web.Request, leading: Leading) -> web.Response:
     """What submitting the job would do; nothing is written."""
     body = decode(await request.read())
     job = _submitted(request, body, request.match_info["id"])
+    await request.app[CONTEXT].rights.may_read(request, (job.namespace, job.id))
     found = planning.forecast(leading, job, has_diff=bool(member(body, "Diff", bool)))
     return answer(request, plan_document(leading.view, found, _warnings(leading, job)))
 
@@ -286,7 +289,9 @@ async def why(request: web.Request, leading: Leading) -> web.Response:
 
 async def why_submitted(request: web.Request, leading: Leading) -> web.Response:
     """Why not all of the body's job would be placed."""
-    return _why(request, leading, _submitted(request, decode(await request.read()), request.match_info["id"]))
+    job = _submitted(request, decode(await request.read()), request.match_info["id"])
+    await request.app[CONTEXT].rights.may_read(request, (job.namespace, job.id))
+    return _why(request, leading, job)
 
 
 def _why(request: web.Request, leading: Leading, job: Job) -> web.Response:
@@ -300,6 +305,8 @@ async def revert(request: web.Request, leading: Leading) -> web.Response:
     if version is None:
         raise BadRequest("JobVersion must be specified")
     prior = member(body, "EnforcePriorVersion", int)
+    if (again := leading.view.versions.get((_key(request), version))) is not None:
+        await request.app[CONTEXT].rights.may_submit(request, again)
     return _eval_answer(request, leading, await versions.revert(leading, *_key(request), version, prior_version=prior))
 
 

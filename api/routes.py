@@ -6,28 +6,12 @@ One row a path and method. The server's routes, the rights that are asked of Con
 
 import re
 from dataclasses import dataclass
-from enum import StrEnum
 
 from aiohttp import web
 
-from api import agent, cluster, deployments, files, jobs, node_meta, operator, stats
-from api.forwarding import Handler, on_leader, on_named_node, on_node_of_alloc
-
-
-class Right(StrEnum):
-    """What the caller's token must allow. The job rights are of the job that the path, the body or the alloc names;
-    a list shows those jobs that may be read."""
-
-    NONE = "none"
-    JOB_READ = "job:read"
-    JOB_WRITE = "job:write"
-    NODE_READ = "node:read"
-    NODE_WRITE = "node:write"
-    OPERATOR_READ = "operator:read"
-    OPERATOR_WRITE = "operator:write"
-    AGENT_READ = "agent:read"
-    AGENT_WRITE = "agent:write"
-    AGENT = "an agent's own"
+from api import acl, agent, cluster, deployments, files, jobs, node_meta, operator, stats
+from api.forwarding import Handler, guarded, on_leader, on_named_node, on_node_of_alloc
+from api.rights import Right
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +31,15 @@ class Route:
         return re.sub(r"\{(\w+):[^}]*\}", r"{\1}", self.path)
 
     def registered(self) -> list[web.RouteDef]:
+        answer = guarded(self.answer, self.right)
         match self.method:
             case "GET":
-                return [web.get(self.path, self.answer)]
+                return [web.get(self.path, answer)]
             case "PUT":
-                return [web.put(self.path, self.answer), web.post(self.path, self.answer)]
+                return [web.put(self.path, answer), web.post(self.path, answer)]
             case "PUT!":
-                return [web.put(self.path, self.answer)]
-        return [web.route(self.method, self.path, self.answer)]
+                return [web.put(self.path, answer)]
+        return [web.route(self.method, self.path, answer)]
 
 
 # Query parameters of every read of state, and of every list.
@@ -83,26 +68,26 @@ OF_JOB = (
 _JOB = "/v1/job/{id:.+" + "".join(f"(?<!/{word})" for word in sorted({r.path.rpartition("/")[2] for r in OF_JOB})) + "}"
 
 JOBS = (
-    Route("GET", "/v1/jobs", on_leader(jobs.list_jobs), Right.JOB_READ, "Lists jobs", (*BLOCKING, *LISTING)),
-    Route("PUT", "/v1/jobs", on_leader(jobs.register), Right.JOB_WRITE, "Submits a job"),
+    Route("GET", "/v1/jobs", on_leader(jobs.list_jobs), Right.JOB_LIST, "Lists jobs", (*BLOCKING, *LISTING)),
+    Route("PUT", "/v1/jobs", on_leader(jobs.register), Right.JOB_SUBMIT, "Submits a job"),
     Route("PUT", "/v1/jobs/parse", jobs.parse, Right.NONE, "Turns HCL into the job's JSON"),
     Route("PUT", "/v1/validate/job", jobs.validate, Right.NONE, "Tells what is wrong with a job"),
     *OF_JOB,
     Route("GET", _JOB, on_leader(jobs.job), Right.JOB_READ, "Reads a job", BLOCKING),
-    Route("PUT", _JOB, on_leader(jobs.register), Right.JOB_WRITE, "Submits a new version of a job"),
+    Route("PUT", _JOB, on_leader(jobs.register), Right.JOB_SUBMIT, "Submits a new version of a job"),
     Route("DELETE", _JOB, on_leader(jobs.deregister), Right.JOB_WRITE, "Stops a job", ("purge", "orphan", "global")),
 )
 
 WORK = (
-    Route("GET", "/v1/allocations", on_leader(cluster.list_allocations), Right.JOB_READ, "Lists allocations", (*BLOCKING, *LISTING)),
+    Route("GET", "/v1/allocations", on_leader(cluster.list_allocations), Right.JOB_LIST, "Lists allocations", (*BLOCKING, *LISTING)),
     Route("GET", "/v1/allocation/{id}", on_leader(cluster.allocation), Right.JOB_READ, "Reads an allocation", BLOCKING),
     Route("PUT", "/v1/allocation/{id}/stop", on_leader(cluster.allocation_stop), Right.JOB_WRITE, "Stops an allocation; its job gets another"),
     Route("PUT", "/v1/allocation/{id}/release", on_leader(cluster.allocation_release), Right.JOB_WRITE, "Takes an allocation out of its job; it runs on without its services"),
     Route("PUT", "/v1/allocation/{id}/restart-permit", on_leader(cluster.restart_permit), Right.AGENT, "An agent asks whether it may restart a task now"),
-    Route("GET", "/v1/evaluations", on_leader(cluster.list_evaluations), Right.JOB_READ, "Lists evaluations", (*BLOCKING, *LISTING)),
+    Route("GET", "/v1/evaluations", on_leader(cluster.list_evaluations), Right.JOB_LIST, "Lists evaluations", (*BLOCKING, *LISTING)),
     Route("GET", "/v1/evaluation/{id}", on_leader(cluster.evaluation), Right.JOB_READ, "Reads an evaluation", BLOCKING),
     Route("GET", "/v1/evaluation/{id}/allocations", on_leader(cluster.evaluation_allocations), Right.JOB_READ, "Lists what an evaluation placed", BLOCKING),
-    Route("GET", "/v1/deployments", on_leader(deployments.list_deployments), Right.JOB_READ, "Lists deployments", (*BLOCKING, *LISTING)),
+    Route("GET", "/v1/deployments", on_leader(deployments.list_deployments), Right.JOB_LIST, "Lists deployments", (*BLOCKING, *LISTING)),
     Route("GET", "/v1/deployment/{id}", on_leader(deployments.deployment), Right.JOB_READ, "Reads a deployment", BLOCKING),
     Route("GET", "/v1/deployment/allocations/{id}", on_leader(deployments.allocations), Right.JOB_READ, "Lists a deployment's allocations", BLOCKING),
     Route("PUT", "/v1/deployment/promote/{id}", on_leader(deployments.promote), Right.JOB_WRITE, "Lets canaries take over"),
@@ -149,4 +134,12 @@ CLUSTER = (
     Route("PUT!", "/v1/system/gc", on_leader(cluster.system_gc), Right.OPERATOR_WRITE, "Forgets what has ended"),
 )
 
-ROUTES = (*JOBS, *WORK, *NODES, *CLUSTER)
+ACL = (
+    Route("GET", "/v1/acl/token/self", acl.token_self, Right.NONE, "The caller's token, as Consul knows it"),
+    *(
+        Route(method, "/v1/acl/{path:.*}", acl.elsewhere, Right.NONE, "Tokens and policies are kept in Consul")
+        for method in ("GET", "PUT", "DELETE")
+    ),
+)
+
+ROUTES = (*JOBS, *WORK, *NODES, *CLUSTER, *ACL)

@@ -51,8 +51,10 @@ class Api:
         self.address = address
         self.namespace = args.namespace or os.environ.get("NOMAD_NAMESPACE") or ""
         self.region = args.region or os.environ.get("NOMAD_REGION") or ""
-        self._host, self._port, self._tls = parts.hostname, port, parts.scheme == "https"
-        self._token = args.token or os.environ.get("NOMAD_TOKEN")
+        self._host, self._port = parts.hostname, port
+        # There is one kind of token: who is set up for Consul need not say it twice.
+        self._token = args.token or os.environ.get("NOMAD_TOKEN") or os.environ.get("CONSUL_HTTP_TOKEN")
+        self._tls = _tls(args) if parts.scheme == "https" else None
 
     def call(
         self, method: str, path: str, body: object = None, **params: object
@@ -108,9 +110,9 @@ class Api:
                 query.setdefault(name, value)
         url = quote(path, safe="/%") + (f"?{urlencode(query)}" if query else "")
         connection = (
-            http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT_S, context=ssl.create_default_context())
-            if self._tls
-            else http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
+            http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
+            if self._tls is None
+            else _Https(self._host, self._port, *self._tls)
         )
         headers = {"X-Nomad-Token": self._token} if self._token else {}
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
@@ -133,6 +135,40 @@ class Api:
             ids = ", ".join(sorted(one["ID"] for one in found)[:10])
             raise CommandFailed(f"Prefix {prefix!r} matched several {kind}s: {ids}")
         return next((one for one in found if one["ID"] == prefix), found[0])
+
+
+class _Https(http.client.HTTPSConnection):
+    """With the name that the certificate is to have."""
+
+    def __init__(self, host: str, port: int, context: ssl.SSLContext, server_name: str) -> None:
+        super().__init__(host, port, timeout=TIMEOUT_S, context=context)
+        self._tls_context, self._server_name = context, server_name or host
+
+    def connect(self) -> None:
+        http.client.HTTPConnection.connect(self)
+        self.sock = self._tls_context.wrap_socket(self.sock, server_hostname=self._server_name)
+
+
+def _tls(args: argparse.Namespace) -> tuple[ssl.SSLContext, str]:
+    """How the agent's certificate is verified, and the name that it is to have. Raises CommandFailed."""
+
+    def given(flag: str, variable: str) -> str | None:
+        return getattr(args, flag, None) or os.environ.get(variable) or None
+
+    is_unverified = args.tls_skip_verify or os.environ.get("NOMAD_SKIP_VERIFY", "").lower() in ("1", "t", "true")
+    try:
+        context = ssl.create_default_context(cafile=given("ca_cert", "NOMAD_CACERT"), capath=given("ca_path", "NOMAD_CAPATH"))
+        if is_unverified:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        certificate, key = given("client_cert", "NOMAD_CLIENT_CERT"), given("client_key", "NOMAD_CLIENT_KEY")
+        if (certificate is None) != (key is None):
+            raise CommandFailed("-client-cert and -client-key belong together")
+        if certificate is not None:
+            context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise CommandFailed(f"TLS files cannot be used: {_words(error)}") from error
+    return context, given("tls_server_name", "NOMAD_TLS_SERVER_NAME") or ""
 
 
 def _words(error: Exception) -> str:

@@ -20,15 +20,18 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from agent.data_dir import DataDir
 from agent.fingerprint import ConsulFacts, NodeSettings, fingerprint
 from agent.local import TaskHost
 from agent.node_agent import NodeAgent
+from agent.permit import RestartPermit
 from agent.presence import Presence
 from agent.services import NodeServices
 from api.context import Context
+from api.rights import Rights
 from api.server import ApiServer
 from catalog.agent_store import AgentStore
 from catalog.client import Client
@@ -37,12 +40,14 @@ from catalog.keys import Keys
 from catalog.kv import Kv
 from catalog.leader_lock import LeaderLock
 from catalog.lease import Candidate, Lease, forget_candidate
+from catalog.rights import Authority
 from catalog.services import Candidates, LocalAgent
 from catalog.transport import Endpoint, HttpTransport
 from cli import dev, local_consul
 from cli.machine import Machine, machine_of
 from cli.main import VERSION
 from configs import Advertise, AgentConfig, Ports
+from configs.tls import Contexts, contexts
 from leader.candidacy import Candidacy
 from leader.election import Election
 from model.cluster import Leader
@@ -55,7 +60,8 @@ from model.snapshot import Settings
 class Running:
     """What one process consists of."""
 
-    http_addr: str
+    url: str
+    tls: Contexts
     consul_kind: str
     consul_address: str
     presence: Presence | None
@@ -82,7 +88,8 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
         config, bound = _with_port(config, stack)
         data_dir = stack.enter_context(DataDir(config.data_dir, config.client.alloc_dir))
         node_id = data_dir.node_id()
-        endpoint, kind = await local_consul.reach(config, stack)
+        tls = contexts(config.tls, config.consul)
+        endpoint, kind = await local_consul.reach(config, local_consul.endpoint(config, tls), stack)
         transport = HttpTransport(endpoint)
         stack.push_async_callback(transport.close)
         rng = random.SystemRandom()
@@ -97,6 +104,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
         facts = await local_consul.facts(local, data_dir)
         http_addr = _advertised(config, machine.address)
         node = _node(config, node_id, machine, http_addr, facts)
+        scheme = "https" if config.tls.http else "http"
         store = AgentStore(kv, keys, rng)
         presence: Presence | None = None
 
@@ -121,7 +129,8 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             if config.is_dev:
                 stack.push_async_callback(presence.deregister)
             services = NodeServices(local, node_id, machine.address)
-            host = TaskHost(config, data_dir, node, store, services=services, checks=services, http_addr=http_addr)
+            permit = RestartPermit(f"{scheme}://{http_addr}", config.consul.token, tls.peers)
+            host = TaskHost(config, data_dir, node, store, services=services, checks=services, permit=permit)
             node_agent = host.agent
         if not config.server.enabled:
             # Of a time when it was one: its check, failing for ever, would keep work from this node.
@@ -137,7 +146,13 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
                 pulse=heartbeat,
                 candidate=Candidate(
                     leader=Leader(
-                        node_id=node_id, name=node.name, http_addr=http_addr, epoch=0, since=0, nonce=""
+                        node_id=node_id,
+                        name=node.name,
+                        http_addr=http_addr,
+                        tls_enabled=config.tls.http,
+                        epoch=0,
+                        since=0,
+                        nonce="",
                     ),
                     datacenter=config.datacenter,
                     version=VERSION,
@@ -160,11 +175,26 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             ),
             now=_now,
             rng=rng,
-            probe=is_answering,
+            probe=partial(is_answering, tls),
         )
         candidacy = Candidacy(
             kv=kv, keys=keys, node_id=node_id, election=election, is_configured=config.server.enabled
         )
+        candidates = Candidates(client, keys.root)
+        rights = Rights(
+            authority=Authority(
+                transport=HttpTransport(replace(endpoint, token=None)),
+                datacenter=config.consul.home_datacenter,
+                root=keys.root,
+                now_s=time.monotonic,
+            ),
+            keys=keys,
+            acl=config.acl,
+            node_id=node_id,
+            consul_node=facts.node or config.name,
+            fleet=candidates.read,
+        )
+        await rights.tell()
         context = Context(
             node_id=node_id,
             name=node.name,
@@ -177,15 +207,18 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             election=election,
             is_candidate=lambda: candidacy.is_candidate,
             lock=LeaderLock(client=client, kv=kv, keys=keys),
+            rights=rights,
+            tls=tls,
             agent=node_agent,
-            members=Candidates(client, keys.root).read,
+            members=candidates.read,
         )
         try:
-            await stack.enter_async_context(ApiServer(context, config.http_host, config.ports.http, bound=bound))
+            await stack.enter_async_context(ApiServer(context, config, bound=bound))
         except OSError as error:
             raise _not_listening(config, error) from error
         yield Running(
-            http_addr=http_addr,
+            url=f"{scheme}://{http_addr}",
+            tls=tls,
             consul_kind=kind,
             consul_address=endpoint.address,
             presence=presence,
@@ -225,9 +258,9 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-async def is_answering(node: Node) -> bool:
+async def is_answering(tls: Contexts, node: Node) -> bool:
     """Asks an agent's own address whether it is alive though gossip lost its machine."""
-    other = HttpTransport(Endpoint(address=node.http_addr))
+    other = HttpTransport(Endpoint(address=node.http_addr, tls=tls.peers if node.tls_enabled else None))
     try:
         return (await other.request("GET", "/v1/agent/health", timeout_s=1.0)).status == 200
     except StoreUnavailable:
@@ -253,6 +286,7 @@ def _node(config: AgentConfig, node_id: NodeId, machine: Machine, http_addr: str
         meta=client.meta,
         address=machine.address,
         http_addr=http_addr,
+        tls_enabled=config.tls.http,
         cpu_mhz=client.cpu_total_compute,
         memory_mb=client.memory_total_mb,
         disk_mb=client.disk_total_mb,
@@ -289,6 +323,6 @@ def _shown(config: AgentConfig) -> dict[str, Any]:
         "Server": {"Enabled": config.server.enabled},
         "Client": {"Enabled": config.client.enabled},
         "Consul": {"Addr": config.consul.address},
-        "ACL": {"Enabled": False},
+        "TLSConfig": {"EnableHTTP": config.tls.http, "VerifyHTTPSClient": config.tls.verify_https_client},
         "Vault": {"Enabled": False},
     }

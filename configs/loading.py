@@ -15,6 +15,7 @@ from typing import Any
 from configs.reading import Given, Key, Reader, config_files
 from configs.settings import (
     DEV_DIR_PREFIX,
+    Acl,
     Addresses,
     Advertise,
     AgentConfig,
@@ -23,11 +24,13 @@ from configs.settings import (
     Docker,
     HostNetwork,
     HostVolume,
+    Limits,
     Plugins,
     Ports,
     RawExec,
     Reserved,
     Server,
+    Tls,
 )
 from model.cluster import PreemptionConfig, SchedulerConfiguration
 from model.errors import ConfigError, Fault
@@ -152,13 +155,22 @@ def _build(reader: Reader, *, dev: bool) -> AgentConfig | None:
         server=server,
         client=client,
         consul=consul,
+        acl=Acl(**settings.section(("acl",), "enabled open_to")),
+        tls=_tls(settings),
+        limits=Limits(
+            **settings.section(
+                ("limits",),
+                "http_max_conns_per_client",
+                "https_handshake_timeout http_header_timeout http_stall_timeout",
+            )
+        ),
         is_dev=dev,
         is_data_dir_temporary=settings.get("data_dir") is None,
         warnings=tuple(reader.warnings),
         **settings.section(
             (),
             "region datacenter bind_addr log_level log_json log_file enable_debug disable_update_check"
-            " leave_on_terminate leave_on_interrupt telemetry",
+            " leave_on_terminate leave_on_interrupt http_hosts telemetry",
         ),
     )
 
@@ -317,6 +329,25 @@ def _plugins(settings: _Settings, client: Client) -> Plugins:
     for name in sorted(client.options.keys() - {_ENABLE_RAW_EXEC}):
         settings.ignored(("client", "options"), f'client.options "{name[:60]}"')
     return Plugins(raw_exec=RawExec(enabled=given), docker=Docker(config=settings.below(prefix)))
+
+
+def _tls(settings: _Settings) -> Tls:
+    prefix = ("tls",)
+    tls = Tls(**settings.section(prefix, "http ca_file cert_file key_file verify_https_client verify_server_hostname"))
+    if not tls.http:
+        if tls.verify_https_client:
+            settings.refuse((*prefix, "verify_https_client"), "needs http = true")
+        return tls
+    for name in ("cert_file", "key_file"):
+        if getattr(tls, name) is None:
+            settings.refuse((*prefix, name), "is needed for http = true")
+    if tls.verify_https_client and tls.ca_file is None:
+        settings.refuse((*prefix, "ca_file"), "is needed for verify_https_client (who vouches for the clients)")
+    for name in ("ca_file", "cert_file", "key_file"):
+        path = getattr(tls, name)
+        if path is not None and not path.is_file():
+            settings.refuse((*prefix, name), f"no such file: {path}")
+    return tls
 
 
 def _consul(settings: _Settings) -> Consul:

@@ -1,5 +1,7 @@
 """Who leads, and what does drover keep about itself in Consul?"""
 
+import msgspec
+
 from model.node import NodeId
 from model.wire import Document
 
@@ -13,6 +15,7 @@ class Leader(Document):
     epoch: int
     since: int  # ns since the epoch
     nonce: str
+    tls_enabled: bool = msgspec.field(name="TLSEnabled", default=False)  # whether http_addr is HTTPS
 
 
 class Epoch(Document):
