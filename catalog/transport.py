@@ -19,7 +19,7 @@ from urllib.parse import quote, urlencode
 import aiohttp
 from yarl import URL
 
-from model.errors import StoreRefused, StoreUnavailable, StoreUnclear
+from model.errors import StoreForbidden, StoreRefused, StoreUnavailable, StoreUnclear
 from model.secret import Secret
 
 # Consul's http_max_conns_per_client is 200 and counts idle connections; 20 leaves room for the other
@@ -173,5 +173,5 @@ def checked(response: Response, what: str) -> Response:
     if response.status < 300:
         return response
     if response.status == 403:
-        raise StoreRefused(f"Consul refused {what}: {response.text or 'Permission denied'}")
+        raise StoreForbidden(f"Consul refused {what}: {response.text or 'Permission denied'}")
     raise StoreRefused(f"Consul refused {what}: {response.status} {response.text[:300]}")
