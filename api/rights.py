@@ -229,18 +229,14 @@ class Rights:
             Question("key", f"{self.keys.root}/jobs/{escape(namespace)}/", "write-prefix"): namespace
             for namespace in by_namespace
         }
-        try:
-            all_of = {whole[one] for one in await self.authority.allowed(token, whole)}
-            each = {
-                self.of_job(Right.JOB_READ, key): key
-                for namespace, keys in by_namespace.items()
-                if namespace not in all_of
-                for key in keys
-            }
-            found = {each[one] for one in await self.authority.allowed(token, each)}
-        except UnknownToken:
-            self._failures.count(request)
-            raise Forbidden("ACL token not found") from None
+        all_of = {whole[one] for one in await self._allowed(request, token, whole)}
+        each = {
+            self.of_job(Right.JOB_READ, key): key
+            for namespace, keys in by_namespace.items()
+            if namespace not in all_of
+            for key in keys
+        }
+        found = {each[one] for one in await self._allowed(request, token, each)}
         return lambda key: key[0] in all_of or key in found
 
     async def itself(self, request: web.Request) -> dict[str, Any] | None:
@@ -258,16 +254,26 @@ class Rights:
         token = token_of(request)
         # A token that none is asked about must be one all the same.
         asked = questions or [Question("operator", "", "read")]
-        if not self.authority.is_known(token, asked):
+        is_new = not self.authority.is_known(token, asked)
+        found = await self._allowed(request, token, asked)
+        if questions and len(found) < len(set(questions)):
+            if is_new:
+                self._failures.count(request)
+            raise Forbidden
+
+    async def _allowed(self, request: web.Request, token: Secret, questions: Iterable[Question]) -> set[Question]:
+        """As Authority.allowed. A refusal counts against the address where Consul had to be asked. Raises Forbidden for an
+        unknown token, TooManyFailures."""
+        questions = list(questions)
+        is_new = not self.authority.is_known(token, questions)
+        if is_new:
             self._failures.check(request)
         try:
-            found = await self.authority.allowed(token, asked)
+            return await self.authority.allowed(token, questions)
         except UnknownToken:
-            self._failures.count(request)
+            if is_new:
+                self._failures.count(request)
             raise Forbidden("ACL token not found") from None
-        if questions and len(found) < len(set(questions)):
-            self._failures.count(request)
-            raise Forbidden
 
     async def close(self) -> None:
         await self.authority.close()
