@@ -334,15 +334,12 @@ def _plugins(settings: _Settings, client: Client) -> Plugins:
 def _tls(settings: _Settings) -> Tls:
     prefix = ("tls",)
     tls = Tls(**settings.section(prefix, "http ca_file cert_file key_file verify_https_client verify_server_hostname"))
-    if not tls.http:
-        if tls.verify_https_client:
-            settings.refuse((*prefix, "verify_https_client"), "needs http = true")
-        return tls
-    for name in ("cert_file", "key_file"):
-        if getattr(tls, name) is None:
-            settings.refuse((*prefix, name), "is needed for http = true")
-    if tls.verify_https_client and tls.ca_file is None:
-        settings.refuse((*prefix, "ca_file"), "is needed for verify_https_client (who vouches for the clients)")
+    if tls.http and (tls.cert_file is None or tls.key_file is None):
+        settings.refuse((*prefix, "http"), "needs cert_file and key_file")
+    elif (tls.cert_file is None) != (tls.key_file is None):
+        settings.refuse((*prefix, "key_file" if tls.cert_file is None else "cert_file"), "needs key_file and cert_file both")
+    if tls.verify_https_client and not (tls.http and tls.ca_file is not None):
+        settings.refuse((*prefix, "verify_https_client"), "needs http = true, and ca_file (who vouches for the clients)")
     for name in ("ca_file", "cert_file", "key_file"):
         path = getattr(tls, name)
         if path is not None and not path.is_file():

@@ -14,7 +14,7 @@ from model.errors import ConfigError, Fault
 
 @dataclass(slots=True)
 class Contexts:
-    """server, peers, leaders: None without TLS. leaders: for calls to who leads, where its name is verified. consul: None where Consul is spoken to in the clear."""
+    """server: None where the API is in the clear. peers, leaders: None without tls {}. leaders: for calls to who leads, where its name is verified. consul: None where Consul is spoken to in the clear."""
 
     tls: Tls
     consul_settings: Consul
@@ -36,12 +36,13 @@ class Contexts:
 def contexts(tls: Tls, consul: Consul) -> Contexts:
     """Raises ConfigError for files that cannot be used."""
     made = Contexts(tls, consul)
-    if tls.http:
+    if tls.http or tls.ca_file is not None:
         try:
-            made.server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            _load(made.server, tls.ca_file, tls.cert_file, tls.key_file)
-            if tls.verify_https_client:
-                made.server.verify_mode = ssl.CERT_REQUIRED
+            if tls.http:
+                made.server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+                _load(made.server, tls.ca_file, tls.cert_file, tls.key_file)
+                if tls.verify_https_client:
+                    made.server.verify_mode = ssl.CERT_REQUIRED
             made.peers, made.leaders = (_calling(tls) for _ in range(2))
             # Without a CA of its own anybody's certificate would do, so the name has to be right. Nomad's certificates
             # name roles (server.global.nomad), not machines: there the CA is the proof.
