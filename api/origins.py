@@ -27,16 +27,16 @@ _READS = ("GET", "HEAD", "OPTIONS")
 
 
 class Origins:
-    """hosts: names, without ports."""
+    """own: what the agent is called by itself. listed: `http_hosts`. Names, without ports."""
 
-    def __init__(self, hosts: Iterable[str], *, is_tls: bool) -> None:
-        named = {host.lower().rstrip(".") for host in hosts if host}
-        self._hosts = frozenset(named | {"localhost", socket.gethostname().lower()})
+    def __init__(self, own: Iterable[str], listed: Iterable[str], *, is_tls: bool) -> None:
+        self._listed = _names(listed)
+        self._hosts = _names(own) | self._listed | {"localhost", socket.gethostname().lower()}
         self._is_tls = is_tls
 
     def check(self, request: web.Request) -> None:
         """Raises Forbidden."""
-        if ANY in self._hosts:
+        if ANY in self._listed:
             return
         host = request.headers.get("Host", "")
         if not self._is_tls and not self._is_ours(host):
@@ -47,7 +47,7 @@ class Origins:
         if origin is None:
             if request.headers.get("Sec-Fetch-Site", "") not in ("cross-site", "same-site"):
                 return
-        elif _place(origin) == host.lower() or _name(_place(origin)) in self._hosts - {"localhost"}:
+        elif _place(origin) == host.lower() or _name(_place(origin)) in self._listed:
             return
         raise Forbidden("Permission denied: a web page of another origin may change nothing (http_hosts may list its host)")
 
@@ -65,6 +65,10 @@ class Origins:
 async def known_origin(request: web.Request, handler: Handler) -> web.StreamResponse:
     request.app[ORIGINS].check(request)
     return await handler(request)
+
+
+def _names(hosts: Iterable[str]) -> frozenset[str]:
+    return frozenset(host.lower().rstrip(".") for host in hosts if host)
 
 
 def _place(origin: str) -> str:

@@ -144,8 +144,8 @@ def application(context: Context, config: AgentConfig) -> web.Application:
     app[CONTEXT] = context
     app[stats.METER] = stats.Meter()
     app[CONNECTIONS] = Connections(config.limits)
-    own = (config.name, config.http_host, config.advertise.http.rpartition(":")[0], *config.http_hosts)
-    app[ORIGINS] = Origins(own, is_tls=config.tls.http)
+    own = (config.name, config.http_host, config.advertise.http.rpartition(":")[0])
+    app[ORIGINS] = Origins(own, config.http_hosts, is_tls=config.tls.http)
     for route in ROUTES:
         app.add_routes(route.registered())
     app.router.add_options("/v1/client/{path:.*}", preflight)
