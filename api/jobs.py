@@ -18,7 +18,6 @@ from api.query import (
     BadRequest,
     NotFound,
     Query,
-    Refused,
     answer,
     check_region,
     decode,
@@ -106,16 +105,14 @@ def _orphans(leading: Leading, job: Job) -> list[str]:
 
 
 def _of_this_cluster(request: web.Request, job: Job) -> Job:
-    """The job with its region and namespace, of which there is one each; the query goes before the job, and a
+    """The job with its region, of which there is one, and its namespace; the query goes before the job, and a
     job's region "global" is that of whoever is asked. Raises Refused, with Nomad's words."""
     if job.region != DEFAULT_REGION and not request.query.get("region"):
         check_region(request, job.region)
     namespace = request.query.get("namespace") or DEFAULT_NAMESPACE
     if namespace == DEFAULT_NAMESPACE:
         namespace = job.namespace
-    if namespace != DEFAULT_NAMESPACE:
-        raise Refused(f'job "{job.id}" is in nonexistent namespace "{namespace}"')
-    return msgspec.structs.replace(job, region=request.app[CONTEXT].region)
+    return msgspec.structs.replace(job, region=request.app[CONTEXT].region, namespace=namespace)
 
 
 def canonical(document: dict[str, Any]) -> Job:

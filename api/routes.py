@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from aiohttp import web
 
-from api import agent, cluster, deployments, files, jobs, node_meta, operator, stats
+from api import agent, cluster, deployments, files, jobs, namespaces, node_meta, operator, stats
 from api.forwarding import Handler, on_leader, on_named_node, on_node_of_alloc
 
 
@@ -135,6 +135,12 @@ CLUSTER = (
     Route("GET", "/v1/status/leader", agent.leader, Right.NONE, "The leader's address"),
     Route("GET", "/v1/status/peers", agent.peers, Right.NONE, "The candidates' addresses"),
     Route("GET", "/v1/regions", agent.regions, Right.NONE, "The region"),
+    Route("GET", "/v1/namespaces", on_leader(namespaces.list_namespaces), Right.NONE, "Lists namespaces", (*BLOCKING, "prefix")),
+    Route("GET", "/v1/namespace/{id}", on_leader(namespaces.namespace), Right.NONE, "Reads a namespace", BLOCKING),
+    Route("PUT", "/v1/namespaces", on_leader(namespaces.write), Right.OPERATOR_WRITE, "Makes or changes a namespace"),
+    Route("PUT", "/v1/namespace", on_leader(namespaces.write), Right.OPERATOR_WRITE, "Makes or changes a namespace"),
+    Route("PUT", "/v1/namespace/{id}", on_leader(namespaces.write), Right.OPERATOR_WRITE, "Makes or changes a namespace"),
+    Route("DELETE", "/v1/namespace/{id}", on_leader(namespaces.forget), Right.OPERATOR_WRITE, "Forgets a namespace that is not in use"),
     Route("PUT", "/v1/operator/leader/step-down", on_leader(operator.step_down), Right.OPERATOR_WRITE, "Lets another candidate lead", ("force",)),
     Route("PUT", "/v1/operator/candidate", on_leader(operator.candidate), Right.OPERATOR_WRITE, "Whether an agent stands for election", ("force",)),
     Route("GET", "/v1/operator/lock", operator.lock, Right.OPERATOR_READ, "Who holds the leader's lock"),

@@ -19,6 +19,7 @@ from api.jobs import errors_text
 from api.query import BadRequest, NotFound, Refused, check_region, read_headers
 from api.routes import ROUTES
 from leader.commands import EnforceIndexError, StillLeaving
+from leader.namespaces import NamespaceRefused
 from leader.scheduling import RegistrationRejected
 from leader.versions import ScalingRefused, UnknownJob, VersionRefused
 from model.errors import InputError, SessionLost, StoreRefused, StoreUnavailable, WriteConflict
@@ -67,6 +68,7 @@ async def allow_origin(request: web.Request, response: web.StreamResponse) -> No
 _REFUSALS = (
     EnforceIndexError,
     StillLeaving,
+    NamespaceRefused,
     RegistrationRejected,
     VersionRefused,
     LeaderChanged,

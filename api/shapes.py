@@ -13,6 +13,7 @@ import msgspec
 
 from leader.decide.ports import networks_of
 from leader.metrics import alloc_metric, score_documents
+from leader.status import job_status
 from leader.view import Indexed, View, job_key
 from model.alloc import (
     Alloc,
@@ -24,7 +25,7 @@ from model.alloc import (
     Verdict,
 )
 from model.evaluation import PlacementMetric
-from model.job import Job, JobStatus, Task, TaskGroup
+from model.job import Job, Task, TaskGroup
 from model.node import DEFAULT_NETWORK, HostNetwork, Node, NodeControl, NodeStatus
 from model.snapshot import JobKey, Life, NodeView, Reach
 from model.wire import Document, encode
@@ -237,18 +238,6 @@ def _legacy_resources(
         "IOPS": 0,
         "Networks": networks,
     }
-
-
-def job_status(view: View, key: JobKey, job: Job) -> JobStatus:
-    """dead: stopped, or a batch job that has nothing left to do; running: anything wanted or running."""
-    allocs = view.allocs_by_job.get(key, {}).values()
-    if any(not alloc.is_terminal and not alloc.desired.apart for alloc in allocs):
-        return JobStatus.RUNNING
-    if job.stop:
-        return JobStatus.DEAD
-    if job.is_batch and allocs:
-        return JobStatus.DEAD
-    return JobStatus.PENDING
 
 
 def job_document(view: View, key: JobKey, job: Job) -> dict[str, Any]:
