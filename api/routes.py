@@ -59,7 +59,7 @@ class Route:
 
 # Query parameters of every read of state, and of every list.
 BLOCKING = ("index", "wait", "stale")
-LISTING = ("prefix", "namespace")
+LISTING = ("prefix", "namespace", "filter", "per_page", "next_token", "reverse")
 
 OF_JOB = (
     Route("GET", "/v1/job/{id:.+}/allocations", on_leader(jobs.allocations), Right.JOB_READ, "Lists a job's allocations", BLOCKING),
