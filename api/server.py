@@ -16,6 +16,7 @@ from api import stats
 from api.context import CONTEXT, Context, LeaderChanged, NoLeader
 from api.forwarding import Handler
 from api.jobs import errors_text
+from api.openapi import openapi
 from api.query import BadRequest, NotFound, Refused, check_region, read_headers
 from api.routes import ROUTES
 from leader.commands import EnforceIndexError, StillLeaving
@@ -137,6 +138,7 @@ def application(context: Context) -> web.Application:
     app[stats.METER] = stats.Meter()
     for route in ROUTES:
         app.add_routes(route.registered())
+    app.router.add_get("/v1/openapi.json", openapi)
     app.router.add_options("/v1/client/{path:.*}", preflight)
     return app
 
