@@ -7,7 +7,8 @@ import msgspec
 from aiohttp import web
 
 from api.context import CONTEXT
-from api.query import BadRequest, NotFound, Query, Refused, answer, decode, in_namespace, member, of_state
+from api.listing import Kind
+from api.query import BadRequest, NotFound, Query, Refused, answer, decode, member, of_state
 from leader import rollouts
 from leader.commands import Registered
 from leader.leading import Leading
@@ -47,18 +48,21 @@ def deployment_document(view: View, indexed: Indexed) -> dict[str, Any]:
     return shown
 
 
-async def list_deployments(request: web.Request, leading: Leading) -> web.Response:
-    def chosen(view: View, query: Query) -> object:
-        found = [
-            indexed
-            for indexed in view.deployments.values()
-            if query.has_namespace(indexed.document.namespace)
-            and indexed.document.id.startswith(query.prefix)
-            and query.sees((indexed.document.namespace, indexed.document.job_id))
-        ]
-        return [deployment_document(view, one) for one in sorted(found, key=lambda one: -one.create_index)]
+_DEPLOYMENTS = Kind(
+    lambda view, query: (
+        indexed
+        for indexed in view.deployments.values()
+        if query.has_namespace(indexed.document.namespace) and indexed.document.id.startswith(query.prefix)
+    ),
+    lambda one: (-one.create_index, one.document.id),
+    lambda _, view, found: [deployment_document(view, one) for one in found],
+    lambda view, one, _: deployment_document(view, one),
+    lambda one: (one.document.namespace, one.document.job_id),
+)
 
-    return await of_state(request, leading.view, ("deployments",), chosen, lists=in_namespace)
+
+async def list_deployments(request: web.Request, leading: Leading) -> web.Response:
+    return await _DEPLOYMENTS.answer(request, leading, ("deployments",))
 
 
 async def deployment(request: web.Request, leading: Leading) -> web.Response:

@@ -3,8 +3,8 @@
 A page may send a browser to any address, and with a name that resolves to another address later (DNS rebinding) even
 read what it answers. So:
 
-    Host      is an address, localhost, a name of this agent (its own, what it listens on or advertises), one below
-              `.consul`, or one of `http_hosts`. Behind a proxy that keeps the public name, that name belongs there.
+    Host      is an address, a name without a dot, a name of this agent (its own, what it listens on or advertises), one
+              below `.consul`, or one of `http_hosts`. Behind a proxy that keeps the public name, that name belongs there.
     Origin    of a call that changes something, or that opens a websocket: that of the Host, or a name of `http_hosts`.
               Who sends none is no web page: curl, Nomad's clients, other agents.
 
@@ -31,7 +31,7 @@ class Origins:
 
     def __init__(self, own: Iterable[str], listed: Iterable[str], *, is_tls: bool) -> None:
         self._listed = _names(listed)
-        self._hosts = _names(own) | self._listed | {"localhost", socket.gethostname().lower()}
+        self._hosts = _names(own) | self._listed | {socket.gethostname().lower()}
         self._is_tls = is_tls
 
     def check(self, request: web.Request) -> None:
@@ -53,7 +53,8 @@ class Origins:
 
     def _is_ours(self, host: str) -> bool:
         name = _name(host)
-        if not name or name in self._hosts or name.endswith((".localhost", ".consul")):
+        # A name without a dot is nobody's on the Internet: it comes from the machine's own hosts or search domain.
+        if ("." not in name.rstrip(".") and ":" not in name) or name in self._hosts or name.endswith((".localhost", ".consul")):
             return True
         with suppress(ValueError):
             ipaddress.ip_address(name.partition("%")[0])

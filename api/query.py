@@ -15,7 +15,6 @@ import msgspec
 from aiohttp import web
 
 from api.context import CONTEXT
-from api.rights import jobs_in
 from leader.view import Topic, View
 from model.job import Namespace
 from model.snapshot import JobKey
@@ -23,6 +22,8 @@ from model.snapshot import JobKey
 T = TypeVar("T")
 
 WAIT_S_MAX = 300.0
+# Below it, packing costs more than it saves.
+GZIP_FROM_BYTES = 8 * 1024
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|µs|ms|s|m|h)")
 _UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -40,6 +41,10 @@ class NotFound(Exception):
         self.index = index
 
 
+class Conflict(Exception):
+    """409 with this text: drover's own, where things are not so that it could be done."""
+
+
 class Refused(Exception):
     """500 with this text: Nomad's status for what its servers will not do."""
 
@@ -50,7 +55,7 @@ def _none(_: JobKey) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """sees: whether the caller may read that job; asked for by of_state(lists=…), else no job at all."""
+    """sees: whether the caller may read that job; asked for by lists, else no job at all."""
 
     index: int
     wait_s: float
@@ -75,11 +80,6 @@ def read(request: web.Request) -> Query:
         prefix=request.query.get("prefix", ""),
         namespace=Namespace(request.query.get("namespace") or "default"),
     )
-
-
-def in_namespace(view: View, query: Query) -> Iterable[JobKey]:
-    """Every job of the namespace that is asked for."""
-    return jobs_in(view, query.namespace)
 
 
 def is_true(request: web.Request, name: str) -> bool:
@@ -151,7 +151,11 @@ def answer(request: web.Request, document: object, *, index: int = 0, is_read: b
     if "pretty" in request.query:
         body = msgspec.json.format(body, indent=4)
     headers = read_headers(index) if is_read else {"X-Nomad-Index": str(index)}
-    return web.Response(body=body, content_type="application/json", headers=headers if index else None)
+    response = web.Response(body=body, content_type="application/json", headers=headers if index else None)
+    if len(body) >= GZIP_FROM_BYTES and "gzip" in request.headers.get("Accept-Encoding", ""):
+        response.headers["Vary"] = "Accept-Encoding"
+        response.enable_compression(web.ContentCoding.gzip)
+    return response
 
 
 async def of_state(

@@ -172,7 +172,7 @@ class Rights:
             case Right.JOB_LIST | Right.JOB_SUBMIT:
                 return []  # the token must be one; the handler asks for more
             case Right.JOB_READ | Right.JOB_WRITE | Right.EXEC:
-                return [self.of_job(right, job_of(request, view, agent) or _all_of(request))]
+                return [self.of_job(right, job_of(request, view, agent) or whole_of(_namespace(request)))]
             case Right.NODE_READ | Right.NODE_WRITE:
                 return [Question("node", self._consul_node_of(request, view), right.value.partition(":")[2])]
             case Right.OPERATOR_READ | Right.OPERATOR_WRITE:
@@ -313,7 +313,9 @@ def job_of(request: web.Request, view: View | None, agent: Any) -> JobKey | None
     if not named:
         return None
     if path.startswith("/v1/job/"):
-        return Namespace(request.query.get("namespace") or "default"), JobId(named)
+        return _namespace(request), JobId(named)
+    if path.startswith("/v1/namespace/"):
+        return whole_of(Namespace(named))
     if path.startswith(("/v1/allocation/", "/v1/client/")):
         if agent is not None and (runner := agent.allocs.get(AllocId(named))):
             return runner.desired.namespace, runner.desired.job_id
@@ -328,10 +330,13 @@ def job_of(request: web.Request, view: View | None, agent: Any) -> JobKey | None
     return None
 
 
-def _all_of(request: web.Request) -> JobKey:
-    """What names no job that is known needs the right on the whole namespace: only a prefix rule grants the path that
-    ends with it."""
-    return Namespace(request.query.get("namespace") or "default"), JobId("")
+def whole_of(namespace: Namespace) -> JobKey:
+    """Stands for all of a namespace's jobs: only a prefix rule grants the path that ends with the namespace."""
+    return namespace, JobId("")
+
+
+def _namespace(request: web.Request) -> Namespace:
+    return Namespace(request.query.get("namespace") or "default")
 
 
 def jobs_in(view: View, namespace: str) -> set[JobKey]:

@@ -174,7 +174,9 @@ HOSTS = {
     "127.0.0.1.evil.example": 403,
     "localhost.evil.example": 403,
     "consul.evil": 403,
-    "evilconsul": 403,
+    "evil.notconsul": 403,
+    "evil.example.": 403,
+    "node-7": 200,
 }
 
 

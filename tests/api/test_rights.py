@@ -164,7 +164,7 @@ def test_every_route_is_closed_to_whoever_has_no_right(guarded: Guarded) -> None
     alloc = guarded.alloc("web-used")
     names = {"allocation": alloc, "client": alloc, "node": guarded.two.node_id, "job": "web-used"}
     names["evaluation"] = guarded.one.alloc(alloc)["EvalID"]
-    names["deployment"] = UNKNOWN
+    names |= {"deployment": UNKNOWN, "namespace": "default"}
     body = {"Job": job("web-used", "/bin/true", [])}
     seen = set()
     for route in ROUTES:
