@@ -130,7 +130,6 @@ class Context:
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
-        await self.rights.close()
 
     def peer(self, http_addr: str, *, is_tls: bool, is_leader: bool = False) -> tuple[str, dict[str, Any]]:
         """How another agent's API is called: what its URLs begin with, and aiohttp's arguments for TLS."""

@@ -194,7 +194,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             consul_node=facts.node or config.name,
             fleet=candidates.read,
         )
-        await rights.tell()
+        stack.push_async_callback(rights.close)
         context = Context(
             node_id=node_id,
             name=node.name,
@@ -216,6 +216,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             await stack.enter_async_context(ApiServer(context, config, bound=bound))
         except OSError as error:
             raise _not_listening(config, error) from error
+        await rights.tell()
         yield Running(
             url=f"{scheme}://{http_addr}",
             tls=tls,
