@@ -15,6 +15,7 @@ import asyncio
 import errno
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
 from typing import Protocol, TypeVar, assert_never
@@ -24,7 +25,7 @@ from msgspec.structs import replace
 from agent.decide import events
 from agent.decide.lifecycle import LeaderDead, MainTasksDead, SiblingFailed, StopCause
 from agent.decide.step import Phase, Sight, Step, Wish, next_step
-from agent.drivers.base import Driver, ExitResult, Handle, StartFailed, TaskStats
+from agent.drivers.base import Driver, ExecSession, ExitResult, Handle, StartFailed, TaskStats
 from agent.hooks.base import TaskContext, prepare_all, tell_all, undo_all
 from agent.journal import TaskRow
 from agent.task_run import TaskRun
@@ -141,6 +142,12 @@ class TaskRunner:
         if self.row.phase is not Phase.RUNNING or self.row.handle is None:
             raise TaskRefused(f"task {self.task.name!r} is not running")
         return await self._driver().execute(self.row.handle, argv, timeout_s)
+
+    def session(self, argv: tuple[str, ...], *, is_tty: bool) -> AbstractAsyncContextManager[ExecSession]:
+        """A command beside the task; raises TaskRefused when it does not run, as entering it may."""
+        if self.row.phase is not Phase.RUNNING or self.row.handle is None:
+            raise TaskRefused(f'task "{self.task.name}" is not running.')
+        return self._driver().session(self.row.handle, argv, is_tty=is_tty)
 
     async def dispose(self) -> None:
         """Leaves nothing of a dead task. Raises DriverBusy."""

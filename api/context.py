@@ -17,6 +17,7 @@ from yarl import URL
 
 from api.leadership import LeaderLookup, Leadership
 from api.shapes import StubCache
+from api.websockets import is_websocket, passed_on
 from catalog.leader_lock import LeaderLock
 from leader.election import Election
 from leader.leading import Leading
@@ -38,7 +39,7 @@ LEADER_POLL_S = 0.1
 # What a connection to another agent may take. A machine that is gone does not refuse: within LEADER_WAIT_S there are
 # two more attempts, the last of them after a take-over.
 CONNECT_S_MAX = 2.0
-_HOP_HEADERS = {"connection", "content-length", "transfer-encoding", "host", "date", "server"}
+_HOP_HEADERS = {"connection", "content-length", "transfer-encoding", "host", "date", "server", "upgrade"}
 
 
 class NoLeader(Exception):
@@ -67,7 +68,10 @@ class ClientGone(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Context:
-    """One agent process as its API sees it. is_candidate: whether it stands for election; agent: None without client."""
+    """One agent process as its API sees it. is_candidate: whether it stands for election; agent: None without client.
+
+    allows_exec: whether commands may be run beside this agent's tasks.
+    """
 
     node_id: NodeId
     name: str
@@ -82,6 +86,7 @@ class Context:
     lock: LeaderLock
     agent: Any
     members: Callable[[], Any]
+    allows_exec: bool = True
     stubs: StubCache = field(default_factory=StubCache)
     _session: aiohttp.ClientSession | None = None
     _leadership: Leadership = field(init=False)
@@ -156,8 +161,12 @@ class Context:
         headers[FORWARDED_HEADER] = ",".join(filter(None, (request.headers.get(FORWARDED_HEADER), self.node_id)))
         response: web.StreamResponse | None = None
         url = URL(f"http://{http_addr}{request.raw_path}", encoded=True)  # as it came, a job named `..` included
-        body = await request.read()
         try:
+            if is_websocket(request):
+                taken_up = await passed_on(request, self.session(), url, headers)
+                if taken_up is not None:
+                    return taken_up
+            body = await request.read()
             call = self.session().request(request.method, url, data=body, headers=headers, allow_redirects=False)
             async with await self._answer(call, request, leader) as answer:
                 response = web.StreamResponse(status=answer.status)

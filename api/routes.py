@@ -10,7 +10,20 @@ from enum import StrEnum
 
 from aiohttp import web
 
-from api import agent, cluster, deployments, files, jobs, node_meta, operator, stats
+from api import (
+    agent,
+    alloc_exec,
+    alloc_gc,
+    cluster,
+    deployments,
+    files,
+    fs,
+    jobs,
+    monitor,
+    node_meta,
+    operator,
+    stats,
+)
 from api.forwarding import Handler, on_leader, on_named_node, on_node_of_alloc
 
 
@@ -25,6 +38,7 @@ class Right(StrEnum):
     NODE_WRITE = "node:write"
     OPERATOR_READ = "operator:read"
     OPERATOR_WRITE = "operator:write"
+    EXEC = "job:exec"
     AGENT_READ = "agent:read"
     AGENT_WRITE = "agent:write"
     AGENT = "an agent's own"
@@ -122,6 +136,17 @@ NODES = (
     Route("PUT", "/v1/client/metadata", on_leader(node_meta.apply), Right.NODE_WRITE, "Changes a node's metadata", ("node_id",)),
     Route("GET", "/v1/client/stats", on_named_node(stats.client_stats), Right.NODE_READ, "What a machine uses just now", ("node_id",)),
     Route("GET", "/v1/client/fs/logs/{id}", on_node_of_alloc(files.logs), Right.JOB_READ, "A task's output", ("task", "type", "follow", "offset", "origin", "plain")),
+    Route("GET", "/v1/client/fs/ls/{id}", on_node_of_alloc(fs.ls), Right.JOB_READ, "Lists a directory of an allocation", ("path",)),
+    Route("GET", "/v1/client/fs/stat/{id}", on_node_of_alloc(fs.stat), Right.JOB_READ, "What a file of an allocation is", ("path",)),
+    Route("GET", "/v1/client/fs/cat/{id}", on_node_of_alloc(fs.cat), Right.JOB_READ, "A file of an allocation", ("path",)),
+    Route("GET", "/v1/client/fs/readat/{id}", on_node_of_alloc(fs.readat), Right.JOB_READ, "A part of a file of an allocation", ("path", "offset", "limit")),
+    Route("GET", "/v1/client/fs/stream/{id}", on_node_of_alloc(fs.stream), Right.JOB_READ, "A file of an allocation as it grows", ("path", "offset", "origin", "follow")),
+    Route("GET", "/v1/client/allocation/{id}/exec", on_node_of_alloc(alloc_exec.run), Right.EXEC, "Runs a command beside a task, over a websocket", ("task", "command", "tty", "ws_handshake")),
+    Route("GET", "/v1/client/allocation/{id}/snapshot", on_node_of_alloc(alloc_gc.snapshot), Right.JOB_READ, "An allocation's data as a tar file"),
+    Route("GET", "/v1/client/allocation/{id}/gc", on_node_of_alloc(alloc_gc.of_alloc), Right.JOB_WRITE, "Removes what an allocation that has ended left on its node"),
+    Route("PUT", "/v1/client/allocation/{id}/gc", on_node_of_alloc(alloc_gc.of_alloc), Right.JOB_WRITE, "Removes what an allocation that has ended left on its node"),
+    Route("GET", "/v1/client/gc", on_named_node(alloc_gc.of_node), Right.NODE_WRITE, "Removes what ended allocations left on a node", ("node_id",)),
+    Route("PUT", "/v1/client/gc", on_named_node(alloc_gc.of_node), Right.NODE_WRITE, "Removes what ended allocations left on a node", ("node_id",)),
     Route("GET", "/v1/client/allocation/{id}/stats", on_node_of_alloc(stats.alloc_stats), Right.JOB_READ, "What an allocation uses just now", ("task",)),
     Route("PUT", "/v1/client/allocation/{id}/restart", on_node_of_alloc(files.alloc_restart), Right.JOB_WRITE, "Restarts an allocation's tasks"),
     Route("PUT", "/v1/client/allocation/{id}/signal", on_node_of_alloc(files.alloc_signal), Right.JOB_WRITE, "Sends a signal to an allocation's tasks"),
@@ -132,6 +157,7 @@ CLUSTER = (
     Route("GET", "/v1/agent/members", agent.members, Right.AGENT_READ, "Lists leader candidates"),
     Route("GET", "/v1/agent/servers", agent.servers, Right.AGENT_READ, "Lists the candidates' addresses"),
     Route("GET", "/v1/agent/health", agent.health, Right.NONE, "Whether the agent is well", ("type",)),
+    Route("GET", "/v1/agent/monitor", monitor.monitor, Right.AGENT_READ, "An agent's log as it is written", ("log_level", "log_json", "node_id", "server_id", "plain")),
     Route("GET", "/v1/status/leader", agent.leader, Right.NONE, "The leader's address"),
     Route("GET", "/v1/status/peers", agent.peers, Right.NONE, "The candidates' addresses"),
     Route("GET", "/v1/regions", agent.regions, Right.NONE, "The region"),

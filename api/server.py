@@ -7,17 +7,19 @@ import asyncio
 import logging
 import socket
 import ssl
+from weakref import WeakSet
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
-from api import stats
+from api import alloc_exec, stats
 from api.context import CONTEXT, Context, LeaderChanged, NoLeader
 from api.forwarding import Handler
 from api.jobs import errors_text
 from api.query import BadRequest, NotFound, Refused, check_region, read_headers
 from api.routes import ROUTES
+from api.websockets import NoWebsocket, OtherOrigin
 from leader.commands import EnforceIndexError, StillLeaving
 from leader.scheduling import RegistrationRejected
 from leader.versions import ScalingRefused, UnknownJob, VersionRefused
@@ -84,6 +86,10 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except (BadRequest, ScalingRefused) as error:
         return _text(400, str(error))
+    except NoWebsocket as error:
+        return _text(400, str(error))
+    except OtherOrigin as error:
+        return _text(403, str(error))
     except NotFound as error:
         response = _text(404, str(error))
         if error.index:
@@ -121,7 +127,8 @@ def _clients_own_faults(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if not isinstance(error, HttpProcessingError | RequestPayloadError | ConnectionError):
         return True
-    _http_log.debug("%s: %s", record.getMessage(), " ".join(str(error).split()))
+    # Its words quote what was sent, a token among it.
+    _http_log.debug("%s: %s", record.getMessage(), type(error).__name__)
     return False
 
 
@@ -133,6 +140,8 @@ def application(context: Context) -> web.Application:
     app.on_response_prepare.append(allow_origin)
     app[CONTEXT] = context
     app[stats.METER] = stats.Meter()
+    app[alloc_exec.OPEN] = WeakSet()
+    app.on_shutdown.append(alloc_exec.end_all)
     for route in ROUTES:
         app.add_routes(route.registered())
     app.router.add_options("/v1/client/{path:.*}", preflight)

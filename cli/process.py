@@ -179,6 +179,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             lock=LeaderLock(client=client, kv=kv, keys=keys),
             agent=node_agent,
             members=Candidates(client, keys.root).read,
+            allows_exec=not config.client.disable_remote_exec,
         )
         try:
             await stack.enter_async_context(ApiServer(context, config.http_host, config.ports.http, bound=bound))

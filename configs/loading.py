@@ -157,8 +157,10 @@ def _build(reader: Reader, *, dev: bool) -> AgentConfig | None:
         warnings=tuple(reader.warnings),
         **settings.section(
             (),
-            "region datacenter bind_addr log_level log_json log_file enable_debug disable_update_check"
+            "region datacenter bind_addr log_level log_json log_file log_rotate_bytes log_rotate_max_files"
+            " log_include_location enable_syslog syslog_facility enable_debug disable_update_check"
             " leave_on_terminate leave_on_interrupt telemetry",
+            "log_rotate_duration",
         ),
     )
 
@@ -254,7 +256,7 @@ def _client(settings: _Settings) -> Client:
         host_networks=_host_networks(settings),
         **settings.section(
             prefix,
-            "enabled node_class meta options network_interface virtual_datacenter min_dynamic_port max_dynamic_port"
+            "enabled disable_remote_exec node_class meta options network_interface virtual_datacenter min_dynamic_port max_dynamic_port"
             " reservable_cores cpu_total_compute memory_total_mb disk_total_mb alloc_dir state_dir gc_disk_usage_threshold"
             " gc_inode_usage_threshold gc_max_allocs gc_parallel_destroys",
             "gc_interval max_kill_timeout",

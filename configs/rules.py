@@ -122,7 +122,7 @@ _SERVER = Section(
 
 _CLIENT = Section(
     rules={
-        **_rules(Kind.BOOL, "enabled"),
+        **_rules(Kind.BOOL, "enabled disable_remote_exec"),
         **_rules(Kind.TEXT, "node_class network_interface virtual_datacenter"),
         **_rules(Kind.TEXTS, "meta options"),
         **_rules(Kind.PORT, "min_dynamic_port max_dynamic_port"),
@@ -158,7 +158,7 @@ _CLIENT = Section(
         **_rules(
             Kind.IGNORED,
             "artifact bind_wildcard_default_host_network bridge_network_hairpin_mode bridge_network_name"
-            " bridge_network_subnet cgroup_parent chroot_env cni_config_dir cni_path disable_remote_exec drain_on_shutdown"
+            " bridge_network_subnet cgroup_parent chroot_env cni_config_dir cni_path drain_on_shutdown"
             " max_dynamic_user min_dynamic_user network_speed no_host_uuid node_pool"
             " retry_interval retry_join retry_max server_join servers start_join"
             " stats template disk_free_mb",
@@ -186,10 +186,12 @@ _CONSUL = Section(
 
 AGENT = Section(
     rules={
-        **_rules(Kind.TEXT, "name region datacenter bind_addr log_file"),
+        **_rules(Kind.TEXT, "name region datacenter bind_addr log_file syslog_facility"),
         "data_dir": Rule(kind=Kind.PATH),
         "log_level": Rule(kind=Kind.LEVEL),
-        **_rules(Kind.BOOL, "log_json disable_update_check"),  # drover never asks for updates
+        **_rules(Kind.BOOL, "log_json log_include_location enable_syslog disable_update_check"),  # drover never asks for updates
+        **_rules(Kind.INT, "log_rotate_bytes log_rotate_max_files"),
+        **_rules(Kind.SPAN, "log_rotate_duration"),
         **_unused(Kind.BOOL, "enable_debug leave_on_terminate leave_on_interrupt"),
         "addresses": Section(rules=_rules(Kind.TEXT, "http") | _rules(Kind.IGNORED, "rpc serf")),
         "advertise": Section(rules=_rules(Kind.TEXT, "http") | _rules(Kind.IGNORED, "rpc serf")),
@@ -205,9 +207,8 @@ AGENT = Section(
         **{name: Section(is_ignored=True) for name in ("audit", "autopilot", "sentinel")},
         **_rules(
             Kind.IGNORED,
-            "client_introduction disable_anonymous_signature enable_syslog eventlog http_api_response_headers keyring limits"
-            " log_include_location log_rotate_bytes log_rotate_duration log_rotate_max_files plugin_dir reporting"
-            " syslog_facility ui users",
+            "client_introduction disable_anonymous_signature eventlog http_api_response_headers keyring limits"
+            " plugin_dir reporting ui users",
         ),
     }
 )

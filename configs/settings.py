@@ -119,6 +119,7 @@ class Client:
     gc_max_allocs: int = 50
     gc_parallel_destroys: int = 2
     max_kill_timeout_s: float = 30.0
+    disable_remote_exec: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +153,12 @@ class AgentConfig:
     log_level: str = "INFO"
     log_json: bool = False
     log_file: str = ""
+    log_rotate_bytes: int = 0  # of a log_file; 0: however large
+    log_rotate_duration_s: float = 86_400.0  # of a log_file; 0: however old
+    log_rotate_max_files: int = 0  # how many rotated ones are kept; 0: all
+    log_include_location: bool = False
+    enable_syslog: bool = False
+    syslog_facility: str = "LOCAL0"
     enable_debug: bool = False
     disable_update_check: bool = False
     leave_on_terminate: bool = False

@@ -1,0 +1,160 @@
+"""How is a websocket taken up, and how is one passed on to another agent?
+
+Nomad's browsers' rule: a page of another origin opens none (the browser asks nobody before it does, as it would for
+other calls). Looked at where the client comes in; between agents there is no origin.
+
+What is passed on is passed on message by message, each only once the one before was taken: a slow client holds up
+the agent behind, and fills no memory here.
+"""
+
+import asyncio
+import select
+import socket
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+T = TypeVar("T")
+
+# Nomad's clients send a few KiB a message; ours 32 KiB in base64.
+MESSAGE_BYTES_MAX = 1024 * 1024
+# A client whose machine is gone answers nothing, and a shell may be silent for days.
+_KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
+_HANDSHAKE_S_MAX = 10.0
+_CLOSE_S_MAX = 2.0
+_LOOK_S = 1.0
+# A close frame holds 125 bytes, two of them the code.
+_REASON_BYTES_MAX = 123
+
+
+class NoWebsocket(Exception):
+    """400: the call is none."""
+
+    def __init__(self) -> None:
+        super().__init__("websocket: the client is not using the websocket protocol")
+
+
+class OtherOrigin(Exception):
+    """403: a web page of elsewhere asks."""
+
+    def __init__(self) -> None:
+        super().__init__("Permission denied")
+
+
+def is_websocket(request: web.Request) -> bool:
+    return request.headers.get("Upgrade", "").lower() == "websocket"
+
+
+def check_origin(request: web.Request) -> None:
+    """Raises OtherOrigin."""
+    origin = request.headers.get("Origin")
+    if origin and urlsplit(origin).netloc.lower() != request.host.lower():
+        raise OtherOrigin
+
+
+async def accepted(request: web.Request) -> web.WebSocketResponse:
+    """Raises NoWebsocket, OtherOrigin."""
+    check_origin(request)
+    response = web.WebSocketResponse(max_msg_size=MESSAGE_BYTES_MAX, timeout=_CLOSE_S_MAX, compress=False)
+    if not response.can_prepare(request):
+        raise NoWebsocket
+    await response.prepare(request)
+    found = request.transport.get_extra_info("socket") if request.transport else None
+    if found is not None:
+        with suppress(OSError):
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in _KEEPALIVE:
+                found.setsockopt(socket.IPPROTO_TCP, option, value)
+    return response
+
+
+async def first_of(tasks: Sequence[asyncio.Task[T]], request: web.Request) -> None:
+    """Returns when one of them has ended, or the client has hung up: with input of its that nobody takes waiting before
+    its farewell, the event loop reads neither."""
+    while not (await asyncio.wait(tasks, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED))[0]:
+        if _has_hung_up(request):
+            return
+
+
+def _has_hung_up(request: web.Request) -> bool:
+    if request.transport is None or request.transport.is_closing():
+        return True
+    found = request.transport.get_extra_info("socket")
+    if found is None or found.fileno() < 0:
+        return True
+    look = select.poll()
+    look.register(found.fileno(), select.POLLRDHUP)
+    return bool(look.poll(0))
+
+
+async def close(response: web.WebSocketResponse, code: int, reason: str) -> None:
+    """Bounded in time, whatever the client does."""
+    with suppress(ConnectionError, RuntimeError, TimeoutError):
+        async with asyncio.timeout(_CLOSE_S_MAX):
+            await response.close(code=code, message=cut(reason))
+
+
+def cut(reason: str) -> bytes:
+    """No longer than a close frame takes, and whole characters."""
+    return reason.encode()[:_REASON_BYTES_MAX].decode("utf-8", "ignore").encode()
+
+
+async def passed_on(
+    request: web.Request, session: aiohttp.ClientSession, url: URL, headers: Mapping[str, str]
+) -> web.StreamResponse | None:
+    """None when the other agent takes up no websocket: asked in the plain way it says why.
+
+    Raises OtherOrigin, and aiohttp's errors as long as nothing was taken up.
+    """
+    check_origin(request)
+    kept = {name: value for name, value in headers.items() if not name.lower().startswith(("sec-websocket", "origin"))}
+    try:
+        async with asyncio.timeout(_HANDSHAKE_S_MAX):
+            there = await session.ws_connect(url, headers=kept, max_msg_size=MESSAGE_BYTES_MAX)
+    except aiohttp.WSServerHandshakeError:
+        return None
+    except TimeoutError as error:
+        raise aiohttp.ServerTimeoutError(f"no websocket within {_HANDSHAKE_S_MAX:g} s") from error
+    try:
+        here = await accepted(request)
+        async with asyncio.TaskGroup() as tasks:
+            pumps = [
+                tasks.create_task(_pump(here, there), name="websocket to the node"),
+                tasks.create_task(_pump(there, here), name="websocket to the client"),
+            ]
+            await first_of(pumps, request)
+            for pump in pumps:
+                pump.cancel()
+        code, reason = next((pump.result() for pump in pumps if not pump.cancelled()), (1001, ""))
+        await close(here, code, reason)
+    finally:
+        with suppress(ConnectionError, RuntimeError, TimeoutError):
+            async with asyncio.timeout(_CLOSE_S_MAX):
+                await there.close()
+    return here
+
+
+_Side = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
+
+
+async def _pump(source: _Side, target: _Side) -> tuple[int, str]:
+    """How the source closed."""
+    while True:
+        message = await source.receive()
+        try:
+            match message.type:
+                case aiohttp.WSMsgType.TEXT:
+                    await target.send_str(message.data)
+                case aiohttp.WSMsgType.BINARY:
+                    await target.send_bytes(message.data)
+                case aiohttp.WSMsgType.CLOSE:
+                    return int(message.data or 1000), str(message.extra or "")
+                case _:
+                    return 1011, "the connection to the node broke off"
+        except (ConnectionError, RuntimeError):
+            return 1011, "the connection broke off"
