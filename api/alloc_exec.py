@@ -28,13 +28,13 @@ from agent.drivers.base import ExecSession, StartFailed
 from api import websockets
 from api.context import CONTEXT
 from api.query import BadRequest
+from api.websockets import CLIENTS_FAULT, GOING_AWAY, NORMAL, OUR_FAULT
 from model.alloc import AllocId
 from model.errors import DriverBusy, TaskRefused
 from model.wire import encode
 
 log = logging.getLogger(__name__)
 
-NORMAL, GOING_AWAY, CLIENTS_FAULT, OUR_FAULT = 1000, 1001, 1008, 1011
 _HANDSHAKE_S_MAX = 10.0
 # Nomad's CLI sends the size with its first breath; no terminal is larger.
 _SIZE_MAX = 65_535
@@ -138,7 +138,7 @@ async def _talk(request: web.Request, response: web.WebSocketResponse, session: 
             tasks.create_task(_listen(response, session), name="exec input"),
             tasks.create_task(_tell(response, session, is_tty=is_tty), name="exec output"),
         ]
-        await websockets.first_of(talking, request)
+        await websockets.first_of(talking, request, response)
         for each in talking:
             each.cancel()
 

@@ -8,6 +8,7 @@ the agent behind, and fills no memory here.
 """
 
 import asyncio
+import os
 import select
 import socket
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,9 @@ MESSAGE_BYTES_MAX = 1024 * 1024
 # A client whose machine is gone answers nothing, and a shell may be silent for days.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
 _HANDSHAKE_S_MAX = 10.0
+NORMAL, GOING_AWAY, CLIENTS_FAULT, OUR_FAULT = 1000, 1001, 1008, 1011
 _CLOSE_S_MAX = 2.0
+# How soon it is noticed that a client has left whose input nobody takes.
 _LOOK_S = 1.0
 # A close frame holds 125 bytes, two of them the code.
 _REASON_BYTES_MAX = 123
@@ -73,12 +76,19 @@ async def accepted(request: web.Request) -> web.WebSocketResponse:
     return response
 
 
-async def first_of(tasks: Sequence[asyncio.Task[T]], request: web.Request) -> None:
-    """Returns when one of them has ended, or the client has hung up: with input of its that nobody takes waiting before
-    its farewell, the event loop reads neither."""
+async def first_of(tasks: Sequence[asyncio.Task[T]], request: web.Request, response: web.WebSocketResponse) -> None:
+    """Returns when one of them has ended, or the client has hung up.
+
+    With input of its that nobody takes on the way, its farewell comes to nobody either. So it is spoken to now and
+    then: the kernel of a client that is gone answers with a reset.
+    """
     while not (await asyncio.wait(tasks, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED))[0]:
         if _has_hung_up(request):
             return
+        # No room for it: then what is on the way already does the same.
+        with suppress(ConnectionError, RuntimeError, TimeoutError):
+            async with asyncio.timeout(_LOOK_S):
+                await response.ping()
 
 
 def _has_hung_up(request: web.Request) -> bool:
@@ -90,6 +100,15 @@ def _has_hung_up(request: web.Request) -> bool:
     look = select.poll()
     look.register(found.fileno(), select.POLLRDHUP)
     return bool(look.poll(0))
+
+
+def _break_off(there: aiohttp.ClientWebSocketResponse) -> None:
+    """Nobody is interested any more in what is still on the way there, and would hold up every farewell."""
+    found = there.get_extra_info("socket")
+    if found is not None and found.fileno() >= 0:
+        # Of the loop's own socket object only the number can be relied on.
+        with suppress(OSError), socket.socket(fileno=os.dup(found.fileno())) as same:
+            same.shutdown(socket.SHUT_RDWR)
 
 
 async def close(response: web.WebSocketResponse, code: int, reason: str) -> None:
@@ -127,10 +146,12 @@ async def passed_on(
                 tasks.create_task(_pump(here, there), name="websocket to the node"),
                 tasks.create_task(_pump(there, here), name="websocket to the client"),
             ]
-            await first_of(pumps, request)
+            await first_of(pumps, request, here)
             for pump in pumps:
                 pump.cancel()
-        code, reason = next((pump.result() for pump in pumps if not pump.cancelled()), (1001, ""))
+        code, reason = next((pump.result() for pump in pumps if not pump.cancelled()), (GOING_AWAY, ""))
+        if code == GOING_AWAY:
+            _break_off(there)
         await close(here, code, reason)
     finally:
         with suppress(ConnectionError, RuntimeError, TimeoutError):
@@ -153,8 +174,8 @@ async def _pump(source: _Side, target: _Side) -> tuple[int, str]:
                 case aiohttp.WSMsgType.BINARY:
                     await target.send_bytes(message.data)
                 case aiohttp.WSMsgType.CLOSE:
-                    return int(message.data or 1000), str(message.extra or "")
+                    return int(message.data or NORMAL), str(message.extra or "")
                 case _:
-                    return 1011, "the connection to the node broke off"
+                    return OUR_FAULT, "the connection to the node broke off"
         except (ConnectionError, RuntimeError):
-            return 1011, "the connection broke off"
+            return OUR_FAULT, "the connection broke off"

@@ -197,7 +197,7 @@ class RawExec:
         """(environment, working directory, (user, group)) of the task. Raises TaskRefused when it does not run."""
         task = await self._process(handle, "task")
         if task is None:
-            raise TaskRefused("the task is not running")
+            raise TaskRefused(f'task "{handle.task_name}" is not running.')
         env, cwd, owner = _context(task.pid)
         give_up_at = asyncio.get_running_loop().time() + _FILES_WAIT_S_MAX
         while not env and asyncio.get_running_loop().time() < give_up_at:
