@@ -175,8 +175,8 @@ async def test_a_terminal_is_one_and_has_the_size_that_is_told(address: str, all
         await session.say({"tty_size": {"height": 10, "width": 40}})
         await session.type(b"stty size\n")
         await session.until(b"10 40\r\n")
-        await session.type(b"sleep 1000\n")
-        await session.until(b"sleep 1000\r\n")
+        await session.type(b"sh -c \"echo beg''un; exec sleep 1000\"\n")
+        await session.until(b"begun")
         await session.type(b"\x03")  # ^C reaches what is in the foreground
         await session.type(b"echo after; exit 7\n")
         done = await session.finish()
