@@ -105,6 +105,8 @@ WRITES = (
     "/v1/node/{node}/eligibility",
     "/v1/client/allocation/{alloc}/restart",
     "/v1/client/allocation/{alloc}/signal",
+    "/v1/client/allocation/{alloc}/gc",
+    "/v1/client/gc",
     "/v1/allocation/{alloc}/stop",
     "/v1/allocation/{alloc}/restart-permit",
     "/v1/allocation/{alloc}/release",
@@ -119,6 +121,13 @@ WRITES = (
     "/v1/operator/rebalance",
     "/v1/operator/scheduler/configuration",
     "/v1/operator/snapshot",
+)
+# Of a node: tests/api/test_fs.py, test_exec.py, test_monitor.py and test_forwarding.py hold what they answer.
+OF_NODE = (
+    *(f"/v1/client/fs/{verb}/{{alloc}}" for verb in ("ls", "stat", "cat", "readat", "stream", "logs")),
+    *(f"/v1/client/allocation/{{alloc}}/{verb}" for verb in ("exec", "snapshot", "gc")),
+    "/v1/client/gc",
+    "/v1/agent/monitor",
 )
 
 
@@ -174,9 +183,9 @@ def test_every_path_of_the_api_is_held_by_this_contract() -> None:
         kind = path.removeprefix("/v1/").removeprefix("client/").partition("/")[0]
         path = path.replace("{id}", names.get(kind, "{alloc}"))
         served |= {(each.method, path) for each in route.registered()}
-    held = {("GET", path) for path in (*STATE, *OWN, *OPERATOR)}
+    held = {("GET", path) for path in (*STATE, *OWN, *OPERATOR, *OF_NODE)}
     held |= {(method, path) for path in WRITES for method in ("PUT", "POST")}
-    held |= {("DELETE", "/v1/job/{job}"), ("PUT", "/v1/system/gc"), ("GET", "/v1/client/fs/logs/{alloc}")}
+    held |= {("DELETE", "/v1/job/{job}"), ("PUT", "/v1/system/gc")}
     # tests/api/test_plan.py and tests/e2e hold what is done to a job.
     done = {(method, path) for method, path in served if path.startswith("/v1/job/{job}/") and method != "GET"}
     assert served - done == held - done
