@@ -5,12 +5,14 @@ time to import than they take.
 """
 
 import argparse
+import base64
+import codecs
 import http.client
 import json
 import os
 import ssl
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -55,7 +57,7 @@ class Api:
         self._token = args.token or os.environ.get("NOMAD_TOKEN")
 
     def call(
-        self, method: str, path: str, body: object = None, **params: object
+        self, method: str, path: str, body: object = None, /, **params: object
     ) -> tuple[Any, http.client.HTTPMessage]:
         """The decoded answer and its headers. Raises CommandFailed with one line."""
         response = self._send(method, path, body, params)
@@ -73,10 +75,10 @@ class Api:
         except ValueError as error:
             raise CommandFailed(f"{self.address} is not drover's API: {error}") from error
 
-    def get(self, path: str, **params: object) -> Any:
+    def get(self, path: str, /, **params: object) -> Any:
         return self.call("GET", path, None, **params)[0]
 
-    def put(self, path: str, body: object = None, **params: object) -> Any:
+    def put(self, path: str, body: object = None, /, **params: object) -> Any:
         return self.call("PUT", path, body, **params)[0]
 
     def upload(self, path: str, data: bytes, **params: object) -> Any:
@@ -87,7 +89,7 @@ class Api:
             raise ApiError(response.status, raw.decode("utf-8", "replace"))
         return json.loads(raw)
 
-    def stream(self, path: str, **params: object) -> Generator[bytes]:
+    def stream(self, path: str, /, **params: object) -> Generator[bytes]:
         """The body as it comes."""
         response = self._send("GET", path, None, params)
         if response.status >= 400:
@@ -99,20 +101,32 @@ class Api:
         except (OSError, http.client.HTTPException) as error:
             raise CommandFailed(f"{self.address} broke off: {_words(error)}") from error
 
-    def _send(
-        self, method: str, path: str, body: object, params: Mapping[str, object]
-    ) -> http.client.HTTPResponse:
+    def websocket(self, path: str, /, **params: object) -> tuple[str, dict[str, str], ssl.SSLContext | bool]:
+        """(URL, headers, how its certificate is verified) of a call that becomes a websocket."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        url = f"{'https' if self._tls else 'http'}://{host}:{self._port}{self._url(path, params)}"
+        return url, self._headers(), ssl.create_default_context() if self._tls else True
+
+    def _headers(self) -> dict[str, str]:
+        return {"X-Nomad-Token": self._token} if self._token else {}
+
+    def _url(self, path: str, params: Mapping[str, object]) -> str:
         query = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in params.items() if v is not None}
         for name, value in (("namespace", self.namespace), ("region", self.region)):
             if value:
                 query.setdefault(name, value)
-        url = quote(path, safe="/%") + (f"?{urlencode(query)}" if query else "")
+        return quote(path, safe="/%") + (f"?{urlencode(query)}" if query else "")
+
+    def _send(
+        self, method: str, path: str, body: object, params: Mapping[str, object]
+    ) -> http.client.HTTPResponse:
+        url = self._url(path, params)
         connection = (
             http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT_S, context=ssl.create_default_context())
             if self._tls
             else http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
         )
-        headers = {"X-Nomad-Token": self._token} if self._token else {}
+        headers = self._headers()
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         try:
             connection.request(method, url, body=data, headers=headers)
@@ -153,6 +167,21 @@ def fail(error: Exception) -> int:
 
 def short(identity: str, *, is_verbose: bool) -> str:
     return identity if is_verbose else identity[:SHORT_ID]
+
+
+def frames(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The data of each frame of a stream; empty for a heartbeat."""
+    decoder, text = json.JSONDecoder(), ""
+    characters = codecs.getincrementaldecoder("utf-8")()
+    for chunk in chunks:
+        text += characters.decode(chunk)
+        while text:
+            try:
+                frame, end = decoder.raw_decode(text)
+            except ValueError:
+                break  # the rest of it is still to come
+            text = text[end:].lstrip()
+            yield base64.b64decode(frame.get("Data", ""))
 
 
 def table(rows: Sequence[Sequence[object]]) -> str:

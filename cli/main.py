@@ -171,18 +171,7 @@ def _build() -> _Parser:
     alloc_status = command(alloc, "status", "cli.alloc:status", "show an allocation", _client_flags, _shown_flags)
     alloc_status.add_argument("alloc", metavar="ALLOC", nargs="?")
     _flag(alloc_status, "stats", action="store_true", help="what its tasks use just now")
-    for under in (alloc, commands):
-        logs = command(under, "logs", "cli.alloc_logs:logs", "print a task's logs", _client_flags)
-        logs.add_argument("alloc", metavar="ALLOC")
-        logs.add_argument("task", metavar="TASK", nargs="?")
-        _flag(logs, "stderr", action="store_true")
-        _flag(logs, "stdout", action="store_true", help=argparse.SUPPRESS)
-        _flag(logs, "f", action="store_true", help="follow")
-        _flag(logs, "tail", action="store_true", help="only the end")
-        _flag(logs, "n", type=int, metavar="LINES", help="the last LINES lines (-tail alone: 10)")
-        _flag(logs, "c", type=int, metavar="BYTES", help="the last BYTES bytes")
-        _flag(logs, "job", action="store_true", help="ALLOC is a job: one of its allocations")
-        _flag(logs, "verbose", action="store_true", help=argparse.SUPPRESS)
+    _reaching_in(alloc, commands, command)
     for name, text in (("restart", "restart an allocation's tasks"), ("signal", "send a signal to a task")):
         sub = command(alloc, name, f"cli.alloc:{name}", text, _client_flags)
         if name == "signal":
@@ -313,6 +302,54 @@ def jobs_own(job: "argparse._SubParsersAction[_Parser]", command: Callable[..., 
     revert.add_argument("version", metavar="VERSION", type=int)
     scale.add_argument("group_or_count", metavar="[GROUP] COUNT")
     scale.add_argument("count", nargs="?", help=argparse.SUPPRESS)
+
+
+def _reaching_in(
+    alloc: "argparse._SubParsersAction[_Parser]",
+    commands: "argparse._SubParsersAction[_Parser]",
+    command: Callable[..., _Parser],
+) -> None:
+    """What reaches into an allocation, and into an agent's log."""
+    for under in (alloc, commands):
+        logs = command(under, "logs", "cli.alloc_logs:logs", "print a task's logs", _client_flags)
+        logs.add_argument("alloc", metavar="ALLOC")
+        logs.add_argument("task_name", metavar="TASK", nargs="?")
+        _flag(logs, "task", metavar="NAME", help="the task, where there are several")
+        _flag(logs, "stderr", action="store_true")
+        _flag(logs, "stdout", action="store_true", help=argparse.SUPPRESS)
+        files = command(under, "fs", "cli.alloc_fs:run", "list, describe and print the files of an allocation", _client_flags)
+        files.add_argument("alloc", metavar="ALLOC")
+        files.add_argument("path", metavar="PATH", nargs="?", help="in the allocation's directory (default: /)")
+        _flag(files, "stat", action="store_true", help="describe the file instead of printing it")
+        _flag(files, "H", action="store_true", help="sizes in bytes")
+        _flag(files, "json", action="store_true", help="of a directory: print the API's JSON")
+        for sub in (logs, files):
+            _flag(sub, "f", action="store_true", help="follow")
+            _flag(sub, "tail", action="store_true", help="only the end")
+            _flag(sub, "n", type=int, metavar="LINES", help="the last LINES lines (-tail alone: 10)")
+            _flag(sub, "c", type=int, metavar="BYTES", help="the last BYTES bytes")
+            _flag(sub, "job", action="store_true", help="ALLOC is a job: one of its allocations")
+            _flag(sub, "verbose", action="store_true", help=argparse.SUPPRESS)
+        beside = command(under, "exec", "cli.alloc_exec:run", "run a command beside a running task", _client_flags)
+        _flag(beside, "task", metavar="NAME", help="the task, where there are several")
+        _flag(beside, "job", action="store_true", help="ALLOC is a job: one of its allocations")
+        _switch(beside, "i", default=True, text="pass this command's input on (default: true)")
+        _switch(beside, "t", default=None, text="give it a terminal (default: if input and output are one)")
+        _flag(beside, "e", metavar="CHARACTER", default="~", help="with a terminal: after a line break, and followed by a dot, leaves; none: nothing does")
+        beside.add_argument("alloc", metavar="ALLOC")
+        beside.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
+    monitor = command(commands, "monitor", "cli.agent_monitor:run", "print an agent's log as it is written", _client_flags)
+    _flag(monitor, "log-level", metavar="LEVEL", default="INFO", help="TRACE, DEBUG, INFO, WARN or ERROR (default: INFO)")
+    _flag(monitor, "node-id", metavar="ID", help="the agent of this node")
+    _flag(monitor, "server-id", metavar="NAME", help="this leader candidate, or leader")
+    _flag(monitor, "json", action="store_true", help="lines in JSON")
+
+
+def _switch(parser: argparse.ArgumentParser, name: str, *, default: bool | None, text: str) -> None:
+    """A flag that can be denied, as Go's are: -t, -t=true, -t=false."""
+    for value, action in (("", "store_true"), ("=true", "store_true"), ("=false", "store_false")):
+        shown = text if not value else argparse.SUPPRESS
+        parser.add_argument(f"-{name}{value}", f"--{name}{value}", dest=name, action=action, default=default, help=shown)
 
 
 def version(_: argparse.Namespace) -> int:

@@ -51,7 +51,7 @@ def test_a_path_may_be_written_in_several_ways(files: AllocFiles, path: str) -> 
 @pytest.mark.parametrize("path", ["..", "../outside", "/../outside", "t/../../outside", "../alloc-id-2/file", "/../../../../../etc/passwd"])
 def test_a_path_that_leads_outside_is_refused_by_its_letters(files: AllocFiles, path: str) -> None:
     for ask in (files.open, files.ls, files.stat):
-        with pytest.raises(PathEscapes, match="^Path escapes the alloc directory$"):
+        with pytest.raises(PathEscapes, match=r"^Path escapes the alloc directory$"):
             ask(path)
 
 
@@ -86,7 +86,7 @@ def test_an_old_kernel_follows_no_link_at_all(root: Path) -> None:
 @pytest.mark.parametrize("path", ["t/secrets/key", "t/secrets/../secrets/key", "/t/./secrets//key", "t/secrets/none"])
 def test_secrets_are_not_read(files: AllocFiles, path: str) -> None:
     for ask in (files.open, files.stat, files.ls):
-        with pytest.raises(SecretFile, match="^Reading secret file prohibited: "):
+        with pytest.raises(SecretFile, match=r"^Reading secret file prohibited: "):
             ask(path)
     with pytest.raises(SecretFile):
         files.ls("t/secrets")
