@@ -100,6 +100,10 @@ class LogStream:
                 return self._current, status.st_ino, status.st_size
         return None, 0, time.monotonic_ns()  # nobody knows: to be read
 
+    def is_newest(self, file: Path) -> bool:
+        """Whether its end is the stream's, as far as a reader has seen."""
+        return file == self._current
+
     def bounds(self) -> tuple[int, int]:
         """The positions of the first byte that is still there and after the last one."""
         with self.lock:

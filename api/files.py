@@ -43,7 +43,8 @@ async def read_logs(
         if piece is not None:
             position = piece.position
             yield piece
-            continue
+            if len(piece.data) == CHUNK_BYTES or not stream.is_newest(piece.file):
+                continue
         if was_over:
             return
         while True:

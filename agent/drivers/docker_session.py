@@ -20,6 +20,9 @@ from model.errors import DriverBusy
 # The engine notes an end a moment after the output ended.
 _CODE_S_MAX = 5.0
 _CODE_POLL_S = 0.05
+# The engine answers the start before the process is there.
+_PID_S_MAX = 5.0
+_PID_POLL_S = 0.02
 _STREAMS = {1: "stdout", 2: "stderr"}
 
 
@@ -77,18 +80,25 @@ async def run(engine: Engine, container: str, argv: Sequence[str], *, is_tty: bo
     leader: Process | None = None
     try:
         async with engine.attached(made["Id"], is_tty=is_tty) as stream:
-            leader = _leader(await engine.call("GET", f"exec/{made['Id']}/json"))
+            # Now, for at the end the engine may not answer any more, or nobody asks it: the agent stops.
+            leader = await _leader(engine, made["Id"])
             yield DockerSession(engine, made["Id"], stream, is_tty=is_tty)
     finally:
         if leader is not None:
             await kill_session(leader)
 
 
-def _leader(found: Any) -> Process | None:
+async def _leader(engine: Engine, exec_id: str) -> Process | None:
     """The command's own process, if it is one of this machine: of the container by its cgroup's name."""
-    pid, container = int(found.get("Pid") or 0), str(found.get("ContainerID") or "?")
-    if not pid:
-        return None
+    give_up_s = asyncio.get_running_loop().time() + _PID_S_MAX
+    while True:
+        found = await engine.call("GET", f"exec/{exec_id}/json")
+        pid, container = int(found.get("Pid") or 0), str(found.get("ContainerID") or "?")
+        if pid:
+            break
+        if found.get("ExitCode") is not None or asyncio.get_running_loop().time() >= give_up_s:
+            return None
+        await asyncio.sleep(_PID_POLL_S)
     try:
         with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as file:
             if container not in file.read():
