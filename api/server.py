@@ -17,10 +17,12 @@ from api import alloc_exec, stats
 from api.context import CONTEXT, Context, LeaderChanged, NoLeader
 from api.forwarding import Handler
 from api.jobs import errors_text
-from api.query import BadRequest, NotFound, Refused, check_region, read_headers
+from api.openapi import openapi
+from api.query import BadRequest, Conflict, NotFound, Refused, check_region, read_headers
 from api.routes import ROUTES
 from api.websockets import NoWebsocket, OtherOrigin
 from leader.commands import EnforceIndexError, StillLeaving
+from leader.namespaces import NamespaceRefused
 from leader.scheduling import RegistrationRejected
 from leader.versions import ScalingRefused, UnknownJob, VersionRefused
 from model.errors import InputError, SessionLost, StoreRefused, StoreUnavailable, WriteConflict
@@ -69,6 +71,7 @@ async def allow_origin(request: web.Request, response: web.StreamResponse) -> No
 _REFUSALS = (
     EnforceIndexError,
     StillLeaving,
+    NamespaceRefused,
     RegistrationRejected,
     VersionRefused,
     LeaderChanged,
@@ -96,9 +99,12 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
             response.headers.update(read_headers(error.index))
         return response
     except InputError as error:
-        return _text(500, errors_text([str(fault) for fault in error.faults]))
+        # Nomad says 500; what a client sent wrong is 400 here, with the same words.
+        return _text(400, errors_text([str(fault) for fault in error.faults]))
     except (NoLeader, SessionLost):
         return _text(500, "No cluster leader")
+    except Conflict as error:
+        return _text(409, str(error))
     except UnknownJob as error:
         return _text(404 if str(error) == "job not found" else 500, str(error))
     except _REFUSALS as error:
@@ -144,6 +150,7 @@ def application(context: Context) -> web.Application:
     app.on_shutdown.append(alloc_exec.end_all)
     for route in ROUTES:
         app.add_routes(route.registered())
+    app.router.add_get("/v1/openapi.json", openapi)
     app.router.add_options("/v1/client/{path:.*}", preflight)
     return app
 

@@ -99,11 +99,13 @@ async def _leader(engine: Engine, exec_id: str) -> Process | None:
         if found.get("ExitCode") is not None or asyncio.get_running_loop().time() >= give_up_s:
             return None
         await asyncio.sleep(_PID_POLL_S)
+    stat = stat_of(pid)
+    return stat.process if stat and _is_in(pid, container) else None
+
+
+def _is_in(pid: int, container: str) -> bool:
     try:
         with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="replace") as file:
-            if container not in file.read():
-                return None
+            return container in file.read()
     except OSError:
-        return None
-    stat = stat_of(pid)
-    return stat.process if stat else None
+        return False

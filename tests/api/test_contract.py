@@ -56,6 +56,9 @@ DEPLOYMENT = {
     "JobSpecModifyIndex", "JobVersion", "ModifyIndex", "ModifyTime", "Namespace", "Status", "StatusDescription", "TaskGroups",
 }
 SUMMARY = {"Children", "CreateIndex", "JobID", "ModifyIndex", "Namespace", "Summary"}
+NAMESPACE = {
+    "Capabilities", "CreateIndex", "Description", "Hash", "Meta", "ModifyIndex", "Name", "Quota", "VirtualDatacenters",
+}
 
 # {path: the keys of its answer; a list: of each element}. {job}, {alloc}, {eval}, {node} are filled in.
 STATE: dict[str, Any] = {
@@ -76,6 +79,8 @@ STATE: dict[str, Any] = {
     "/v1/nodes": [NODE_STUB],
     "/v1/node/{node}": NODE,
     "/v1/node/{node}/allocations": [ALLOC],
+    "/v1/namespaces": [NAMESPACE],
+    "/v1/namespace/{namespace}": NAMESPACE,
     "/v1/deployments": [DEPLOYMENT],
     "/v1/deployment/{deployment}": DEPLOYMENT,
     "/v1/deployment/allocations/{deployment}": [ALLOC_STUB],
@@ -114,6 +119,9 @@ WRITES = (
     *(f"/v1/deployment/{verb}/{{deployment}}" for verb in ("promote", "fail", "pause", "allocation-health")),
     "/v1/node/{node}/drain",
     "/v1/node/{node}/purge",
+    "/v1/namespace",
+    "/v1/namespaces",
+    "/v1/namespace/{namespace}",
     "/v1/operator/brake/release",
     "/v1/operator/candidate",
     "/v1/operator/leader/step-down",
@@ -141,7 +149,8 @@ def known(one: Drover, two: Drover) -> Iterator[dict[str, str]]:
     wait("its process", lambda: one.pids(mine["ID"]))
     deployment = one.get("/v1/job/contract/deployment")["ID"]
     yield {
-        "job": "contract", "alloc": mine["ID"], "eval": mine["EvalID"], "node": mine["NodeID"], "deployment": deployment
+        "job": "contract", "alloc": mine["ID"], "eval": mine["EvalID"], "node": mine["NodeID"], "deployment": deployment,
+        "namespace": "default",
     }
     one.stop_job("contract", purge=True)
 
@@ -176,7 +185,7 @@ def fill(path: str, known: dict[str, str]) -> str:
 
 
 def test_every_path_of_the_api_is_held_by_this_contract() -> None:
-    names = {"allocation": "{alloc}", "evaluation": "{eval}", "node": "{node}", "deployment": "{deployment}", "job": "{job}"}
+    names = {"allocation": "{alloc}", "evaluation": "{eval}", "node": "{node}", "deployment": "{deployment}", "job": "{job}", "namespace": "{namespace}"}
     served = set()
     for route in ROUTES:
         path = route.template
@@ -185,7 +194,7 @@ def test_every_path_of_the_api_is_held_by_this_contract() -> None:
         served |= {(each.method, path) for each in route.registered()}
     held = {("GET", path) for path in (*STATE, *OWN, *OPERATOR, *OF_NODE)}
     held |= {(method, path) for path in WRITES for method in ("PUT", "POST")}
-    held |= {("DELETE", "/v1/job/{job}"), ("PUT", "/v1/system/gc")}
+    held |= {("DELETE", "/v1/job/{job}"), ("DELETE", "/v1/namespace/{namespace}"), ("PUT", "/v1/system/gc")}
     # tests/api/test_plan.py and tests/e2e hold what is done to a job.
     done = {(method, path) for method, path in served if path.startswith("/v1/job/{job}/") and method != "GET"}
     assert served - done == held - done
@@ -350,7 +359,7 @@ def test_an_invalid_job_is_refused_with_all_its_faults(address: str) -> None:
     del wrong["Datacenters"]
     wrong["TaskGroups"][0]["Count"] = -1
     status, text = ask(address, "PUT", "/v1/jobs", body={"Job": wrong}).error
-    assert (status, text.splitlines()[0], text[-2:]) == (500, "2 errors occurred:", "\n\n")
+    assert (status, text.splitlines()[0], text[-2:]) == (400, "2 errors occurred:", "\n\n")
     assert all(line.startswith("\t* ") for line in text.splitlines()[1:3])
     shown = ask(address, "PUT", "/v1/validate/job", body={"Job": wrong})
     assert (shown.status, shown.state, shown.json["Error"]) == (200, {}, text)
@@ -621,7 +630,7 @@ def test_an_unknown_path_is_404_and_empty(path: str, address: str) -> None:
 def test_an_odd_prefix_of_an_alloc_is_refused_as_nomad_does(address: str, known: dict[str, str]) -> None:
     reply = ask(address, "GET", f"/v1/allocations?prefix={known['alloc'][:5]}")
     assert reply.error == (
-        500, "alloc lookup failed: index error: prefix must have an even number of hex digits"
+        400, "alloc lookup failed: index error: prefix must have an even number of hex digits"
     )
 
 
@@ -691,7 +700,7 @@ NAMES = ("a/b", "a/b/c", "cron/periodic-1795", "ä", "with space", "x%2Fy", "a?b
 @pytest.mark.parametrize("name", NAMES)
 def test_any_job_id_that_is_accepted_is_found_again(name: str, address: str, consul: ConsulServer, one: Drover) -> None:
     reply = ask(address, "PUT", "/v1/jobs", body={"Job": marking_job(name, count=0)})
-    if reply.status == 500:  # refused by name
+    if reply.status == 400:  # refused by name
         assert name in reply.body.decode()
         assert [j["ID"] for j in one.get("/v1/jobs") if j["ID"] != "contract"] == []
         return

@@ -48,6 +48,14 @@ def test_a_log_is_streamed_at_the_level_that_is_asked_for(quiet: Drover) -> None
     assert quiet.log == before  # its own log says no more than it was told to
 
 
+def test_the_agents_own_log_is_in_json_when_asked_for(one: Drover, consul: ConsulServer) -> None:
+    with Drover(consul, name="json", server=False, settings="log_json = true") as agent:
+        agent.terminate()
+        lines = [json.loads(line) for line in agent.log.splitlines() if not line.startswith("==> ")]
+        assert lines
+        assert all({"@level", "@message", "@module", "@timestamp"} <= set(line) for line in lines)
+
+
 def test_plain_lines_and_json_lines(quiet: Drover) -> None:
     with Stream(quiet.address, "/v1/agent/monitor?log_level=DEBUG&plain=true&log_json=true") as stream:
         assert stream.answer.getheader("Content-Type").startswith("text/plain")
@@ -91,7 +99,7 @@ def test_a_wrong_question_about_the_log_is_refused(query: str, error: tuple[int,
         assert ask(agent.address, "GET", f"/v1/agent/monitor?{query}").error == error
 
 
-def test_a_reader_that_takes_nothing_holds_nobody_up_and_is_told_what_it_missed(quiet: Drover) -> None:
+def test_a_reader_that_takes_nothing_holds_nobody_up(quiet: Drover) -> None:
     with Stream(quiet.address, "/v1/agent/monitor?log_level=debug&plain=true") as stream:
         threads = [threading.Thread(target=lambda: [make_noise(quiet) for _ in range(150)]) for _ in range(10)]
         for thread in threads:
