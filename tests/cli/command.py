@@ -119,6 +119,9 @@ def mask(line: str) -> str:
 JOB = """job "NAME" {
   datacenters = ["dc1"]
   CONSTRAINT
+  update {
+    min_healthy_time = "300ms"
+  }
   group "g" {
     count = 2
     task "t" {
