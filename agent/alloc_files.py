@@ -52,8 +52,12 @@ class SecretFile(TaskRefused):
         super().__init__(f"Reading secret file prohibited: {path}")
 
 
-class NotThere(TaskRefused):
-    """There is no such file, or none that can be read."""
+class Unreadable(TaskRefused):
+    """There is something, and it cannot be read in this way."""
+
+
+class NotThere(Unreadable):
+    """There is no such file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +80,7 @@ class AllocFiles:
         self._use_openat2 = use_openat2
 
     def stat(self, path: str) -> FileInfo:
-        """Links are followed. Raises PathEscapes, SecretFile (for what lies in a secrets directory), NotThere."""
+        """Links are followed. Raises PathEscapes, SecretFile (for what lies in a secrets directory), Unreadable."""
         with self._found(path, "stat") as found:
             status = os.fstat(found)
             name = os.path.basename(os.path.normpath(f"/{path}")) or self._root.name
@@ -84,17 +88,17 @@ class AllocFiles:
             return _info(name, status, kind)
 
     def ls(self, path: str) -> Sequence[FileInfo]:
-        """By name; links as what they are. Raises as stat does, and NotThere for what is no directory."""
+        """By name; links as what they are. Raises as stat does, and Unreadable for what is no directory."""
         with self._found(path, "open", is_read=True) as found:
             if not modes.S_ISDIR(os.fstat(found).st_mode):
-                raise NotThere(f"readdirent {path}: not a directory")
+                raise Unreadable(f"readdirent {path}: not a directory")
             folder = _reopened(found, os.O_DIRECTORY, path)
         try:
             entries: list[FileInfo] = []
             with os.scandir(folder) as listed:
                 for entry in listed:
                     if len(entries) == ENTRIES_MAX:
-                        raise NotThere(f"{path} has more than {ENTRIES_MAX} entries")
+                        raise Unreadable(f"{path} has more than {ENTRIES_MAX} entries")
                     try:
                         entries.append(_info(_text(entry.name), entry.stat(follow_symlinks=False)))
                     except FileNotFoundError:
@@ -106,14 +110,14 @@ class AllocFiles:
     def open(self, path: str) -> int:
         """A descriptor of a regular file, to be read and closed by the caller.
 
-        Raises PathEscapes, SecretFile, NotThere (a directory, a fifo or a device, too).
+        Raises PathEscapes, SecretFile, Unreadable (a directory, a fifo or a device, too).
         """
         with self._found(path, "stat", is_read=True) as found:
             status = os.fstat(found)
             if modes.S_ISDIR(status.st_mode):
-                raise NotThere(f'file "{path}" is a directory')
+                raise Unreadable(f'file "{path}" is a directory')
             if not modes.S_ISREG(status.st_mode):
-                raise NotThere(f'file "{path}" is no regular file')
+                raise Unreadable(f'file "{path}" is no regular file')
             return _reopened(found, 0, path)
 
     def same(self, path: str, descriptor: int) -> bool:
@@ -132,14 +136,14 @@ class AllocFiles:
         try:
             root = os.open(self._root, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
-            raise NotThere(f"{verb} {path}: {_words(error)}") from error
+            raise _told(error, verb, path) from error
         try:
             try:
                 found = _opened(root, parts, use_openat2=self._use_openat2)
             except OSError as error:
                 if error.errno == errno.EXDEV:
                     raise PathEscapes from error
-                raise NotThere(f"{verb} {path}: {_words(error)}") from error
+                raise _told(error, verb, path) from error
             try:
                 # Where the links led: both names as the kernel has them now.
                 above, here = (os.readlink(f"/proc/self/fd/{descriptor}") for descriptor in (root, found))
@@ -158,7 +162,7 @@ def _parts(path: str) -> list[str]:
     except UnicodeEncodeError:
         is_name = False
     if path and not is_name:
-        raise NotThere(f"stat {path!a}: invalid argument")
+        raise Unreadable(f"stat {path!a}: invalid argument")
     parts: list[str] = []
     for name in path.split("/"):
         if name == "..":
@@ -219,12 +223,13 @@ def _reopened(found: int, flags: int, path: str) -> int:
     try:
         return os.open(f"/proc/self/fd/{found}", how)
     except OSError as error:
-        raise NotThere(f"open {path}: {_words(error)}") from error
+        raise _told(error, "open", path) from error
 
 
-def _words(error: OSError) -> str:
+def _told(error: OSError, verb: str, path: str) -> Unreadable:
     """As Go says it."""
-    return os.strerror(error.errno or 0).lower()
+    words = f"{verb} {path}: {os.strerror(error.errno or 0).lower()}"
+    return NotThere(words) if error.errno in (errno.ENOENT, errno.ENOTDIR) else Unreadable(words)
 
 
 def _text(name: str) -> str:

@@ -13,7 +13,7 @@ from aiohttp import web
 from agent import alloc_archive
 from api.context import CONTEXT, is_gone
 from api.files import CHUNK_BYTES
-from api.query import NotFound, Refused
+from api.query import Conflict, NotFound, Refused
 from model.alloc import AllocId
 from model.errors import DriverBusy, TaskRefused
 
@@ -36,7 +36,7 @@ async def of_alloc(request: web.Request) -> web.Response:
     except TaskRefused as error:
         raise NotFound(str(error)) from error
     if not is_done:
-        raise Refused("no such allocation on client, or allocation not eligible for GC")
+        raise Conflict("no such allocation on client, or allocation not eligible for GC")
     return web.Response()
 
 

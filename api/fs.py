@@ -14,10 +14,10 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from agent.alloc_files import AllocFiles, FileInfo, NotThere, PathEscapes
+from agent.alloc_files import AllocFiles, FileInfo, NotThere, PathEscapes, SecretFile
 from api.context import CONTEXT, is_gone
 from api.files import CHUNK_BYTES, FOLLOW_S, HEARTBEAT_S
-from api.query import BadRequest, NotFound, Refused, answer
+from api.query import BadRequest, NotFound, answer
 from model.alloc import AllocId
 from model.errors import TaskRefused
 from model.wire import encode
@@ -167,23 +167,25 @@ def _number(request: web.Request, name: str) -> int:
 
 
 async def _seen(look: Callable[[], T]) -> T:
-    """Raises Refused: Nomad tells a file that is not there with 500, too."""
+    """Raises NotFound, BadRequest, and 403 for a secret; Nomad's words, and 500 in all three cases."""
     try:
         return await asyncio.to_thread(look)
+    except NotThere as error:
+        raise NotFound(str(error)) from error
+    except SecretFile as error:
+        raise web.HTTPForbidden(text=str(error), content_type="text/plain") from error
     except TaskRefused as error:
-        raise Refused(str(error)) from error
+        raise BadRequest(str(error)) from error
 
 
 async def _opened(files: AllocFiles, path: str) -> int:
-    """Raises PathEscapes; BadRequest for what is no file and Refused for a secret, as Nomad's streams do."""
+    """Raises PathEscapes, and as _seen."""
     try:
-        return await asyncio.to_thread(files.open, path)
-    except PathEscapes:
+        return await _seen(lambda: files.open(path))
+    except BadRequest as error:
+        if isinstance(error.__cause__, PathEscapes):
+            raise error.__cause__ from None
         raise
-    except NotThere as error:
-        raise BadRequest(str(error)) from error
-    except TaskRefused as error:
-        raise Refused(str(error)) from error
 
 
 def _escaped(error: PathEscapes) -> web.Response:

@@ -95,7 +95,7 @@ def test_a_path_outside_is_answered_as_nomad_does(verb: str, path: str, address:
     reply = ask(address, "GET", f"/v1/client/fs/{verb}/{alloc}?path={path}&offset=0&limit=100")
     assert (reply.status, reply.body) == (200, b"Path escapes the alloc directory")
     for other in ("ls", "stat"):
-        assert ask(address, "GET", f"/v1/client/fs/{other}/{alloc}?path={path}").error == (500, "Path escapes the alloc directory")
+        assert ask(address, "GET", f"/v1/client/fs/{other}/{alloc}?path={path}").error == (400, "Path escapes the alloc directory")
 
 
 def test_secrets_are_refused(address: str, alloc: str, local: Path) -> None:
@@ -104,20 +104,20 @@ def test_secrets_are_refused(address: str, alloc: str, local: Path) -> None:
     for path in ("t/secrets/key", "t/local/../secrets/key", "t/local/link"):
         for verb in ("cat", "readat", "stream", "stat"):
             reply = ask(address, "GET", f"/v1/client/fs/{verb}/{alloc}?path={path}&offset=0&limit=9")
-            assert reply.error == (500, f"Reading secret file prohibited: {path}")
-    assert ask(address, "GET", f"/v1/client/fs/ls/{alloc}?path=t/secrets").error[0] == 500
+            assert reply.error == (403, f"Reading secret file prohibited: {path}")
+    assert ask(address, "GET", f"/v1/client/fs/ls/{alloc}?path=t/secrets").error[0] == 403
 
 
 @pytest.mark.parametrize(
     ("path", "error"),
     [
-        ("cat/{}?path=none", (400, "stat none: no such file or directory")),
+        ("cat/{}?path=none", (404, "stat none: no such file or directory")),
         ("cat/{}?path=t", (400, 'file "t" is a directory')),
         ("cat/{}?path=t/local/fifo", (400, 'file "t/local/fifo" is no regular file')),
         ("stream/{}?path=t/local/fifo", (400, 'file "t/local/fifo" is no regular file')),
-        ("stat/{}?path=none", (500, "stat none: no such file or directory")),
-        ("ls/{}?path=none", (500, "open none: no such file or directory")),
-        ("ls/{}?path=t/starts", (500, "readdirent t/starts: not a directory")),
+        ("stat/{}?path=none", (404, "stat none: no such file or directory")),
+        ("ls/{}?path=none", (404, "open none: no such file or directory")),
+        ("ls/{}?path=t/starts", (400, "readdirent t/starts: not a directory")),
         ("stat/{}", (400, "must provide a file name")),
         ("cat/{}", (400, "must provide a file name")),
         ("stream/{}?path=t/starts&origin=middle", (400, "origin must be start or end")),
@@ -212,7 +212,7 @@ def test_what_an_ended_alloc_left_is_removed_when_asked_for(method: str, address
     ended = wait("its end", lambda: [a for a in one.allocs("short") if a["ClientStatus"] == "complete"])[0]["ID"]
     folder = two.data_dir / "alloc" / ended
     assert folder.exists()
-    unfit = (500, "no such allocation on client, or allocation not eligible for GC")
+    unfit = (409, "no such allocation on client, or allocation not eligible for GC")
     assert ask(address, method, f"/v1/client/allocation/{alloc}/gc").error == unfit
     reply = ask(address, method, f"/v1/client/allocation/{ended}/gc")
     assert (reply.status, reply.body) == (200, b"")

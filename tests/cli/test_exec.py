@@ -186,8 +186,8 @@ def test_files_are_listed_described_and_printed(run: Run, one: Drover, alloc: st
     assert run("fs", "-tail", alloc, "t/local/notes").shown == (0, whole[-10:], [])
     assert run("fs", "-tail", "-n", "2", alloc, "t/local/notes").shown == (0, whole[-2:], [])
     assert run("fs", "-c", "3", alloc, "t/local/notes").shown == (0, ["30"], [])
-    assert run("fs", alloc, "t/secrets/x").shown == (1, [], ["Error: Unexpected response code: 500 (Reading secret file prohibited: t/secrets/x)"])
-    assert run("fs", alloc, "../..").shown == (1, [], ["Error: Unexpected response code: 500 (Path escapes the alloc directory)"])
+    assert run("fs", alloc, "t/secrets/x").shown == (1, [], ["Error: Unexpected response code: 403 (Reading secret file prohibited: t/secrets/x)"])
+    assert run("fs", alloc, "../..").shown == (1, [], ["Error: Unexpected response code: 400 (Path escapes the alloc directory)"])
 
 
 def test_a_file_is_followed(terminal: Callable[..., Terminal], one: Drover, alloc: str) -> None:

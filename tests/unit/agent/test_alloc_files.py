@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent import alloc_archive
-from agent.alloc_files import AllocFiles, NotThere, PathEscapes, SecretFile, go_mode
+from agent.alloc_files import AllocFiles, PathEscapes, SecretFile, Unreadable, go_mode
 from model.errors import TaskRefused
 
 
@@ -79,7 +79,7 @@ def test_an_old_kernel_follows_no_link_at_all(root: Path) -> None:
     (root / "t/local/link").symlink_to("file")
     (root / "t/local/out").symlink_to("/etc")
     for path in ("t/local/link", "t/local/out/passwd"):
-        with pytest.raises(NotThere, match="too many levels of symbolic links"):
+        with pytest.raises(Unreadable, match="too many levels of symbolic links"):
             files.open(path)
 
 
@@ -124,7 +124,7 @@ def _a_device(path: Path) -> None:
 @pytest.mark.parametrize("make", [_a_fifo, _a_socket, _a_device])
 def test_what_is_no_file_is_told_and_never_opened(root: Path, files: AllocFiles, make: Callable[[Path], None]) -> None:
     make(root / "t/local/odd")
-    with pytest.raises(NotThere, match="is no regular file"):
+    with pytest.raises(Unreadable, match="is no regular file"):
         files.open("t/local/odd")
     assert files.stat("t/local/odd").mode[0] in "pSD"
     assert [info.name for info in files.ls("t/local")] == ["file", "odd"]
@@ -133,7 +133,7 @@ def test_what_is_no_file_is_told_and_never_opened(root: Path, files: AllocFiles,
 def test_links_that_lead_round_are_an_error_and_no_loop(root: Path) -> None:
     (root / "a").symlink_to("b")
     (root / "b").symlink_to("a")
-    with pytest.raises(NotThere, match="too many levels of symbolic links"):
+    with pytest.raises(Unreadable, match="too many levels of symbolic links"):
         AllocFiles(root).open("a")
 
 
@@ -150,7 +150,7 @@ def test_links_that_lead_round_are_an_error_and_no_loop(root: Path) -> None:
     ],
 )
 def test_what_cannot_be_opened_is_said_in_gos_words(files: AllocFiles, path: str, words: str) -> None:
-    with pytest.raises(NotThere, match=words):
+    with pytest.raises(Unreadable, match=words):
         files.open(path)
 
 
@@ -181,7 +181,7 @@ def test_nothing_outside_is_ever_read_while_a_link_is_swapped_in(root: Path) -> 
         swapping.join()
     assert "inside" in seen
     assert "PathEscapes" in seen  # the link was met
-    assert seen <= {"inside", "PathEscapes", "NotThere"}
+    assert seen <= {"inside", "PathEscapes", "NotThere", "Unreadable"}
 
 
 @pytest.mark.parametrize(
