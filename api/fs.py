@@ -1,6 +1,6 @@
 """The API's /v1/client/fs/…: an alloc's directory as its node sees it.
 
-`cat` and `readat` are the bytes themselves; `stream` comes in frames as logs do (api/files.py), with the path that
+`cat` and `readat` are the bytes themselves, or 200 and in words why there are none, as in Nomad; `stream` comes in frames as logs do (api/files.py), with the path that
 was asked for in `File`. A follower is told of `file truncated`, and reads on from the start, and of `file deleted`,
 with which its stream ends. What may be read, and how nothing else is: agent/alloc_files.py.
 """
@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from agent.alloc_files import AllocFiles, FileInfo, NotThere, PathEscapes, SecretFile
+from agent.alloc_files import AllocFiles, FileInfo, NotThere, SecretFile
 from api.context import CONTEXT, is_gone
 from api.files import CHUNK_BYTES, FOLLOW_S, HEARTBEAT_S
 from api.query import BadRequest, NotFound, answer
@@ -60,9 +60,9 @@ async def stream(request: web.Request) -> web.StreamResponse:
     offset = _number(request, "offset")
     follow = request.query.get("follow", "").lower() not in ("false", "f", "0")
     try:
-        descriptor = await _opened(files, path)
-    except PathEscapes as error:
-        return _escaped(error)
+        descriptor = await _seen(lambda: files.open(path))
+    except NotFound as error:
+        raise BadRequest(str(error)) from error
     response = web.StreamResponse()
     response.content_type = "application/json"
     try:
@@ -117,9 +117,10 @@ async def _follow(
 async def _bytes(request: web.Request, offset: int, limit: int | None) -> web.StreamResponse:
     path, files = _path(request), _files(request)
     try:
-        descriptor = await _opened(files, path)
-    except PathEscapes as error:
-        return _escaped(error)
+        descriptor = await _seen(lambda: files.open(path))
+    except (NotFound, BadRequest) as error:
+        # Odd as it is: clients of Nomad's rely on it. Who wants to know before asks for the file's stat.
+        return web.Response(text=str(error), content_type="text/plain")
     response = web.StreamResponse()
     response.content_type = "text/plain"
     response.headers["X-Content-Type-Options"] = "nosniff"
@@ -176,21 +177,6 @@ async def _seen(look: Callable[[], T]) -> T:
         raise web.HTTPForbidden(text=str(error), content_type="text/plain") from error
     except TaskRefused as error:
         raise BadRequest(str(error)) from error
-
-
-async def _opened(files: AllocFiles, path: str) -> int:
-    """Raises PathEscapes, and as _seen."""
-    try:
-        return await _seen(lambda: files.open(path))
-    except BadRequest as error:
-        if isinstance(error.__cause__, PathEscapes):
-            raise error.__cause__ from None
-        raise
-
-
-def _escaped(error: PathEscapes) -> web.Response:
-    """200, odd as it is: clients of Nomad's rely on it."""
-    return web.Response(text=str(error), content_type="text/plain")
 
 
 def _shown(info: FileInfo) -> dict[str, object]:

@@ -88,14 +88,32 @@ def test_a_file_is_read_whole_and_in_parts(address: str, alloc: str, local: Path
     assert ask(address, "GET", f"/v1/client/fs/readat/{alloc}?path=t/local/file&offset=299999").body == content[-1:]
 
 
-@pytest.mark.parametrize("verb", ["cat", "readat", "stream"])
+@pytest.mark.parametrize("verb", ["cat", "readat"])
 @pytest.mark.parametrize("path", ["../../../etc/passwd", "/../..", "t/local/link"])
 def test_a_path_outside_is_answered_as_nomad_does(verb: str, path: str, address: str, alloc: str, local: Path) -> None:
     (local / "link").symlink_to("/etc/passwd")
     reply = ask(address, "GET", f"/v1/client/fs/{verb}/{alloc}?path={path}&offset=0&limit=100")
     assert (reply.status, reply.body) == (200, b"Path escapes the alloc directory")
-    for other in ("ls", "stat"):
+    for other in ("ls", "stat", "stream"):
         assert ask(address, "GET", f"/v1/client/fs/{other}/{alloc}?path={path}").error == (400, "Path escapes the alloc directory")
+
+
+@pytest.mark.parametrize("verb", ["cat", "readat"])
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("none", b"stat none: no such file or directory"),
+        ("t", b'file "t" is a directory'),
+        ("t/local/fifo", b'file "t/local/fifo" is no regular file'),
+    ],
+)
+def test_what_has_no_bytes_is_answered_in_words_at_once(
+    verb: str, path: str, words: bytes, address: str, alloc: str, local: Path
+) -> None:
+    os.mkfifo(local / "fifo")
+    reply = ask(address, "GET", f"/v1/client/fs/{verb}/{alloc}?path={path}&offset=0&limit=100")
+    assert (reply.status, reply.body) == (200, words)
+    assert reply.took_s < 5
 
 
 def test_secrets_are_refused(address: str, alloc: str, local: Path) -> None:
@@ -111,9 +129,8 @@ def test_secrets_are_refused(address: str, alloc: str, local: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "error"),
     [
-        ("cat/{}?path=none", (404, "stat none: no such file or directory")),
-        ("cat/{}?path=t", (400, 'file "t" is a directory')),
-        ("cat/{}?path=t/local/fifo", (400, 'file "t/local/fifo" is no regular file')),
+        ("stream/{}?path=none", (400, "stat none: no such file or directory")),
+        ("stream/{}?path=t", (400, 'file "t" is a directory')),
         ("stream/{}?path=t/local/fifo", (400, 'file "t/local/fifo" is no regular file')),
         ("stat/{}?path=none", (404, "stat none: no such file or directory")),
         ("ls/{}?path=none", (404, "open none: no such file or directory")),
