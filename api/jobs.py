@@ -19,6 +19,7 @@ from api.query import (
     BadRequest,
     NotFound,
     Query,
+    Refused,
     answer,
     check_region,
     decode,
@@ -329,6 +330,25 @@ async def scale(request: web.Request, leading: Leading) -> web.Response:
     if member(body, "Error", bool) and count is not None:
         raise BadRequest("scaling action should not contain count if error is true")
     return _eval_answer(request, leading, await versions.scale(leading, *_key(request), group, count))
+
+
+async def dispatch(request: web.Request, leading: Leading) -> web.Response:
+    """No parameterized job is taken yet, so that there is none to dispatch."""
+    job = _known(request, leading)
+    raise Refused(f'Specified job "{job.id}" is not a parameterized job')
+
+
+async def force_periodic(request: web.Request, leading: Leading) -> web.Response:
+    """No periodic job is taken yet, so that there is none to force."""
+    _known(request, leading)
+    raise Refused("can't force launch non-periodic job")
+
+
+def _known(request: web.Request, leading: Leading) -> Job:
+    job = leading.view.jobs.get(_key(request))
+    if job is None:
+        raise NotFound("job not found")
+    return job
 
 
 async def restart(request: web.Request, leading: Leading) -> web.Response:
