@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
-from api import stats
+from api import metrics, stats
 from api.context import CONTEXT, Context, LeaderChanged, NoLeader
 from api.forwarding import Handler
 from api.jobs import errors_text
@@ -131,8 +131,10 @@ _http_log.addFilter(_clients_own_faults)
 def application(context: Context) -> web.Application:
     app = web.Application(middlewares=[errors, one_region], client_max_size=BODY_BYTES_MAX)
     app.on_response_prepare.append(allow_origin)
+    app.on_response_prepare.append(metrics.count_call)
     app[CONTEXT] = context
     app[stats.METER] = stats.Meter()
+    app[metrics.LOOKS] = metrics.Looks()
     for route in ROUTES:
         app.add_routes(route.registered())
     app.router.add_options("/v1/client/{path:.*}", preflight)

@@ -28,6 +28,7 @@ from configs.settings import (
     RawExec,
     Reserved,
     Server,
+    Telemetry,
 )
 from model.cluster import PreemptionConfig, SchedulerConfiguration
 from model.errors import ConfigError, Fault
@@ -152,13 +153,20 @@ def _build(reader: Reader, *, dev: bool) -> AgentConfig | None:
         server=server,
         client=client,
         consul=consul,
+        telemetry=Telemetry(
+            **settings.section(
+                ("telemetry",),
+                "prometheus_metrics publish_allocation_metrics publish_node_metrics disable_hostname use_node_name",
+                "collection_interval",
+            )
+        ),
         is_dev=dev,
         is_data_dir_temporary=settings.get("data_dir") is None,
         warnings=tuple(reader.warnings),
         **settings.section(
             (),
             "region datacenter bind_addr log_level log_json log_file enable_debug disable_update_check"
-            " leave_on_terminate leave_on_interrupt telemetry",
+            " leave_on_terminate leave_on_interrupt",
         ),
     )
 
