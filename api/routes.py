@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from aiohttp import web
 
-from api import agent, cluster, deployments, files, jobs, metrics, node_meta, operator, stats
+from api import agent, cluster, deployments, events, files, jobs, metrics, node_meta, operator, stats
 from api.forwarding import Handler, on_leader, on_named_node, on_node_of_alloc
 
 
@@ -132,6 +132,7 @@ CLUSTER = (
     Route("GET", "/v1/agent/members", agent.members, Right.AGENT_READ, "Lists leader candidates"),
     Route("GET", "/v1/agent/servers", agent.servers, Right.AGENT_READ, "Lists the candidates' addresses"),
     Route("GET", "/v1/agent/health", agent.health, Right.NONE, "Whether the agent is well", ("type",)),
+    Route("GET", "/v1/event/stream", on_leader(events.stream), Right.JOB_READ, "Follows what changes, one JSON object a line", ("topic", "index", "namespace")),
     Route("GET", "/v1/metrics", metrics.metrics, Right.NONE, "What the agent measures", ("format", "pretty")),
     Route("GET", "/v1/status/leader", agent.leader, Right.NONE, "The leader's address"),
     Route("GET", "/v1/status/peers", agent.peers, Right.NONE, "The candidates' addresses"),

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
-from api import metrics, stats
+from api import events, metrics, stats
 from api.context import CONTEXT, Context, LeaderChanged, NoLeader
 from api.forwarding import Handler
 from api.jobs import errors_text
@@ -135,6 +135,7 @@ def application(context: Context) -> web.Application:
     app[CONTEXT] = context
     app[stats.METER] = stats.Meter()
     app[metrics.LOOKS] = metrics.Looks()
+    app[events.RENDERED] = []
     for route in ROUTES:
         app.add_routes(route.registered())
     app.router.add_options("/v1/client/{path:.*}", preflight)

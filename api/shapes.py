@@ -131,8 +131,9 @@ class StubCache:
         return b"[" + b",".join(parts) + b"]"
 
 
-def alloc_full(view: View, alloc: Alloc) -> dict[str, Any]:
-    """One allocation with its job and resources."""
+def alloc_full(view: View, alloc: Alloc, *, is_whole: bool = True) -> dict[str, Any]:
+    """One allocation with its job and resources. is_whole=False: without the job and NextAllocation, which is looked
+    for among all of the job's."""
     desired = alloc.desired
     job = view.versions.get((job_key(alloc), desired.job_version))
     group = job.group(desired.task_group) if job else None
@@ -140,11 +141,11 @@ def alloc_full(view: View, alloc: Alloc) -> dict[str, Any]:
     ports = [_to_dict(port) for port in desired.ports]
     networks = _networks(alloc, group)
     shown |= {
-        "Job": job_document(view, job_key(alloc), job) if job else None,
+        "Job": job_document(view, job_key(alloc), job) if job and is_whole else None,
         "PreviousAllocation": desired.previous_allocation,
         "PreemptedAllocations": list(desired.preempted_allocations) or None,
         "PreemptedByAllocation": desired.preempted_by_allocation,
-        "NextAllocation": _next(view, alloc),
+        "NextAllocation": _next(view, alloc) if is_whole else "",
         "DeploymentID": desired.deployment_id,
         "Metrics": metric_document(alloc_metric(view, alloc)),
         "AllocModifyIndex": view.api_index(alloc.desired_index),

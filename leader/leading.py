@@ -177,6 +177,7 @@ class Leading:
                 self.view = View()
                 self.deciding = self._deciding()
                 await pause(self.fenced.rng.random())
+        self.view.events.begin(self.view.floor)
         self.deciding.take_over()
         log.info(
             "leading in epoch %d: %d jobs, %d allocs, %d nodes",

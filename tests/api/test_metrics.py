@@ -98,7 +98,7 @@ def test_a_restart_is_counted_by_its_reason(one: Drover, two: Drover, alloc: dic
     home = one if alloc["NodeName"] == "one" else two
 
     def asked() -> float:
-        return dict((labels["reason"], value) for labels, value in scrape(home)["drover_task_restarts_total"])["asked"]
+        return {labels["reason"]: value for labels, value in scrape(home)["drover_task_restarts_total"]}["asked"]
 
     before = asked()
     assert ask(one.address, "PUT", f"/v1/client/allocation/{alloc['ID']}/restart", body={}).status == 200
