@@ -1,18 +1,28 @@
 """The API's allocations, evaluations and nodes as the leader's view has them, and what is done to nodes."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import msgspec
 from aiohttp import web
 
 from api.context import CONTEXT
-from api.query import BadRequest, NotFound, Query, Refused, answer, decode, member, of_state
-from api.shapes import alloc_full, evaluation_document, node_document, node_stub
+from api.listing import Kind
+from api.query import BadRequest, NotFound, Query, Refused, answer, decode, is_true, member, of_state
+from api.shapes import (
+    alloc_full,
+    alloc_stub,
+    allocated_resources,
+    evaluation_document,
+    job_document,
+    node_document,
+    node_stub,
+)
 from leader import collecting, commands, draining, stopping
 from leader.leading import Leading
 from leader.permits import PERMIT_WAIT_S
-from leader.view import View
-from model.alloc import AllocId, EvalId
+from leader.view import View, job_key
+from model.alloc import Alloc, AllocId, EvalId
 from model.node import Drain, Eligibility, NodeId
 
 T = TypeVar("T")
@@ -38,18 +48,47 @@ evaluation = _one("eval", lambda view: view.evals, evaluation_document)
 node = _one("node", lambda view: view.nodes, node_document)
 
 
-async def list_allocations(request: web.Request, leading: Leading) -> web.Response:
-    def chosen(view: View, query: Query) -> bytes:
-        allocs = [
-            alloc
-            for alloc in view.allocs.values()
-            if query.has_namespace(alloc.desired.namespace) and alloc.id.startswith(query.prefix)
-        ]
-        return request.app[CONTEXT].stubs.list(view, sorted(allocs, key=lambda a: -a.create_index))
+def _found_allocs(view: View, query: Query) -> Iterable[Alloc]:
+    return (
+        alloc
+        for alloc in view.allocs.values()
+        if query.has_namespace(alloc.desired.namespace) and alloc.id.startswith(query.prefix)
+    )
 
+
+def _filtered_alloc(view: View, alloc: Alloc, expression: str) -> dict[str, Any]:
+    """Its stub, and its job where the expression asks for it."""
+    shown: dict[str, Any] = msgspec.to_builtins(alloc_stub(view, alloc))
+    job = view.versions.get((job_key(alloc), alloc.desired.job_version)) if "Job." in expression or "Job[" in expression else None
+    return shown | {"Job": job_document(view, job_key(alloc), job) if job else {}}
+
+
+def _shown_allocs(request: web.Request, view: View, allocs: Sequence[Alloc]) -> object:
+    has_resources, has_states = is_true(request, "resources"), request.query.get("task_states", "").lower() not in ("0", "f", "false")
+    if not has_resources and has_states:
+        return request.app[CONTEXT].stubs.list(view, allocs)
+    shown: list[dict[str, Any]] = [msgspec.to_builtins(alloc_stub(view, alloc)) for alloc in allocs]
+    for stub, alloc in zip(shown, allocs, strict=True):
+        if has_resources:
+            stub["AllocatedResources"] = allocated_resources(view, alloc)
+        if not has_states:
+            stub["TaskStates"] = None
+    return shown
+
+
+_ALLOCS = Kind(
+    _found_allocs,
+    lambda alloc: (-alloc.create_index, alloc.id),
+    _shown_allocs,
+    _filtered_alloc,
+)
+
+
+async def list_allocations(request: web.Request, leading: Leading) -> web.Response:
+    """`?resources=true`: with what each was given; `?task_states=false`: without its tasks' states."""
     if len(request.query.get("prefix", "").replace("-", "")) % 2:
         raise Refused("alloc lookup failed: index error: prefix must have an even number of hex digits")
-    return await of_state(request, leading.view, ("allocs",), chosen)
+    return await _ALLOCS.answer(request, leading, ("allocs",))
 
 
 async def allocation_stop(request: web.Request, leading: Leading) -> web.Response:
@@ -85,16 +124,20 @@ async def restart_permit(request: web.Request, leading: Leading) -> web.Response
     return answer(request, {"Permitted": is_given}, is_read=False)
 
 
-async def list_evaluations(request: web.Request, leading: Leading) -> web.Response:
-    def chosen(view: View, query: Query) -> object:
-        evaluations = [
-            e
-            for e in view.evals.values()
-            if query.has_namespace(e.document.namespace) and e.document.id.startswith(query.prefix)
-        ]
-        return [evaluation_document(view, e) for e in sorted(evaluations, key=lambda e: -e.create_index)]
+_EVALUATIONS = Kind(
+    lambda view, query: (
+        e
+        for e in view.evals.values()
+        if query.has_namespace(e.document.namespace) and e.document.id.startswith(query.prefix)
+    ),
+    lambda e: (-e.create_index, e.document.id),
+    lambda _, view, found: [evaluation_document(view, e) for e in found],
+    lambda view, e, _: evaluation_document(view, e),
+)
 
-    return await of_state(request, leading.view, ("evals",), chosen)
+
+async def list_evaluations(request: web.Request, leading: Leading) -> web.Response:
+    return await _EVALUATIONS.answer(request, leading, ("evals",))
 
 
 async def evaluation_allocations(request: web.Request, leading: Leading) -> web.Response:
@@ -107,11 +150,17 @@ async def evaluation_allocations(request: web.Request, leading: Leading) -> web.
     return await of_state(request, leading.view, ("eval-allocs", eval_id), chosen)
 
 
-async def list_nodes(request: web.Request, leading: Leading) -> web.Response:
-    def chosen(view: View, query: Query) -> object:
-        return [node_stub(view, view.nodes[n]) for n in sorted(view.nodes) if n.startswith(query.prefix)]
+_NODES = Kind(
+    lambda view, query: (one for one in view.nodes.values() if one.id.startswith(query.prefix)),
+    lambda one: (one.id,),
+    lambda request, view, found: [node_stub(view, one, has_resources=is_true(request, "resources")) for one in found],
+    lambda view, one, _: node_document(view, one),
+)
 
-    return await of_state(request, leading.view, ("nodes",), chosen)
+
+async def list_nodes(request: web.Request, leading: Leading) -> web.Response:
+    """`?resources=true`: with what each has."""
+    return await _NODES.answer(request, leading, ("nodes",))
 
 
 async def node_allocations(request: web.Request, leading: Leading) -> web.Response:

@@ -7,6 +7,7 @@ import msgspec
 from aiohttp import web
 
 from api.context import CONTEXT
+from api.listing import Kind
 from api.query import BadRequest, NotFound, Query, Refused, answer, decode, member, of_state
 from leader import rollouts
 from leader.commands import Registered
@@ -47,16 +48,20 @@ def deployment_document(view: View, indexed: Indexed) -> dict[str, Any]:
     return shown
 
 
-async def list_deployments(request: web.Request, leading: Leading) -> web.Response:
-    def chosen(view: View, query: Query) -> object:
-        found = [
-            indexed
-            for indexed in view.deployments.values()
-            if query.has_namespace(indexed.document.namespace) and indexed.document.id.startswith(query.prefix)
-        ]
-        return [deployment_document(view, one) for one in sorted(found, key=lambda one: -one.create_index)]
+_DEPLOYMENTS = Kind(
+    lambda view, query: (
+        indexed
+        for indexed in view.deployments.values()
+        if query.has_namespace(indexed.document.namespace) and indexed.document.id.startswith(query.prefix)
+    ),
+    lambda one: (-one.create_index, one.document.id),
+    lambda _, view, found: [deployment_document(view, one) for one in found],
+    lambda view, one, _: deployment_document(view, one),
+)
 
-    return await of_state(request, leading.view, ("deployments",), chosen)
+
+async def list_deployments(request: web.Request, leading: Leading) -> web.Response:
+    return await _DEPLOYMENTS.answer(request, leading, ("deployments",))
 
 
 async def deployment(request: web.Request, leading: Leading) -> web.Response:

@@ -3,7 +3,7 @@
 Job ids may hold slashes: a path ends in one of the known suffixes (api/routes.py), everything before it is the id.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -13,12 +13,12 @@ from aiohttp import web
 import jobspec
 from api.context import CONTEXT
 from api.deployments import deployment_document
+from api.listing import Kind
 from api.plans import plan_document, why_document
 from api.query import (
     BadRequest,
     NotFound,
     Query,
-    Refused,
     answer,
     check_region,
     decode,
@@ -38,15 +38,21 @@ from model.job import DEFAULT_NAMESPACE, DEFAULT_REGION, Job, JobId
 from model.snapshot import JobKey
 
 
-async def list_jobs(request: web.Request, leading: Leading) -> web.Response:
-    def chosen(view: View, query: Query) -> object:
-        return [
-            job_stub(view, key, view.jobs[key])
-            for key in sorted(view.jobs)
-            if query.has_namespace(key[0]) and key[1].startswith(query.prefix)
-        ]
+def _found_jobs(view: View, query: Query) -> list[JobKey]:
+    return [key for key in view.jobs if query.has_namespace(key[0]) and key[1].startswith(query.prefix)]
 
-    return await of_state(request, leading.view, ("jobs",), chosen)
+
+def _shown_jobs(request: web.Request, view: View, keys: Sequence[JobKey]) -> object:
+    has_meta = is_true(request, "meta")
+    return [job_stub(view, key, view.jobs[key], has_meta=has_meta) for key in keys]
+
+
+_JOBS = Kind(_found_jobs, lambda key: key, _shown_jobs, lambda view, key, _: job_document(view, key, view.jobs[key]))
+
+
+async def list_jobs(request: web.Request, leading: Leading) -> web.Response:
+    """`?meta=true`: with each job's metadata."""
+    return await _JOBS.answer(request, leading, ("jobs",))
 
 
 async def register(request: web.Request, leading: Leading) -> web.Response:
@@ -106,16 +112,14 @@ def _orphans(leading: Leading, job: Job) -> list[str]:
 
 
 def _of_this_cluster(request: web.Request, job: Job) -> Job:
-    """The job with its region and namespace, of which there is one each; the query goes before the job, and a
+    """The job with its region, of which there is one, and its namespace; the query goes before the job, and a
     job's region "global" is that of whoever is asked. Raises Refused, with Nomad's words."""
     if job.region != DEFAULT_REGION and not request.query.get("region"):
         check_region(request, job.region)
     namespace = request.query.get("namespace") or DEFAULT_NAMESPACE
     if namespace == DEFAULT_NAMESPACE:
         namespace = job.namespace
-    if namespace != DEFAULT_NAMESPACE:
-        raise Refused(f'job "{job.id}" is in nonexistent namespace "{namespace}"')
-    return msgspec.structs.replace(job, region=request.app[CONTEXT].region)
+    return msgspec.structs.replace(job, region=request.app[CONTEXT].region, namespace=namespace)
 
 
 def canonical(document: dict[str, Any]) -> Job:

@@ -21,6 +21,8 @@ from model.job import Namespace
 T = TypeVar("T")
 
 WAIT_S_MAX = 300.0
+# Below it, packing costs more than it saves.
+GZIP_FROM_BYTES = 8 * 1024
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|µs|ms|s|m|h)")
 _UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -137,7 +139,11 @@ def answer(request: web.Request, document: object, *, index: int = 0, is_read: b
     if "pretty" in request.query:
         body = msgspec.json.format(body, indent=4)
     headers = read_headers(index) if is_read else {"X-Nomad-Index": str(index)}
-    return web.Response(body=body, content_type="application/json", headers=headers if index else None)
+    response = web.Response(body=body, content_type="application/json", headers=headers if index else None)
+    if len(body) >= GZIP_FROM_BYTES and "gzip" in request.headers.get("Accept-Encoding", ""):
+        response.headers["Vary"] = "Accept-Encoding"
+        response.enable_compression(web.ContentCoding.gzip)
+    return response
 
 
 async def of_state(

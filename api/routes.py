@@ -1,17 +1,22 @@
 """Which path is answered by whom, and what must the caller be allowed?
 
 One row a path and method. The server's routes, the rights that are asked of Consul and the OpenAPI description
-(docs/openapi.json) all come from this table.
+(/v1/openapi.json) all come from this table.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from aiohttp import web
 
-from api import agent, cluster, deployments, events, files, jobs, metrics, node_meta, operator, stats
+from api import agent, cluster, deployments, events, files, jobs, metrics, namespaces, node_meta, operator, stats
 from api.forwarding import Handler, on_leader, on_named_node, on_node_of_alloc
+from model.cluster import NamespaceCapabilities, PreemptionConfig
+from model.job import Job
+from model.node import Eligibility
 
 
 class Right(StrEnum):
@@ -32,7 +37,8 @@ class Right(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """method PUT: POST too, for Go clients write with the one and python-nomad with the other; PUT!: only PUT."""
+    """method PUT: POST too, for Go clients write with the one and python-nomad with the other; PUT!: only PUT.
+    body: the members of the JSON object that it takes, and their types."""
 
     method: str
     path: str
@@ -40,6 +46,7 @@ class Route:
     right: Right
     text: str
     query: tuple[str, ...] = ()
+    body: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def template(self) -> str:
@@ -59,7 +66,7 @@ class Route:
 
 # Query parameters of every read of state, and of every list.
 BLOCKING = ("index", "wait", "stale")
-LISTING = ("prefix", "namespace")
+LISTING = ("prefix", "namespace", "filter", "per_page", "next_token", "reverse")
 
 OF_JOB = (
     Route("GET", "/v1/job/{id:.+}/allocations", on_leader(jobs.allocations), Right.JOB_READ, "Lists a job's allocations", BLOCKING),
@@ -69,27 +76,29 @@ OF_JOB = (
     Route("GET", "/v1/job/{id:.+}/summary", on_leader(jobs.summary), Right.JOB_READ, "How many allocations of each group are in which state", BLOCKING),
     Route("GET", "/v1/job/{id:.+}/versions", on_leader(jobs.versions_of), Right.JOB_READ, "A job's versions, the newest first", (*BLOCKING, "diffs",)),
     Route("GET", "/v1/job/{id:.+}/scale", on_leader(jobs.scale_status), Right.JOB_READ, "How many allocations each group should have, and has", BLOCKING),
-    Route("PUT", "/v1/job/{id:.+}/scale", on_leader(jobs.scale), Right.JOB_WRITE, "Changes a group's count"),
+    Route("PUT", "/v1/job/{id:.+}/scale", on_leader(jobs.scale), Right.JOB_WRITE, "Changes a group's count", body={"Count": int, "Target": dict[str, str], "Message": str, "Error": bool}),
     Route("PUT", "/v1/job/{id:.+}/evaluate", on_leader(jobs.evaluate), Right.JOB_WRITE, "Decides about a job again"),
-    Route("PUT", "/v1/job/{id:.+}/plan", on_leader(jobs.plan), Right.JOB_READ, "Tells what submitting a job would do"),
+    Route("PUT", "/v1/job/{id:.+}/plan", on_leader(jobs.plan), Right.JOB_READ, "Tells what submitting a job would do", body={"Job": Job, "Diff": bool}),
     Route("GET", "/v1/job/{id:.+}/why", on_leader(jobs.why), Right.JOB_READ, "Tells why not all of a job is placed", ("nodes",)),
-    Route("PUT", "/v1/job/{id:.+}/why", on_leader(jobs.why_submitted), Right.JOB_READ, "Tells why not all of a job would be placed", ("nodes",)),
-    Route("PUT", "/v1/job/{id:.+}/revert", on_leader(jobs.revert), Right.JOB_WRITE, "Submits an older version again"),
-    Route("PUT", "/v1/job/{id:.+}/stable", on_leader(jobs.stable), Right.JOB_WRITE, "Says whether a version is known to be good"),
+    Route("PUT", "/v1/job/{id:.+}/why", on_leader(jobs.why_submitted), Right.JOB_READ, "Tells why not all of a job would be placed", ("nodes",), body={"Job": Job}),
+    Route("PUT", "/v1/job/{id:.+}/revert", on_leader(jobs.revert), Right.JOB_WRITE, "Submits an older version again", body={"JobVersion": int, "EnforcePriorVersion": int}),
+    Route("PUT", "/v1/job/{id:.+}/stable", on_leader(jobs.stable), Right.JOB_WRITE, "Says whether a version is known to be good", body={"JobVersion": int, "Stable": bool}),
     Route("PUT", "/v1/job/{id:.+}/restart", on_leader(jobs.restart), Right.JOB_WRITE, "Replaces all of an unchanged job in the rolling manner"),
 )
 
 # An id may hold slashes (as %2F); one that ends in a word from above, unescaped, is none.
 _JOB = "/v1/job/{id:.+" + "".join(f"(?<!/{word})" for word in sorted({r.path.rpartition("/")[2] for r in OF_JOB})) + "}"
 
+_SUBMITTED = {"Job": Job, "EnforceIndex": bool, "JobModifyIndex": int, "Adopt": bool}
+
 JOBS = (
     Route("GET", "/v1/jobs", on_leader(jobs.list_jobs), Right.JOB_READ, "Lists jobs", (*BLOCKING, *LISTING)),
-    Route("PUT", "/v1/jobs", on_leader(jobs.register), Right.JOB_WRITE, "Submits a job"),
-    Route("PUT", "/v1/jobs/parse", jobs.parse, Right.NONE, "Turns HCL into the job's JSON"),
-    Route("PUT", "/v1/validate/job", jobs.validate, Right.NONE, "Tells what is wrong with a job"),
+    Route("PUT", "/v1/jobs", on_leader(jobs.register), Right.JOB_WRITE, "Submits a job", body=_SUBMITTED),
+    Route("PUT", "/v1/jobs/parse", jobs.parse, Right.NONE, "Turns HCL into the job's JSON", body={"JobHCL": str, "Canonicalize": bool, "hclv1": bool}),
+    Route("PUT", "/v1/validate/job", jobs.validate, Right.NONE, "Tells what is wrong with a job", body={"Job": Job}),
     *OF_JOB,
     Route("GET", _JOB, on_leader(jobs.job), Right.JOB_READ, "Reads a job", BLOCKING),
-    Route("PUT", _JOB, on_leader(jobs.register), Right.JOB_WRITE, "Submits a new version of a job"),
+    Route("PUT", _JOB, on_leader(jobs.register), Right.JOB_WRITE, "Submits a new version of a job", body=_SUBMITTED),
     Route("DELETE", _JOB, on_leader(jobs.deregister), Right.JOB_WRITE, "Stops a job", ("purge", "orphan", "global")),
 )
 
@@ -98,34 +107,42 @@ WORK = (
     Route("GET", "/v1/allocation/{id}", on_leader(cluster.allocation), Right.JOB_READ, "Reads an allocation", BLOCKING),
     Route("PUT", "/v1/allocation/{id}/stop", on_leader(cluster.allocation_stop), Right.JOB_WRITE, "Stops an allocation; its job gets another"),
     Route("PUT", "/v1/allocation/{id}/release", on_leader(cluster.allocation_release), Right.JOB_WRITE, "Takes an allocation out of its job; it runs on without its services"),
-    Route("PUT", "/v1/allocation/{id}/restart-permit", on_leader(cluster.restart_permit), Right.AGENT, "An agent asks whether it may restart a task now"),
+    Route("PUT", "/v1/allocation/{id}/restart-permit", on_leader(cluster.restart_permit), Right.AGENT, "An agent asks whether it may restart a task now", body={"MaxParallel": int}),
     Route("GET", "/v1/evaluations", on_leader(cluster.list_evaluations), Right.JOB_READ, "Lists evaluations", (*BLOCKING, *LISTING)),
     Route("GET", "/v1/evaluation/{id}", on_leader(cluster.evaluation), Right.JOB_READ, "Reads an evaluation", BLOCKING),
     Route("GET", "/v1/evaluation/{id}/allocations", on_leader(cluster.evaluation_allocations), Right.JOB_READ, "Lists what an evaluation placed", BLOCKING),
     Route("GET", "/v1/deployments", on_leader(deployments.list_deployments), Right.JOB_READ, "Lists deployments", (*BLOCKING, *LISTING)),
     Route("GET", "/v1/deployment/{id}", on_leader(deployments.deployment), Right.JOB_READ, "Reads a deployment", BLOCKING),
     Route("GET", "/v1/deployment/allocations/{id}", on_leader(deployments.allocations), Right.JOB_READ, "Lists a deployment's allocations", BLOCKING),
-    Route("PUT", "/v1/deployment/promote/{id}", on_leader(deployments.promote), Right.JOB_WRITE, "Lets canaries take over"),
+    Route("PUT", "/v1/deployment/promote/{id}", on_leader(deployments.promote), Right.JOB_WRITE, "Lets canaries take over", body={"All": bool, "Groups": list[str]}),
     Route("PUT", "/v1/deployment/fail/{id}", on_leader(deployments.fail), Right.JOB_WRITE, "Ends a deployment as failed"),
-    Route("PUT", "/v1/deployment/pause/{id}", on_leader(deployments.pause), Right.JOB_WRITE, "Holds a deployment, or lets it go on"),
-    Route("PUT", "/v1/deployment/allocation-health/{id}", on_leader(deployments.allocation_health), Right.JOB_WRITE, "Says which allocations are healthy"),
+    Route("PUT", "/v1/deployment/pause/{id}", on_leader(deployments.pause), Right.JOB_WRITE, "Holds a deployment, or lets it go on", body={"Pause": bool}),
+    Route("PUT", "/v1/deployment/allocation-health/{id}", on_leader(deployments.allocation_health), Right.JOB_WRITE, "Says which allocations are healthy", body={"HealthyAllocationIDs": list[str], "UnhealthyAllocationIDs": list[str]}),
 )
 
 NODES = (
     Route("GET", "/v1/nodes", on_leader(cluster.list_nodes), Right.NODE_READ, "Lists nodes", (*BLOCKING, *LISTING)),
     Route("GET", "/v1/node/{id}", on_leader(cluster.node), Right.NODE_READ, "Reads a node", BLOCKING),
     Route("GET", "/v1/node/{id}/allocations", on_leader(cluster.node_allocations), Right.NODE_READ, "Lists a node's allocations in full", BLOCKING),
-    Route("PUT", "/v1/node/{id}/eligibility", on_leader(cluster.node_eligibility), Right.NODE_WRITE, "Allows or refuses new work"),
+    Route("PUT", "/v1/node/{id}/eligibility", on_leader(cluster.node_eligibility), Right.NODE_WRITE, "Allows or refuses new work", body={"Eligibility": Eligibility}),
     Route("PUT", "/v1/node/{id}/purge", on_leader(cluster.node_purge), Right.NODE_WRITE, "Forgets a node that is down"),
-    Route("PUT", "/v1/node/{id}/drain", on_leader(cluster.node_drain), Right.NODE_WRITE, "Empties a node, or stops doing so"),
+    Route("PUT", "/v1/node/{id}/drain", on_leader(cluster.node_drain), Right.NODE_WRITE, "Empties a node, or stops doing so", body={"DrainSpec": dict[str, Any] | None, "MarkEligible": bool}),
     Route("GET", "/v1/client/metadata", on_leader(node_meta.read), Right.NODE_READ, "A node's metadata", ("node_id",)),
-    Route("PUT", "/v1/client/metadata", on_leader(node_meta.apply), Right.NODE_WRITE, "Changes a node's metadata", ("node_id",)),
+    Route("PUT", "/v1/client/metadata", on_leader(node_meta.apply), Right.NODE_WRITE, "Changes a node's metadata", ("node_id",), body={"NodeID": str, "Meta": dict[str, str | None]}),
     Route("GET", "/v1/client/stats", on_named_node(stats.client_stats), Right.NODE_READ, "What a machine uses just now", ("node_id",)),
     Route("GET", "/v1/client/fs/logs/{id}", on_node_of_alloc(files.logs), Right.JOB_READ, "A task's output", ("task", "type", "follow", "offset", "origin", "plain")),
     Route("GET", "/v1/client/allocation/{id}/stats", on_node_of_alloc(stats.alloc_stats), Right.JOB_READ, "What an allocation uses just now", ("task",)),
-    Route("PUT", "/v1/client/allocation/{id}/restart", on_node_of_alloc(files.alloc_restart), Right.JOB_WRITE, "Restarts an allocation's tasks"),
-    Route("PUT", "/v1/client/allocation/{id}/signal", on_node_of_alloc(files.alloc_signal), Right.JOB_WRITE, "Sends a signal to an allocation's tasks"),
+    Route("PUT", "/v1/client/allocation/{id}/restart", on_node_of_alloc(files.alloc_restart), Right.JOB_WRITE, "Restarts an allocation's tasks", body={"TaskName": str}),
+    Route("PUT", "/v1/client/allocation/{id}/signal", on_node_of_alloc(files.alloc_signal), Right.JOB_WRITE, "Sends a signal to an allocation's tasks", body={"Task": str, "Signal": str}),
 )
+
+_NAMESPACE = {
+    "Name": str,
+    "Description": str,
+    "Meta": dict[str, str],
+    "Capabilities": NamespaceCapabilities,
+    "VirtualDatacenters": list[str],
+}
 
 CLUSTER = (
     Route("GET", "/v1/agent/self", agent.agent_self, Right.AGENT_READ, "The agent's configuration and state"),
@@ -137,17 +154,23 @@ CLUSTER = (
     Route("GET", "/v1/status/leader", agent.leader, Right.NONE, "The leader's address"),
     Route("GET", "/v1/status/peers", agent.peers, Right.NONE, "The candidates' addresses"),
     Route("GET", "/v1/regions", agent.regions, Right.NONE, "The region"),
+    Route("GET", "/v1/namespaces", on_leader(namespaces.list_namespaces), Right.NONE, "Lists namespaces", (*BLOCKING, "prefix")),
+    Route("GET", "/v1/namespace/{id}", on_leader(namespaces.namespace), Right.NONE, "Reads a namespace", BLOCKING),
+    Route("PUT", "/v1/namespaces", on_leader(namespaces.write), Right.OPERATOR_WRITE, "Makes or changes a namespace", body=_NAMESPACE),
+    Route("PUT", "/v1/namespace", on_leader(namespaces.write), Right.OPERATOR_WRITE, "Makes or changes a namespace", body=_NAMESPACE),
+    Route("PUT", "/v1/namespace/{id}", on_leader(namespaces.write), Right.OPERATOR_WRITE, "Makes or changes a namespace", body=_NAMESPACE),
+    Route("DELETE", "/v1/namespace/{id}", on_leader(namespaces.forget), Right.OPERATOR_WRITE, "Forgets a namespace that is not in use"),
     Route("PUT", "/v1/operator/leader/step-down", on_leader(operator.step_down), Right.OPERATOR_WRITE, "Lets another candidate lead", ("force",)),
-    Route("PUT", "/v1/operator/candidate", on_leader(operator.candidate), Right.OPERATOR_WRITE, "Whether an agent stands for election", ("force",)),
+    Route("PUT", "/v1/operator/candidate", on_leader(operator.candidate), Right.OPERATOR_WRITE, "Whether an agent stands for election", ("force",), body={"NodeID": str, "Candidate": bool}),
     Route("GET", "/v1/operator/lock", operator.lock, Right.OPERATOR_READ, "Who holds the leader's lock"),
     Route("PUT", "/v1/operator/lock/break", operator.break_lock, Right.OPERATOR_WRITE, "Takes the leader's lock from a holder who is gone", ("force",)),
     Route("PUT", "/v1/operator/snapshot", on_leader(operator.restore), Right.OPERATOR_WRITE, "Puts a saved state into Consul", ("force",)),
     Route("GET", "/v1/operator/snapshot", on_leader(operator.snapshot), Right.OPERATOR_READ, "drover's whole state as a file"),
     Route("GET", "/v1/operator/scheduler/configuration", on_leader(operator.scheduler), Right.OPERATOR_READ, "How the cluster places", BLOCKING),
-    Route("PUT", "/v1/operator/scheduler/configuration", on_leader(operator.set_scheduler), Right.OPERATOR_WRITE, "Changes how the cluster places", ("cas",)),
+    Route("PUT", "/v1/operator/scheduler/configuration", on_leader(operator.set_scheduler), Right.OPERATOR_WRITE, "Changes how the cluster places", ("cas",), body={"SchedulerAlgorithm": str, "PreemptionConfig": PreemptionConfig, "MemoryOversubscriptionEnabled": bool, "RejectJobRegistration": bool}),
     Route("GET", "/v1/operator/brake", on_leader(operator.brake), Right.OPERATOR_READ, "Why no node is held lost just now"),
     Route("PUT", "/v1/operator/brake/release", on_leader(operator.release_brake), Right.OPERATOR_WRITE, "Gives up the nodes that are silent now"),
-    Route("PUT", "/v1/operator/rebalance", on_leader(operator.rebalance), Right.OPERATOR_WRITE, "Evens allocations out over the nodes"),
+    Route("PUT", "/v1/operator/rebalance", on_leader(operator.rebalance), Right.OPERATOR_WRITE, "Evens allocations out over the nodes", body={"JobID": str, "DryRun": bool}),
     Route("PUT!", "/v1/system/gc", on_leader(cluster.system_gc), Right.OPERATOR_WRITE, "Forgets what has ended"),
 )
 

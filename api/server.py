@@ -16,9 +16,11 @@ from api import events, metrics, stats
 from api.context import CONTEXT, Context, LeaderChanged, NoLeader
 from api.forwarding import Handler
 from api.jobs import errors_text
+from api.openapi import openapi
 from api.query import BadRequest, NotFound, Refused, check_region, read_headers
 from api.routes import ROUTES
 from leader.commands import EnforceIndexError, StillLeaving
+from leader.namespaces import NamespaceRefused
 from leader.scheduling import RegistrationRejected
 from leader.versions import ScalingRefused, UnknownJob, VersionRefused
 from model.errors import InputError, SessionLost, StoreRefused, StoreUnavailable, WriteConflict
@@ -67,6 +69,7 @@ async def allow_origin(request: web.Request, response: web.StreamResponse) -> No
 _REFUSALS = (
     EnforceIndexError,
     StillLeaving,
+    NamespaceRefused,
     RegistrationRejected,
     VersionRefused,
     LeaderChanged,
@@ -138,6 +141,7 @@ def application(context: Context) -> web.Application:
     app[events.RENDERED] = []
     for route in ROUTES:
         app.add_routes(route.registered())
+    app.router.add_get("/v1/openapi.json", openapi)
     app.router.add_options("/v1/client/{path:.*}", preflight)
     return app
 

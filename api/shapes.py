@@ -13,6 +13,7 @@ import msgspec
 
 from leader.decide.ports import networks_of
 from leader.metrics import alloc_metric, score_documents
+from leader.status import job_status
 from leader.view import Indexed, View, job_key
 from model.alloc import (
     Alloc,
@@ -24,7 +25,7 @@ from model.alloc import (
     Verdict,
 )
 from model.evaluation import PlacementMetric
-from model.job import Job, JobStatus, Task, TaskGroup
+from model.job import Job, Task, TaskGroup
 from model.node import DEFAULT_NETWORK, HostNetwork, Node, NodeControl, NodeStatus
 from model.snapshot import JobKey, Life, NodeView, Reach
 from model.wire import Document, encode
@@ -138,7 +139,6 @@ def alloc_full(view: View, alloc: Alloc, *, is_whole: bool = True) -> dict[str, 
     job = view.versions.get((job_key(alloc), desired.job_version))
     group = job.group(desired.task_group) if job else None
     shown = _to_dict(alloc_stub(view, alloc))
-    ports = [_to_dict(port) for port in desired.ports]
     networks = _networks(alloc, group)
     shown |= {
         "Job": job_document(view, job_key(alloc), job) if job and is_whole else None,
@@ -149,17 +149,7 @@ def alloc_full(view: View, alloc: Alloc, *, is_whole: bool = True) -> dict[str, 
         "DeploymentID": desired.deployment_id,
         "Metrics": metric_document(alloc_metric(view, alloc)),
         "AllocModifyIndex": view.api_index(alloc.desired_index),
-        "AllocatedResources": {
-            "Tasks": {t.name: _task_resources(view, desired, t) for t in group.tasks} if group else {},
-            "TaskLifecycles": {t.name: _to_dict(t.lifecycle) if t.lifecycle else None for t in group.tasks}
-            if group
-            else {},
-            "Shared": {
-                "DiskMB": group.ephemeral_disk.size_mb if group else 0,
-                "Networks": networks,
-                "Ports": ports,
-            },
-        },
+        "AllocatedResources": allocated_resources(view, alloc),
         "Resources": _legacy_resources(view, desired, group, networks),
         "SharedResources": {"DiskMB": group.ephemeral_disk.size_mb if group else 0, "Networks": networks},
         "TaskResources": {
@@ -176,6 +166,23 @@ def alloc_full(view: View, alloc: Alloc, *, is_whole: bool = True) -> dict[str, 
         else {},
     }
     return shown
+
+
+def allocated_resources(view: View, alloc: Alloc) -> dict[str, Any]:
+    desired = alloc.desired
+    job = view.versions.get((job_key(alloc), desired.job_version))
+    group = job.group(desired.task_group) if job else None
+    return {
+        "Tasks": {t.name: _task_resources(view, desired, t) for t in group.tasks} if group else {},
+        "TaskLifecycles": {t.name: _to_dict(t.lifecycle) if t.lifecycle else None for t in group.tasks}
+        if group
+        else {},
+        "Shared": {
+            "DiskMB": group.ephemeral_disk.size_mb if group else 0,
+            "Networks": _networks(alloc, group),
+            "Ports": [_to_dict(port) for port in desired.ports],
+        },
+    }
 
 
 def _next(view: View, alloc: Alloc) -> str:
@@ -240,18 +247,6 @@ def _legacy_resources(
     }
 
 
-def job_status(view: View, key: JobKey, job: Job) -> JobStatus:
-    """dead: stopped, or a batch job that has nothing left to do; running: anything wanted or running."""
-    allocs = view.allocs_by_job.get(key, {}).values()
-    if any(not alloc.is_terminal and not alloc.desired.apart for alloc in allocs):
-        return JobStatus.RUNNING
-    if job.stop:
-        return JobStatus.DEAD
-    if job.is_batch and allocs:
-        return JobStatus.DEAD
-    return JobStatus.PENDING
-
-
 def job_document(view: View, key: JobKey, job: Job) -> dict[str, Any]:
     """The canonical job with status and indexes."""
     version = view.version_indexes.get((key, job.version))
@@ -269,7 +264,7 @@ def job_document(view: View, key: JobKey, job: Job) -> dict[str, Any]:
     return document
 
 
-def job_stub(view: View, key: JobKey, job: Job) -> dict[str, Any]:
+def job_stub(view: View, key: JobKey, job: Job, *, has_meta: bool = False) -> dict[str, Any]:
     document = job_document(view, key, job)
     keys = (
         "ID ParentID Name Namespace Datacenters Type Priority Stop Status StatusDescription "
@@ -280,6 +275,7 @@ def job_stub(view: View, key: JobKey, job: Job) -> dict[str, Any]:
         "Periodic": job.periodic is not None,
         "ParameterizedJob": job.parameterized_job is not None,
         "JobSummary": job_summary(view, key, job),
+        **({"Meta": document["Meta"]} if has_meta else {}),
     }
 
 
@@ -366,7 +362,6 @@ def metric_document(metric: PlacementMetric) -> dict[str, Any]:
 def node_document(view: View, node: NodeView) -> dict[str, Any]:
     document, control = node.node, node.control
     resources, reserved = document.resources, document.reserved
-    ports = ",".join(str(port) for port in reserved.ports)
     return {
         **node_stub(view, node),
         "HTTPAddr": document.http_addr,
@@ -381,6 +376,26 @@ def node_document(view: View, node: NodeView) -> dict[str, Any]:
         "HostVolumes": {name: _to_dict(volume) for name, volume in sorted(document.host_volumes.items())},
         "CSIControllerPlugins": {},
         "CSINodePlugins": {},
+        **_node_resources(document),
+        "Resources": {
+            "CPU": resources.cpu_mhz,
+            "MemoryMB": resources.memory_mb,
+            "DiskMB": resources.disk_mb,
+            "IOPS": 0,
+        },
+        "Reserved": {
+            "CPU": reserved.cpu_mhz,
+            "MemoryMB": reserved.memory_mb,
+            "DiskMB": reserved.disk_mb,
+            "IOPS": 0,
+        },
+    }
+
+
+def _node_resources(document: Node) -> dict[str, Any]:
+    resources, reserved = document.resources, document.reserved
+    ports = ",".join(str(port) for port in reserved.ports)
+    return {
         "NodeResources": {
             "Cpu": {
                 "CpuShares": resources.cpu_mhz,
@@ -399,18 +414,6 @@ def node_document(view: View, node: NodeView) -> dict[str, Any]:
             "Memory": {"MemoryMB": reserved.memory_mb},
             "Disk": {"DiskMB": reserved.disk_mb},
             "Networks": {"ReservedHostPorts": ports},
-        },
-        "Resources": {
-            "CPU": resources.cpu_mhz,
-            "MemoryMB": resources.memory_mb,
-            "DiskMB": resources.disk_mb,
-            "IOPS": 0,
-        },
-        "Reserved": {
-            "CPU": reserved.cpu_mhz,
-            "MemoryMB": reserved.memory_mb,
-            "DiskMB": reserved.disk_mb,
-            "IOPS": 0,
         },
     }
 
@@ -441,7 +444,7 @@ def _node_networks(node: Node) -> list[dict[str, Any]]:
     ]
 
 
-def node_stub(view: View, node: NodeView) -> dict[str, Any]:
+def node_stub(view: View, node: NodeView, *, has_resources: bool = False) -> dict[str, Any]:
     document, control = node.node, node.control
     index = view.api_index(view.node_indexes.get(node.id, 1))
     return {
@@ -461,6 +464,7 @@ def node_stub(view: View, node: NodeView) -> dict[str, Any]:
         "Drivers": {name: _to_dict(info) for name, info in document.drivers.items()},
         "CreateIndex": index,
         "ModifyIndex": index,
+        **(_node_resources(document) if has_resources else {}),
     }
 
 

@@ -7,6 +7,7 @@ The only place that builds keys. One writer per fact (docs/design/001-state-in-c
     <root>/state/index_base                  offset of the API's index       leader
     <root>/state/brake                       nodes that were given up        leader
     <root>/state/scheduler                   how the cluster places          leader
+    <root>/state/namespaces/<ns>             what a namespace may            leader
     <root>/state/restoring                   a snapshot is being restored    leader
     <root>/state/jobs/<ns>/<job>             which version is current        leader
     <root>/state/versions/<ns>/<job>/<v>     job documents, written once     leader
@@ -74,6 +75,13 @@ class Keys:
     @property
     def scheduler(self) -> str:
         return f"{self.state}scheduler"
+
+    @property
+    def namespaces(self) -> str:
+        return f"{self.state}namespaces/"
+
+    def namespace(self, name: Namespace) -> str:
+        return f"{self.namespaces}{escape(name)}"
 
     @property
     def restoring(self) -> str:

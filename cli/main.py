@@ -286,12 +286,27 @@ def _build() -> _Parser:
     _flag(demoted, "force", action="store_true", help="also the last candidate")
     for sub in (promoted, demoted):
         sub.add_argument("node", metavar="AGENT", help="its name or id")
+    _namespaces(group("namespace", "keep teams' jobs apart"), command)
     evaluation = group("eval", "look at evaluations")
     eval_status = command(evaluation, "status", "cli.eval:status", "show an evaluation", _client_flags, _shown_flags)
     eval_status.add_argument("eval", metavar="EVAL")
     system = group("system", "housekeeping")
     command(system, "gc", "cli.server:gc", "forget what has ended", _client_flags)
     return parser
+
+
+def _namespaces(namespace: "argparse._SubParsersAction[_Parser]", command: Callable[..., _Parser]) -> None:
+    command(namespace, "list", "cli.namespace:list_all", "list namespaces", _client_flags, _shown_flags)
+    for name, text in (("status", "show a namespace"), ("inspect", "print a namespace's JSON"), ("delete", "forget a namespace that no job uses")):
+        sub = command(namespace, name, f"cli.namespace:{name}", text, _client_flags)
+        sub.add_argument("name", metavar="NAMESPACE")
+        if name == "status":
+            _flag(sub, "json", action="store_true", help="print the API's JSON")
+    applied = command(namespace, "apply", "cli.namespace:apply", "make or change a namespace", _client_flags)
+    applied.add_argument("input", metavar="NAMESPACE|FILE", help="its name, or a file that describes it")
+    _flag(applied, "description", metavar="TEXT")
+    _flag(applied, "virtual-datacenter", metavar="NAME,NAME", help="its jobs run only there (\"\": anywhere)")
+    _flag(applied, "json", action="store_true", help="FILE is in JSON")
 
 
 def jobs_own(job: "argparse._SubParsersAction[_Parser]", command: Callable[..., _Parser]) -> None:

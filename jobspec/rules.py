@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator, Sequence
 
 from jobspec.durations import duration_text
-from jobspec.patterns import PatternFault, compile_pattern
 from jobspec.schema import EXTENSION_OPERATORS
 from model.errors import Fault
 from model.job import (
@@ -17,6 +16,7 @@ from model.job import (
     TaskGroup,
     UpdateStrategy,
 )
+from model.patterns import PatternFault, compile_pattern
 from model.wire import SECOND
 
 Faults = Iterator[Fault]

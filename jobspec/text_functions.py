@@ -5,8 +5,8 @@ from base64 import b64decode, b64encode
 
 from jobspec.evaluate import Function
 from jobspec.graphemes import clusters
-from jobspec.patterns import PatternFault, compile_pattern
 from jobspec.values import ConversionFault, Value, composed, to_index, to_text, to_texts
+from model.patterns import PatternFault, compile_pattern
 
 # Longest text a function may make: a job file must not be a way to eat the leader's memory.
 _SIZE_MAX = 10_000_000

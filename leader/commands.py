@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from catalog.kv import Entry, Op, delete, put, replace
-from leader import scheduling
+from leader import namespaces, scheduling
 from leader.deciding import new_evaluation
 from leader.leading import Leading
 from model.cluster import JobRecord, SchedulerConfiguration
@@ -154,6 +154,7 @@ async def _register(
 ) -> Registered:
     view = leading.view
     scheduling.check_registration(leading)
+    namespaces.check(leading, job)
     job = admitted(job, view.scheduler.document)
     current = view.jobs.get(key)
     if enforce_index is not None:

@@ -17,7 +17,8 @@ Everything is level-triggered; whatever is interrupted is found again by the nex
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -38,6 +39,7 @@ from leader.store import LeaderStore
 from leader.view import View
 from model.cluster import IndexBase
 from model.errors import SessionLost, StoreRefused, StoreUnavailable
+from model.job import Namespace
 from model.snapshot import JobKey, Settings
 from model.wire import encode
 
@@ -77,6 +79,8 @@ class Leading:
     # One command at a time for a job: the next one must see what the one before wrote. Gone when nobody waits.
     _turns: WeakValueDictionary[JobKey, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
+    _closed: set[Namespace] = field(default_factory=set)
+
     def __post_init__(self) -> None:
         self.store = LeaderStore(self.fenced.kv, self.keys, self.fenced.term.fence)
         self.deciding = self._deciding()
@@ -89,6 +93,21 @@ class Leading:
             deciding=self.deciding,
             interval_s=self.settings.rebalance_interval_s,
         )
+
+    def is_closed(self, namespace: Namespace) -> bool:
+        return namespace in self._closed
+
+    @asynccontextmanager
+    async def closing(self, namespace: Namespace) -> AsyncIterator[None]:
+        """No command brings a job into the namespace, and none that began to is under way still."""
+        self._closed.add(namespace)
+        try:
+            for turn in [turn for key, turn in self._turns.items() if key[0] == namespace]:
+                async with turn:
+                    pass
+            yield
+        finally:
+            self._closed.discard(namespace)
 
     def _deciding(self) -> Deciding:
         return Deciding(fenced=self.fenced, store=self.store, view=self.view, settings=self.settings)

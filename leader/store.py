@@ -21,6 +21,7 @@ from model.cluster import (
     Inbox,
     IndexBase,
     JobRecord,
+    NamespaceSpec,
     SchedulerConfiguration,
     Sentinel,
 )
@@ -58,6 +59,8 @@ class LeaderStore:
         scheduler = await self.kv.get(self.keys.scheduler)
         if scheduler is not None:
             view.put_scheduler(decode(scheduler.value, SchedulerConfiguration), scheduler.create_index, scheduler.modify_index)
+        async for entry in self._all(self.keys.namespaces):
+            view.put_namespace(decode(entry.value, NamespaceSpec), entry.create_index, entry.modify_index)
         async for entry in self._all(self.keys.versions):
             view.put_version(decode(entry.value, Job), entry.create_index, entry.modify_index)
         async for entry in self._all(self.keys.jobs):

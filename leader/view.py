@@ -15,11 +15,11 @@ import msgspec
 from leader.decide.table import Ask, NodeTable, ask_of
 from leader.events import Events, EventTopic
 from model.alloc import Alloc, AllocId, DesiredAlloc, EvalId, ObservedAlloc, Verdict
-from model.cluster import BrakeRelease, JobRecord, SchedulerConfiguration
+from model.cluster import BrakeRelease, JobRecord, NamespaceSpec, SchedulerConfiguration
 from model.deployment import Deployment, DeploymentId
 from model.errors import SessionLost
 from model.evaluation import EvalStatus, Evaluation
-from model.job import Job, JobId, Namespace
+from model.job import DEFAULT_NAMESPACE, Job, JobId, Namespace
 from model.node import Node, NodeControl, NodeId, overlaid
 from model.snapshot import JobKey, Life, NodeView, Reach, Snapshot
 
@@ -34,6 +34,11 @@ class Indexed:
     document: Any
     create_index: int
     modify_index: int
+
+
+def _default_namespace() -> dict[Namespace, Indexed]:
+    default = NamespaceSpec(name=DEFAULT_NAMESPACE, description="Default shared namespace")
+    return {DEFAULT_NAMESPACE: Indexed(default, 1, 1)}
 
 
 @dataclass(slots=True)
@@ -60,6 +65,8 @@ class View:
     deployments_by_job: dict[JobKey, dict[DeploymentId, Indexed]] = field(default_factory=dict)
     released: BrakeRelease = field(default_factory=BrakeRelease)
     scheduler: Indexed = field(default_factory=lambda: Indexed(SchedulerConfiguration(), 0, 0))
+    # "default" is there though nobody made it.
+    namespaces: dict[Namespace, Indexed] = field(default_factory=_default_namespace)
     orphans: dict[AllocId, ObservedAlloc] = field(default_factory=dict)
     table: NodeTable = field(default_factory=NodeTable)
     dirty: set[JobKey] = field(default_factory=set)
@@ -162,6 +169,18 @@ class View:
         self.scheduler = Indexed(configuration, create_index, modify_index)
         self.touch(modify_index, ("scheduler",))
         self.freed.update(self.nodes)  # what found no room may find some now
+
+    def put_namespace(self, spec: NamespaceSpec, create_index: int, modify_index: int) -> None:
+        name = Namespace(spec.name)
+        self.namespaces[name] = Indexed(spec, create_index, modify_index)
+        self.table.bind(name, spec.virtual_datacenters)
+        self.touch(modify_index, ("namespaces",), ("namespace", name))
+        self.freed.update(self.nodes)  # what found no room may find some now
+
+    def drop_namespace(self, name: Namespace, consul_index: int) -> None:
+        self.namespaces.pop(name, None)
+        self.table.bind(name, ())
+        self.touch(consul_index, ("namespaces",), ("namespace", name))
 
     def put_version(self, job: Job, create_index: int, modify_index: int) -> None:
         key = (job.namespace, job.id)

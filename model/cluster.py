@@ -1,5 +1,7 @@
 """Who leads, and what does drover keep about itself in Consul?"""
 
+from collections.abc import Mapping
+
 from model.node import NodeId
 from model.wire import Document
 
@@ -75,6 +77,29 @@ class SchedulerConfiguration(Document):
     preemption_config: PreemptionConfig = PreemptionConfig()
     memory_oversubscription_enabled: bool = True
     reject_job_registration: bool = False
+    epoch: int = 0
+
+
+class NamespaceCapabilities(Document):
+    """Drivers that jobs of the namespace may use; None and (): all, or none that is forbidden."""
+
+    enabled_task_drivers: tuple[str, ...] | None = None
+    disabled_task_drivers: tuple[str, ...] | None = None
+
+    def allows(self, driver: str) -> bool:
+        is_enabled = not self.enabled_task_drivers or driver in self.enabled_task_drivers
+        return is_enabled and driver not in (self.disabled_task_drivers or ())
+
+
+class NamespaceSpec(Document):
+    """A namespace: jobs, allocs and rights apart from those of others. virtual_datacenters: drover's own; its jobs run
+    only there, () for anywhere."""
+
+    name: str
+    description: str = ""
+    meta: Mapping[str, str] | None = None
+    capabilities: NamespaceCapabilities | None = None
+    virtual_datacenters: tuple[str, ...] = ()
     epoch: int = 0
 
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 
-from jobspec.patterns import PatternFault, compile_pattern
 from model.job import Constraint
 from model.node import Node
+from model.patterns import PatternFault, compile_pattern
 
 _TARGET = re.compile(r"^\$\{(.+)\}$")
 

@@ -94,7 +94,7 @@ class Question:
 
     @property
     def needs(self) -> Needs:
-        return needs_of(self.job, self.group, self.index)
+        return needs_of(self.table, self.job, self.group, self.index)
 
     @property
     def own(self) -> Mapping[NodeId, int]:
@@ -190,7 +190,7 @@ def _state(view: NodeView) -> str:
 
 
 def _fact_refusal(node: Node, needs: Needs) -> tuple[Filter, str] | None:
-    if not in_datacenters(needs.datacenters, node.datacenter, node.virtual_datacenter):
+    if not in_datacenters(needs.datacenters, node.datacenter, node.virtual_datacenter, needs.bound):
         return Filter.DATACENTER, node.virtual_datacenter or node.datacenter
     return _told(class_refusal(node, needs))
 

@@ -62,16 +62,18 @@ class Feasible:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """All that a mask depends on. ports: those on other host networks than the default one, without their numbers."""
+    """All that a mask depends on. ports: those on other host networks than the default one, without their numbers.
+    bound: the virtual datacenters that the job's namespace is bound to, () for none."""
 
     datacenters: tuple[str, ...]
     drivers: tuple[str, ...]
     constraints: tuple[Constraint, ...]
     volumes: tuple[VolumeNeed, ...] = ()
     ports: tuple[Port, ...] = ()
+    bound: tuple[str, ...] = ()
 
 
-def needs_of(job: Job, group: TaskGroup, index: int | None = None) -> Needs:
+def needs_of(table: NodeTable, job: Job, group: TaskGroup, index: int | None = None) -> Needs:
     """index: the alloc's number, which matters to volumes that each alloc has its own of; None: any."""
     return Needs(
         datacenters=tuple(job.datacenters),
@@ -84,6 +86,7 @@ def needs_of(job: Job, group: TaskGroup, index: int | None = None) -> Needs:
             for port in (*network.reserved_ports, *network.dynamic_ports)
             if port.host_network not in ("", DEFAULT_NETWORK)
         ),
+        bound=table.bindings.get(job.namespace, ()),
     )
 
 
@@ -102,7 +105,7 @@ class FeasibleCache:
         if self.generation != table.generation:
             self.found.clear()
             self.generation = table.generation
-        needs = needs_of(job, group, index)
+        needs = needs_of(table, job, group, index)
         feasible = self.found.get(needs)
         if feasible is None:
             feasible = self.found[needs] = _feasible(table, needs)
@@ -120,9 +123,13 @@ def fitting_nodes(table: NodeTable, cache: FeasibleCache, job: Job, group: TaskG
     return frozenset(table.ids[row] for row in np.flatnonzero(mask))
 
 
-def in_datacenters(names: Sequence[str], datacenter: str, virtual: str) -> bool:
+def in_datacenters(names: Sequence[str], datacenter: str, virtual: str, bound: Sequence[str] = ()) -> bool:
     """Whether a job that names these datacenters may use the node. A node of a virtual one takes only jobs that
-    name that: a wildcard enters it only with a prefix of its name, `*` alone never."""
+    name that: a wildcard enters it only with a prefix of its name, `*` alone never.
+
+    bound: the virtual datacenters that alone the job's namespace has; there `*` means these."""
+    if bound:
+        return virtual in bound and any(fnmatch.fnmatchcase(virtual, name) for name in names)
     if virtual:
         return any(fnmatch.fnmatchcase(virtual, name) for name in names if name.strip("*"))
     return any(fnmatch.fnmatchcase(datacenter, name) for name in names)
@@ -141,7 +148,7 @@ def _feasible(table: NodeTable, needs: Needs) -> Feasible:
 
     by_class = np.full(len(table.classes), -1, dtype=np.int64)
     for number, node in enumerate(table.classes):
-        if not in_datacenters(needs.datacenters, node.datacenter, node.virtual_datacenter):
+        if not in_datacenters(needs.datacenters, node.datacenter, node.virtual_datacenter, needs.bound):
             by_class[number] = 0
             continue
         refusal = class_refusal(node, needs)

@@ -245,6 +245,13 @@ def _datacenters(question: Question) -> Iterator[str]:
     """Names that no node answers to, and virtual datacenters that a name does not enter."""
     nodes = [view.node for view in question.nodes.values()]
     names = question.job.datacenters
+    if bound := question.needs.bound:
+        named = [one for one in bound if in_datacenters(names, "", one, bound)]
+        if not named:
+            yield f"namespace {question.job.namespace} is bound to {', '.join(bound)}, none of which the job names"
+        elif not any(node.virtual_datacenter in named for node in nodes):
+            yield f"namespace {question.job.namespace} is bound to {', '.join(bound)}, and no node is there"
+        return
     known = sorted({node.datacenter for node in nodes if not node.virtual_datacenter})
     virtual = sorted({node.virtual_datacenter for node in nodes if node.virtual_datacenter})
     for name in names:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from leader.decide.cores import free_cores
 from model.alloc import AllocatedPort, AllocId, TaskCores
-from model.job import Task, TaskGroup
+from model.job import Namespace, Task, TaskGroup
 from model.node import Node, NodeId
 from model.snapshot import NodeView
 
@@ -98,7 +98,9 @@ class NodeTable:
         self._ports: list[dict[HostPort, int]] = []
         self._cores: list[dict[int, int]] = []
         self._held: dict[AllocId, Held] = {}
-        # Counts changes of nodes, so that masks computed from them can be kept while it stands still.
+        # The virtual datacenters that alone the jobs of a namespace have.
+        self.bindings: dict[Namespace, tuple[str, ...]] = {}
+        # Counts changes of nodes and bindings, so that masks computed from them can be kept while it stands still.
         self.generation = 0
 
     def copy(self) -> "NodeTable":
@@ -108,6 +110,14 @@ class NodeTable:
         trial._ports = [ports.copy() for ports in self._ports]
         trial._cores = [cores.copy() for cores in self._cores]
         return trial
+
+    def bind(self, namespace: Namespace, virtual_datacenters: Sequence[str]) -> None:
+        """() for a namespace whose jobs may run anywhere."""
+        before = self.bindings.pop(namespace, ())
+        if virtual_datacenters:
+            self.bindings[namespace] = tuple(virtual_datacenters)
+        if before != tuple(virtual_datacenters):
+            self.generation += 1
 
     def set_node(self, view: NodeView) -> None:
         """Adds or updates a node."""

@@ -56,6 +56,9 @@ DEPLOYMENT = {
     "JobSpecModifyIndex", "JobVersion", "ModifyIndex", "ModifyTime", "Namespace", "Status", "StatusDescription", "TaskGroups",
 }
 SUMMARY = {"Children", "CreateIndex", "JobID", "ModifyIndex", "Namespace", "Summary"}
+NAMESPACE = {
+    "Capabilities", "CreateIndex", "Description", "Hash", "Meta", "ModifyIndex", "Name", "Quota", "VirtualDatacenters",
+}
 
 # {path: the keys of its answer; a list: of each element}. {job}, {alloc}, {eval}, {node} are filled in.
 STATE: dict[str, Any] = {
@@ -76,6 +79,8 @@ STATE: dict[str, Any] = {
     "/v1/nodes": [NODE_STUB],
     "/v1/node/{node}": NODE,
     "/v1/node/{node}/allocations": [ALLOC],
+    "/v1/namespaces": [NAMESPACE],
+    "/v1/namespace/{namespace}": NAMESPACE,
     "/v1/deployments": [DEPLOYMENT],
     "/v1/deployment/{deployment}": DEPLOYMENT,
     "/v1/deployment/allocations/{deployment}": [ALLOC_STUB],
@@ -112,6 +117,9 @@ WRITES = (
     *(f"/v1/deployment/{verb}/{{deployment}}" for verb in ("promote", "fail", "pause", "allocation-health")),
     "/v1/node/{node}/drain",
     "/v1/node/{node}/purge",
+    "/v1/namespace",
+    "/v1/namespaces",
+    "/v1/namespace/{namespace}",
     "/v1/operator/brake/release",
     "/v1/operator/candidate",
     "/v1/operator/leader/step-down",
@@ -132,7 +140,8 @@ def known(one: Drover, two: Drover) -> Iterator[dict[str, str]]:
     wait("its process", lambda: one.pids(mine["ID"]))
     deployment = one.get("/v1/job/contract/deployment")["ID"]
     yield {
-        "job": "contract", "alloc": mine["ID"], "eval": mine["EvalID"], "node": mine["NodeID"], "deployment": deployment
+        "job": "contract", "alloc": mine["ID"], "eval": mine["EvalID"], "node": mine["NodeID"], "deployment": deployment,
+        "namespace": "default",
     }
     one.stop_job("contract", purge=True)
 
@@ -167,7 +176,7 @@ def fill(path: str, known: dict[str, str]) -> str:
 
 
 def test_every_path_of_the_api_is_held_by_this_contract() -> None:
-    names = {"allocation": "{alloc}", "evaluation": "{eval}", "node": "{node}", "deployment": "{deployment}", "job": "{job}"}
+    names = {"allocation": "{alloc}", "evaluation": "{eval}", "node": "{node}", "deployment": "{deployment}", "job": "{job}", "namespace": "{namespace}"}
     served = set()
     for route in ROUTES:
         path = route.template
@@ -176,7 +185,7 @@ def test_every_path_of_the_api_is_held_by_this_contract() -> None:
         served |= {(each.method, path) for each in route.registered()}
     held = {("GET", path) for path in (*STATE, *OWN, *OPERATOR)}
     held |= {(method, path) for path in WRITES for method in ("PUT", "POST")}
-    held |= {("DELETE", "/v1/job/{job}"), ("PUT", "/v1/system/gc"), ("GET", "/v1/client/fs/logs/{alloc}")}
+    held |= {("DELETE", "/v1/job/{job}"), ("DELETE", "/v1/namespace/{namespace}"), ("PUT", "/v1/system/gc"), ("GET", "/v1/client/fs/logs/{alloc}")}
     # tests/api/test_plan.py and tests/e2e hold what is done to a job.
     done = {(method, path) for method, path in served if path.startswith("/v1/job/{job}/") and method != "GET"}
     assert served - done == held - done

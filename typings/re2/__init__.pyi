@@ -1,4 +1,4 @@
-# Only what jobspec.patterns calls. A compiled pattern has the part of re.Pattern's interface that we use.
+# Only what model.patterns calls. A compiled pattern has the part of re.Pattern's interface that we use.
 from re import Pattern
 
 class Options:

@@ -1,4 +1,4 @@
-"""Which regular expression does a text of a job file name?
+"""Which regular expression does a text of a job file or of a filter name?
 
 RE2 reads it, as Go's regexp does: the syntax is Nomad's, and a search takes time with the length of the text
 whatever the pattern, where Python's own would never be done with `(a+)+$` on thirty letters.
