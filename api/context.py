@@ -85,6 +85,9 @@ class Context:
     lock: LeaderLock
     agent: Any
     members: Callable[[], Any]
+    forget_member: Callable[[Any], Awaitable[None]]
+    # Of the node's check in Consul: its TTL, and how long ago it was passed (None: never); None without client.
+    heartbeat: Callable[[], tuple[float, float | None] | None]
     telemetry: Telemetry = field(default_factory=Telemetry)
     stubs: StubCache = field(default_factory=StubCache)
     _session: aiohttp.ClientSession | None = None

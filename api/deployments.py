@@ -103,6 +103,13 @@ async def pause(request: web.Request, leading: Leading) -> web.Response:
     return await _said(request, leading, rollouts.pause(leading, _id(request), is_paused=is_paused))
 
 
+async def unblock(request: web.Request, leading: Leading) -> web.Response:
+    """Of jobs over several regions, of which there are none: no deployment is ever blocked."""
+    if _id(request) not in leading.view.deployments:
+        raise NotFound("deployment not found")
+    raise Refused("can't unblock deployment: it is not blocked")
+
+
 async def allocation_health(request: web.Request, leading: Leading) -> web.Response:
     body = decode(await request.read())
     healthy, unhealthy = (

@@ -28,11 +28,12 @@ from agent.drivers.base import TaskStats
 from agent.host_stats import HostStats
 from api.context import CONTEXT, Context
 from api.query import answer
-from api.shapes import job_status, job_summary
+from api.shapes import job_summary
 from api.stats import Meter
 from catalog import transport
 from leader import telemetry as of_leader
 from leader.leading import Leading
+from leader.status import job_status
 from model.alloc import ClientStatus
 from model.errors import DriverBusy, TaskRefused
 from model.job import Job, JobStatus

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
-from api import events, metrics, stats
+from api import absent, events, metrics, stats
 from api.context import CONTEXT, Context, LeaderChanged, NoLeader
 from api.forwarding import Handler
 from api.jobs import errors_text
@@ -32,7 +32,7 @@ _http_log = logging.getLogger("drover.http")
 BODY_BYTES_MAX = 8 * 1024 * 1024
 
 # What an agent says of itself and of what it is given, whatever region is named.
-_OWN = ("/v1/operator/lock", "/v1/agent/", "/v1/regions", "/v1/jobs/parse")
+_OWN = ("/v1/operator/lock", "/v1/agent/", "/v1/metrics", "/v1/regions", "/v1/jobs/parse")
 # What Nomad lets web pages of other origins read: a UI asks a node itself for logs and stats.
 _OPEN = "/v1/client/"
 _OPEN_METHODS = ("GET", "HEAD")
@@ -142,6 +142,7 @@ def application(context: Context) -> web.Application:
     for route in ROUTES:
         app.add_routes(route.registered())
     app.router.add_get("/v1/openapi.json", openapi)
+    app.router.add_get("/", absent.to_ui)
     app.router.add_options("/v1/client/{path:.*}", preflight)
     return app
 

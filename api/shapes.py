@@ -20,6 +20,7 @@ from model.alloc import (
     ClientStatus,
     DeploymentHealth,
     DesiredAlloc,
+    EvalId,
     RescheduleTracker,
     TaskState,
     Verdict,
@@ -323,7 +324,7 @@ def job_scale(view: View, key: JobKey, job: Job) -> dict[str, Any]:
             "Running": sum(a.client_status is ClientStatus.RUNNING for a in allocs),
             "Healthy": healths.count(True),
             "Unhealthy": healths.count(False),
-            "Events": None,
+            "Events": _scaling_events(view, key, group.name),
         }
     record = view.records.get(key)
     return {
@@ -334,6 +335,17 @@ def job_scale(view: View, key: JobKey, job: Job) -> dict[str, Any]:
         "JobStopped": job.stop,
         "TaskGroups": groups,
     }
+
+
+def _scaling_events(view: View, key: JobKey, group: str) -> list[dict[str, Any]] | None:
+    """The newest first; their index is that of the evaluation that they led to, while it is known."""
+    record = view.records.get(key)
+    shown = []
+    for event in record.document.scaling_events.get(group, ()) if record else ():
+        evaluation = view.evals.get(EvalId(event.eval_id or ""))
+        index = view.api_index(evaluation.create_index) if evaluation else 0
+        shown.append({**_to_dict(event), "CreateIndex": index})
+    return shown or None
 
 
 def evaluation_document(view: View, evaluation: Indexed) -> dict[str, Any]:

@@ -167,6 +167,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
         candidacy = Candidacy(
             kv=kv, keys=keys, node_id=node_id, election=election, is_configured=config.server.enabled
         )
+        candidates = Candidates(client, keys.root)
         context = Context(
             node_id=node_id,
             name=node.name,
@@ -180,7 +181,9 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             is_candidate=lambda: candidacy.is_candidate,
             lock=LeaderLock(client=client, kv=kv, keys=keys),
             agent=node_agent,
-            members=Candidates(client, keys.root).read,
+            members=candidates.read,
+            forget_member=candidates.forget,
+            heartbeat=lambda: (presence.ttl_s, heartbeat.age_s(presence.check_id)) if presence is not None else None,
             telemetry=config.telemetry,
         )
         try:

@@ -682,7 +682,9 @@ class Deciding:
             return
         versions = [v for k, v in self.view.versions if k == key]
         deployments = list(self.view.deployments_by_job.get(key, {}))
-        gone = [self.store.keys.version(*key, v) for v in versions] + [self.store.keys.deployment(*key, d) for d in deployments]
+        keys = self.store.keys
+        gone = [name(*key, v) for v in versions for name in (keys.version, keys.submission)]
+        gone += [keys.deployment(*key, d) for d in deployments]
         for start in range(0, len(gone), _GATHER_OPS):
             await self.fenced.commit([delete(one) for one in gone[start : start + _GATHER_OPS]])
         # Only these: the job may have been submitted again while they were deleted.

@@ -190,16 +190,18 @@ class View:
     def put_record(self, record: JobRecord, create_index: int, modify_index: int) -> None:
         """The job's current version; that version's document must be here already."""
         key = (Namespace(record.namespace), JobId(record.job_id))
-        known = self.records.get(key)
+        known, scaled = self.records.get(key), _scaling_of(self.jobs.get(key))
         self.records[key] = Indexed(record, create_index, modify_index)
         self.jobs[key] = self.versions[key, record.version]
+        if _scaling_of(self.jobs[key]) != scaled:
+            self.touch(modify_index, ("scaling",), ("scaling", *key))
         if known is None or known.modify_index != modify_index:
             self._note_job(self.jobs[key], modify_index)
         if self.jobs[key].is_system:
             self._system_jobs.add(key)
         else:
             self._system_jobs.discard(key)
-        self.touch(modify_index, ("jobs",), ("job", key))
+        self.touch(modify_index, ("jobs",), ("job", key), ("job-scale", key))
         self.mark([key])
 
     def drop_job(self, key: JobKey, consul_index: int) -> None:
@@ -208,6 +210,8 @@ class View:
         job = self.jobs.pop(key, None)
         if job is not None:
             self.note(consul_index, EventTopic.JOB, "JobDeregistered", job)
+            if _scaling_of(job):
+                self.touch(consul_index, ("scaling",), ("scaling", *key))
         self._system_jobs.discard(key)
         self.touch(consul_index, ("jobs",), ("job", key))
         self.mark([key])
@@ -461,6 +465,10 @@ class View:
         job = self.versions.get((job_key(alloc), alloc.desired.job_version))
         return job is not None and job.is_system
 
+    def jobs_of_node(self, node_id: NodeId) -> set[JobKey]:
+        """That have something there, or belong on every node."""
+        return self._jobs_on(node_id) | self._system_jobs
+
     def _jobs_on(self, node_id: NodeId) -> set[JobKey]:
         return {job_key(alloc) for alloc in self.allocs_by_node.get(node_id, {}).values()}
 
@@ -485,6 +493,7 @@ class View:
             ("allocs",),
             ("alloc", alloc.id),
             ("job-allocs", job_key(alloc)),
+            ("job-scale", job_key(alloc)),
             ("node-allocs", alloc.desired.node_id),
             ("eval-allocs", alloc.desired.eval_id),
         )
@@ -497,6 +506,14 @@ def _with_meta(node: Node, static: Mapping[str, str], control: NodeControl) -> N
 
 def job_key(alloc: Alloc) -> JobKey:
     return (alloc.desired.namespace, alloc.desired.job_id)
+
+
+def _scaling_of(job: Job | None) -> tuple[Any, ...]:
+    """What an autoscaler may do with the job; empty where that is nothing."""
+    if job is None or job.stop:
+        return ()
+    asked = ((group.name, group.scaling, [(task.name, task.scaling_policies) for task in group.tasks]) for group in job.task_groups)
+    return tuple(one for one in asked if one[1] is not None or any(policies for _, policies in one[2]))
 
 
 def names_of(document: Job | Alloc | Indexed | NodeView) -> tuple[str, tuple[str, ...], str]:
