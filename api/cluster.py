@@ -87,7 +87,7 @@ _ALLOCS = Kind(
 async def list_allocations(request: web.Request, leading: Leading) -> web.Response:
     """`?resources=true`: with what each was given; `?task_states=false`: without its tasks' states."""
     if len(request.query.get("prefix", "").replace("-", "")) % 2:
-        raise Refused("alloc lookup failed: index error: prefix must have an even number of hex digits")
+        raise BadRequest("alloc lookup failed: index error: prefix must have an even number of hex digits")
     return await _ALLOCS.answer(request, leading, ("allocs",))
 
 

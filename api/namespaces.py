@@ -47,7 +47,10 @@ async def write(request: web.Request, leading: Leading) -> web.Response:
         raise BadRequest(f"not a namespace: {error}") from error
     if named and spec.name != named:
         raise BadRequest("Namespace name does not match request path")
-    return _written(request, leading, await namespaces.write(leading, spec))
+    try:
+        return _written(request, leading, await namespaces.write(leading, spec))
+    except namespaces.BadNamespace as error:
+        raise BadRequest(str(error)) from error
 
 
 async def forget(request: web.Request, leading: Leading) -> web.Response:

@@ -70,7 +70,7 @@ def _operation(route: Route, body: dict[str, Any]) -> dict[str, Any]:
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
         for name in re.findall(r"\{(\w+)\}", route.template)
     ]
-    in_query = [_parameter(name) for name in (*route.query, "region")]
+    in_query = [_parameter(name) for name in route.query]
     shown: dict[str, Any] = {
         "summary": route.text,
         "tags": [route.path.split("/")[2]],

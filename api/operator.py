@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from api.context import CONTEXT, Context
-from api.query import BadRequest, NotFound, Query, Refused, answer, decode, is_true, member, of_state, read
+from api.query import BadRequest, Conflict, NotFound, Query, answer, decode, is_true, member, of_state, read
 from catalog import saved
 from leader import braking, candidates, restoring, scheduling
 from leader.leading import Leading
@@ -98,7 +98,7 @@ async def restore(request: web.Request, leading: Leading) -> web.Response:
     try:
         count = await restoring.restore(leading, found, is_forced=is_true(request, "force"))
     except restoring.RestoreRefused as error:
-        raise Refused(str(error)) from error
+        raise Conflict(str(error)) from error
     return answer(request, {"Keys": count}, index=leading.view.api_index(leading.view.index), is_read=False)
 
 
@@ -107,7 +107,7 @@ async def step_down(request: web.Request, leading: Leading) -> web.Response:
     context = request.app[CONTEXT]
     others = [m for m in await context.members() if m.is_passing and m.node_id != context.node_id]
     if not others and not is_true(request, "force"):
-        raise Refused("there is no other candidate that could lead (force it to let this one take the lock anew)")
+        raise Conflict("there is no other candidate that could lead (force it to let this one take the lock anew)")
     context.election.step_down()
     return answer(request, {"Others": [m.name for m in others]}, index=leading.view.api_index(leading.view.index), is_read=False)
 
@@ -123,7 +123,7 @@ async def candidate(request: web.Request, leading: Leading) -> web.Response:
         raise NotFound("node not found")
     others = [m for m in members if m.is_passing and m.node_id != node_id]
     if not wanted and not others and not is_true(request, "force"):
-        raise Refused("it is the last candidate: without one nobody leads, and nothing that fails is replaced")
+        raise Conflict("it is the last candidate: without one nobody leads, and nothing that fails is replaced")
     index = await candidates.set_candidate(leading, NodeId(node_id), is_candidate=wanted)
     shown = {"Index": leading.view.api_index(index)}
     return answer(request, shown, index=leading.view.api_index(index), is_read=False)
@@ -139,10 +139,10 @@ async def break_lock(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     holder = await context.lock.holder()
     if holder is None:
-        raise Refused("nobody holds the lock")
+        raise Conflict("nobody holds the lock")
     shown = await _lock(context)
     if shown["Answers"] and not is_true(request, "force"):
-        raise Refused(f"{holder.leader.name} ({holder.leader.http_addr}) holds the lock and answers")
+        raise Conflict(f"{holder.leader.name} ({holder.leader.http_addr}) holds the lock and answers")
     await context.lock.break_it(holder)
     return answer(request, shown)
 

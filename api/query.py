@@ -40,6 +40,10 @@ class NotFound(Exception):
         self.index = index
 
 
+class Conflict(Exception):
+    """409 with this text: drover's own, where things are not so that it could be done."""
+
+
 class Refused(Exception):
     """500 with this text: Nomad's status for what its servers will not do."""
 

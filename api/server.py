@@ -17,7 +17,7 @@ from api.context import CONTEXT, Context, LeaderChanged, NoLeader
 from api.forwarding import Handler
 from api.jobs import errors_text
 from api.openapi import openapi
-from api.query import BadRequest, NotFound, Refused, check_region, read_headers
+from api.query import BadRequest, Conflict, NotFound, Refused, check_region, read_headers
 from api.routes import ROUTES
 from leader.commands import EnforceIndexError, StillLeaving
 from leader.namespaces import NamespaceRefused
@@ -93,9 +93,12 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
             response.headers.update(read_headers(error.index))
         return response
     except InputError as error:
-        return _text(500, errors_text([str(fault) for fault in error.faults]))
+        # Nomad says 500; what a client sent wrong is 400 here, with the same words.
+        return _text(400, errors_text([str(fault) for fault in error.faults]))
     except (NoLeader, SessionLost):
         return _text(500, "No cluster leader")
+    except Conflict as error:
+        return _text(409, str(error))
     except UnknownJob as error:
         return _text(404 if str(error) == "job not found" else 500, str(error))
     except _REFUSALS as error:

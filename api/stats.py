@@ -106,7 +106,7 @@ def _cpu_counters(host: HostStats) -> Mapping[str, float]:
 def _cpu(number: int, per_s: Mapping[str, float]) -> dict[str, Any]:
     """Percent of what passed on this processor: its own clock, which a starved machine's differs from."""
     total = per_s[f"{number}/total"] or 1.0
-    user, system, idle = (100 * per_s[f"{number}/{name}"] / total for name in ("user", "system", "idle"))
+    user, system, idle = (min(100 * per_s[f"{number}/{name}"] / total, 100.0) for name in ("user", "system", "idle"))
     return {"CPU": f"cpu{number}", "Idle": idle, "System": system, "Total": max(100.0 - idle, 0.0), "User": user}
 
 

@@ -24,16 +24,20 @@ class UnknownNamespace(DroverError):
     """No namespace has that name."""
 
 
+class BadNamespace(DroverError):
+    """No namespace can be so. The words are Nomad's."""
+
+
 class NamespaceRefused(DroverError):
     """It cannot be made or forgotten so, or does not let a job in. The words are Nomad's: clients match them."""
 
 
 async def write(leading: Leading, spec: NamespaceSpec) -> int:
-    """Makes or changes one. Returns Consul's index. Raises NamespaceRefused, StoreUnavailable, WriteConflict."""
+    """Makes or changes one. Returns Consul's index. Raises BadNamespace, StoreUnavailable, WriteConflict."""
     if not _NAME.fullmatch(spec.name):
-        raise NamespaceRefused(f'invalid name "{spec.name[:200]}". Must match regex {_NAME.pattern}')
+        raise BadNamespace(f'invalid name "{spec.name[:200]}". Must match regex {_NAME.pattern}')
     if len(spec.description) > _DESCRIPTION_MAX:
-        raise NamespaceRefused(f"description longer than {_DESCRIPTION_MAX}")
+        raise BadNamespace(f"description longer than {_DESCRIPTION_MAX}")
     name = Namespace(spec.name)
     known = leading.view.namespaces.get(name)
     changed = msgspec.structs.replace(spec, epoch=leading.fenced.epoch)

@@ -380,7 +380,7 @@ def test_an_invalid_job_is_refused_with_all_its_faults(address: str) -> None:
     del wrong["Datacenters"]
     wrong["TaskGroups"][0]["Count"] = -1
     status, text = ask(address, "PUT", "/v1/jobs", body={"Job": wrong}).error
-    assert (status, text.splitlines()[0], text[-2:]) == (500, "2 errors occurred:", "\n\n")
+    assert (status, text.splitlines()[0], text[-2:]) == (400, "2 errors occurred:", "\n\n")
     assert all(line.startswith("\t* ") for line in text.splitlines()[1:3])
     shown = ask(address, "PUT", "/v1/validate/job", body={"Job": wrong})
     assert (shown.status, shown.state, shown.json["Error"]) == (200, {}, text)
@@ -651,7 +651,7 @@ def test_an_unknown_path_is_404_and_empty(path: str, address: str) -> None:
 def test_an_odd_prefix_of_an_alloc_is_refused_as_nomad_does(address: str, known: dict[str, str]) -> None:
     reply = ask(address, "GET", f"/v1/allocations?prefix={known['alloc'][:5]}")
     assert reply.error == (
-        500, "alloc lookup failed: index error: prefix must have an even number of hex digits"
+        400, "alloc lookup failed: index error: prefix must have an even number of hex digits"
     )
 
 
@@ -721,7 +721,7 @@ NAMES = ("a/b", "a/b/c", "cron/periodic-1795", "ä", "with space", "x%2Fy", "a?b
 @pytest.mark.parametrize("name", NAMES)
 def test_any_job_id_that_is_accepted_is_found_again(name: str, address: str, consul: ConsulServer, one: Drover) -> None:
     reply = ask(address, "PUT", "/v1/jobs", body={"Job": marking_job(name, count=0)})
-    if reply.status == 500:  # refused by name
+    if reply.status == 400:  # refused by name
         assert name in reply.body.decode()
         assert [j["ID"] for j in one.get("/v1/jobs") if j["ID"] != "contract"] == []
         return

@@ -2,6 +2,7 @@
 
 import gzip
 import http.client
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,7 +54,7 @@ def test_a_filter_keeps_jobs_by_what_they_are(expression: str, kept: str, addres
 def test_a_filter_keeps_allocations_and_nodes_too(address: str, jobs: list[str]) -> None:
     assert names_of(address, "/v1/allocations", filter='JobID == "list-a" and ClientStatus == "running"') == ["list-a"]
     assert sorted(names_of(address, "/v1/allocations", filter='Job.Meta.team == "red"')) == ["list-b", "list-d"]
-    on_linux = ask(address, "GET", "/v1/nodes?filter={}", 'Attributes["kernel.name"] == "linux" and Name != "two"').json
+    on_linux = ask(address, "GET", "/v1/nodes?filter={}", 'Attributes["kernel.name"] == "linux" and Name matches "^(one|none)$"').json
     assert [node["Name"] for node in on_linux] == ["one"]
 
 
@@ -80,7 +81,7 @@ def test_pages_together_are_the_list(path: str, reverse: str, address: str, jobs
 
 
 def test_a_page_begins_after_one_that_is_gone(one: Drover, address: str, jobs: list[str]) -> None:
-    one.submit(marking_job("list-bb", count=1))
+    one.submit(marking_job("list-bb", count=0))
     token = ask(address, "GET", "/v1/jobs?prefix=list-&per_page=2").headers["X-Nomad-Nexttoken"]
     one.stop_job("list-bb", purge=True)
     assert [job["ID"] for job in ask(address, "GET", "/v1/jobs?prefix=list-&per_page=2&next_token={}", token).json] == ["list-c", "list-d"]
@@ -115,4 +116,4 @@ def test_a_long_answer_is_packed_for_who_takes_it(one: Drover, address: str, job
         body = gzip.decompress(body)
     elif address == one.address:
         raise AssertionError("not packed")
-    assert len(body) == len(plain.body)
+    assert [alloc["ID"] for alloc in json.loads(body)] == [alloc["ID"] for alloc in plain.json]

@@ -16,7 +16,7 @@ from tests.e2e.drover import NS, Drover, web_job
 pytestmark = [pytest.mark.e2e, pytest.mark.consul]
 
 SEED = 20_260_101
-COUNT = 250
+COUNT = 1000
 
 BASE = {
     **web_job(
@@ -119,7 +119,9 @@ def test_no_broken_document_is_written_or_breaks_anything(one: Drover, two: Drov
         status, text = reply.error
         assert (status, bool(text)) in ((400, True), (500, True)), (number, raw)
         assert "internal error" not in text, (number, raw)
-        seen["request" if status == 400 else "index" if text.startswith("Enforcing") else "invalid"] += 1
+        # Only what is right all the same comes as far as the index that no job has.
+        assert status == 400 or text.startswith("Enforcing"), (number, raw)
+        seen["index" if status == 500 else "invalid" if "occurred" in text else "request"] += 1
     print(seen)
     assert min(seen.values()) > COUNT // 20
 
@@ -127,7 +129,7 @@ def test_no_broken_document_is_written_or_breaks_anything(one: Drover, two: Drov
 @pytest.mark.usefixtures("unwritten")
 def test_no_broken_text_is_written_or_breaks_anything(one: Drover, two: Drover) -> None:
     whole = body(BASE)
-    for number, raw in each(COUNT, lambda rng: spoiled_bytes(rng, whole)):
+    for number, raw in each(250, lambda rng: spoiled_bytes(rng, whole)):
         # Spoiled bytes may hit EnforceIndex itself: then it would be a job like any other.
         if b'"EnforceIndex": true' not in raw or b'"JobModifyIndex": 1000000000}' not in raw:
             continue
@@ -139,7 +141,7 @@ def test_no_broken_text_is_written_or_breaks_anything(one: Drover, two: Drover) 
 
 @pytest.mark.usefixtures("unwritten")
 def test_a_broken_document_is_told_to_be_so_by_validate(one: Drover) -> None:
-    for number, raw in each(COUNT, lambda rng: body(spoiled(rng))):
+    for number, raw in each(250, lambda rng: body(spoiled(rng))):
         reply = ask(one.address, "PUT", "/v1/validate/job", raw=raw)
         assert reply.status in (200, 400), (number, raw)
         if reply.status == 200:
@@ -165,7 +167,7 @@ EOF
   }
 }
 """
-    for number, raw in each(COUNT, lambda rng: spoiled_bytes(rng, text)):
+    for number, raw in each(250, lambda rng: spoiled_bytes(rng, text)):
         shown = raw.decode("utf-8", "replace")
         for canonical in (False, True):
             reply = ask(one.address, "PUT", "/v1/jobs/parse", body={"JobHCL": shown, "Canonicalize": canonical})
@@ -179,7 +181,7 @@ def test_no_broken_query_breaks_anything(one: Drover, two: Drover) -> None:
              "/v1/evaluations", "/v1/client/fs/logs/x", "/v1/agent/self", "/v1/status/leader")
     names = ("index", "wait", "prefix", "namespace", "region", "pretty", "task", "type", "offset", "origin", "follow", "purge", "")
     values = ("", "x", "-1", "0", "1", "9" * 40, "1ms", "*", "%00", "%ff", "%", "..", "a/b", "ä".encode().hex(), "%F0%9F%90%82", "true")
-    for number in range(COUNT):
+    for number in range(250):
         query = "&".join(f"{rng.choice(names)}={rng.choice(values)}" for _ in range(rng.randint(0, 4)))
         if "index" in query:
             query += "&wait=1ms"
