@@ -5,6 +5,7 @@ Handlers are given to one of these; what is not theirs to answer is passed on, a
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 
 from aiohttp import web
 
@@ -31,7 +32,8 @@ def on_leader(handler: Callable[[web.Request, Leading], Awaitable[web.StreamResp
             leader = await context.leader_or_wait()
             try:
                 if isinstance(leader, Leading):
-                    return await handler(request, leader)
+                    with nullcontext() if is_read else leader.writing():
+                        return await handler(request, leader)
                 return await context.forward(request, leader)
             except (SessionLost, LeaderChanged):
                 # A read that waited under a leader that is none any more is asked of the next one.

@@ -314,12 +314,16 @@ async def revert(request: web.Request, leading: Leading) -> web.Response:
     if version is None:
         raise BadRequest("JobVersion must be specified")
     prior = member(body, "EnforcePriorVersion", int)
+    if version < 0 or (prior or 0) < 0:
+        raise BadRequest("a version is no negative number")
     return _eval_answer(request, leading, await versions.revert(leading, *_key(request), version, prior_version=prior))
 
 
 async def stable(request: web.Request, leading: Leading) -> web.Response:
     body = decode(await request.read())
     version = member(body, "JobVersion", int) or 0
+    if version < 0:
+        raise BadRequest("a version is no negative number")
     index = await versions.set_stable(leading, *_key(request), version, is_stable=bool(member(body, "Stable", bool)))
     shown = {"JobModifyIndex": leading.view.api_index(index), "Index": leading.view.api_index(index)}
     return answer(request, shown, index=leading.view.api_index(index), is_read=False)

@@ -174,7 +174,11 @@ def short(identity: str, *, is_verbose: bool) -> str:
 
 
 def table(rows: Sequence[Sequence[object]]) -> str:
-    """Columns aligned, the first row as the head."""
+    """Columns aligned, the first row as the head. On a terminal they fit it, and states have colours."""
+    if sys.stdout.isatty():
+        from cli.terminal import fitted
+
+        return fitted(rows)
     texts = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in texts) for column in range(len(texts[0]))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in texts)

@@ -11,7 +11,7 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 VERSION = "0.1.0"
@@ -28,9 +28,23 @@ class _Parser(argparse.ArgumentParser):
         sys.stderr.write(f"{self.prog}: {message}\nSee '{self.prog} -h'.\n")
         raise SystemExit(self.error_code)
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """An unknown command is told with what it may have been meant as."""
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            near = _nearest(value, action.choices)
+            hint = f" (did you mean {near!r}?)" if near else f" (known: {', '.join(action.choices)})"
+            raise argparse.ArgumentError(None, f"unknown command {value!r}{hint}")
+        super()._check_value(action, value)
+
     def _get_option_tuples(self, option_string: str) -> list[Any]:
         """No flag by its first letters: allow_abbrev=False spares those with one dash (`job stop -p` would purge)."""
         return []
+
+
+def _nearest(word: str, known: Iterable[str]) -> str | None:
+    import difflib
+
+    return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
 
 
 def _flag(parser: argparse.ArgumentParser, name: str, **how: object) -> None:
@@ -95,7 +109,7 @@ def _build() -> _Parser:
         sub = under.add_parser(name, help=text, description=text, allow_abbrev=False)
         for add in flags:
             add(sub)
-        sub.set_defaults(handler=module)
+        sub.set_defaults(handler=module, parser=sub)
         return sub
 
     def group(
@@ -106,6 +120,8 @@ def _build() -> _Parser:
 
     command(commands, "agent", "cli.agent:run", "run an agent", _agent)
     command(commands, "version", "cli.main:version", "print the version")
+    completing = command(commands, "completion", "cli.completion:script", "print what makes a shell complete drover's commands")
+    completing.add_argument("shell", choices=("bash", "zsh", "fish"), metavar="SHELL", help="bash, zsh or fish")
 
     job = group("job", "submit, read and stop jobs")
     for under, name in ((job, "run"), (commands, "run")):
@@ -406,10 +422,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     parser = _build()
+    if "_ARGCOMPLETE" in os.environ:
+        from cli import completion
+
+        completion.complete(parser)
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         parser.error_code = getattr(args, "error_code", 1)
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        flags = (flag for flag in args.parser._option_string_actions if not flag.startswith("--"))
+        near = _nearest(unknown[0].partition("=")[0], flags) if unknown[0].startswith("-") else None
+        hint = f" (did you mean {near}?)" if near else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    if getattr(args, "no_color", False):
+        os.environ["NO_COLOR"] = "1"
     module, _, name = args.handler.partition(":")
     handler: Handler = version if module == "cli.main" else getattr(importlib.import_module(module), name)
     try:

@@ -17,8 +17,8 @@ Everything is level-triggered; whatever is interrupted is found again by the nex
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -44,6 +44,9 @@ from model.snapshot import JobKey, Settings
 from model.wire import encode
 
 log = logging.getLogger("drover.leader")
+
+# A write takes milliseconds; what takes longer is not waited for by a hand-over.
+_FINISH_S_MAX = 1.0
 
 
 class Part(Protocol):
@@ -79,6 +82,8 @@ class Leading:
     # One command at a time for a job: the next one must see what the one before wrote. Gone when nobody waits.
     _turns: WeakValueDictionary[JobKey, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
+    _writes: int = 0
+    _written: asyncio.Event = field(default_factory=asyncio.Event)
     _closed: set[Namespace] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -93,6 +98,25 @@ class Leading:
             deciding=self.deciding,
             interval_s=self.settings.rebalance_interval_s,
         )
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A call that changes something is under way: a planned hand-over waits for it."""
+        self._writes += 1
+        try:
+            yield
+        finally:
+            self._writes -= 1
+            self._written.set()
+
+    async def finish(self, allowed: int) -> None:
+        """Takes no further calls, and waits a little until no more than `allowed` writes are under way."""
+        self.is_ready = False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FINISH_S_MAX):
+                while self._writes > allowed:
+                    self._written.clear()
+                    await self._written.wait()
 
     def is_closed(self, namespace: Namespace) -> bool:
         return namespace in self._closed
