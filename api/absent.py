@@ -6,7 +6,7 @@ Lists are empty, single things are not found, and what would change something is
 from aiohttp import web
 
 from api.forwarding import Handler
-from api.query import NotFound, Refused, answer
+from api.query import Conflict, NotFound, answer
 from leader.leading import Leading
 
 
@@ -25,7 +25,7 @@ async def no_plugin(request: web.Request, leading: Leading) -> web.Response:
 
 def refused(words: str) -> Handler:
     async def handler(request: web.Request) -> web.Response:
-        raise Refused(words)
+        raise Conflict(words)
 
     return handler
 
@@ -42,12 +42,7 @@ async def no_license(request: web.Request) -> web.Response:
 
 
 async def no_profile(request: web.Request) -> web.Response:
-    return web.Response(
-        status=501,
-        text="drover is no Go program: it has no pprof profiles (py-spy and the metrics tell what it does)",
-        content_type="text/plain",
-        charset="utf-8",
-    )
+    raise NotFound("drover is no Go program: it has no pprof profiles (py-spy and the metrics tell what it does)")
 
 
 async def no_gossip(request: web.Request) -> web.Response:

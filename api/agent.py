@@ -12,7 +12,7 @@ import psutil
 from aiohttp import web
 
 from api.context import CONTEXT
-from api.query import Refused, answer
+from api.query import Conflict, answer
 from model.errors import StoreRefused, StoreUnavailable
 
 # What Consul may take to answer a question about the agent's health; a load balancer waits no longer.
@@ -150,7 +150,7 @@ async def force_leave(request: web.Request) -> web.Response:
     for one in await context.members():
         if name in (one.name, f"{one.name}.{context.region}", one.node_id):
             if one.is_passing:
-                raise Refused(f"{one.name} is alive: `drover server demote` takes it out of the election")
+                raise Conflict(f"{one.name} is alive: `drover server demote` takes it out of the election")
             await context.forget_member(one)
     return web.Response()
 

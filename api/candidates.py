@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from api.context import CONTEXT
-from api.query import Refused, answer
+from api.query import Conflict, answer
 
 
 async def raft_configuration(request: web.Request) -> web.Response:
@@ -30,7 +30,7 @@ async def raft_configuration(request: web.Request) -> web.Response:
 
 
 async def remove_peer(request: web.Request) -> web.Response:
-    raise Refused("drover has no raft peers: `drover server demote` takes a candidate out of the election")
+    raise Conflict("drover has no raft peers: `drover server demote` takes a candidate out of the election")
 
 
 async def autopilot_configuration(request: web.Request) -> web.Response:
@@ -52,7 +52,7 @@ async def autopilot_configuration(request: web.Request) -> web.Response:
 
 
 async def set_autopilot(request: web.Request) -> web.Response:
-    raise Refused("drover has no autopilot: candidates are watched by Consul, and what that does is set there")
+    raise Conflict("drover has no autopilot: candidates are watched by Consul, and what that does is set there")
 
 
 async def autopilot_health(request: web.Request) -> web.Response:

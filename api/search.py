@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from api.query import Refused, answer, decode, member, read
+from api.query import BadRequest, answer, decode, member, read
 from api.scaling import policies
 from leader.leading import Leading
 from leader.view import View
@@ -58,7 +58,7 @@ async def fuzzy(request: web.Request, leading: Leading) -> web.Response:
     body = decode(await request.read())
     text = (member(body, "Text", str) or "").lower()
     if len(text) < _TEXT_MIN:
-        raise Refused(f"fuzzy search query must be at least {_TEXT_MIN} characters, got {len(text)}")
+        raise BadRequest(f"fuzzy search query must be at least {_TEXT_MIN} characters, got {len(text)}")
     view, has = leading.view, read(request).has_namespace
     matches: dict[str, list[dict[str, Any]]] = {}
     truncations = {}
@@ -83,7 +83,7 @@ def _chosen(body: dict[str, Any], known: Sequence[str]) -> Sequence[str]:
     if context == "all":
         return known
     if context not in known:
-        raise Refused(f"context must be one of [{' '.join(known)}] or 'all' for all contexts; got {context[:60]!r}")
+        raise BadRequest(f"context must be one of [{' '.join(known)}] or 'all' for all contexts; got {context[:60]!r}")
     return (context,)
 
 
