@@ -19,6 +19,7 @@ from api.leadership import LeaderLookup, Leadership
 from api.shapes import StubCache
 from api.websockets import is_websocket, passed_on
 from catalog.leader_lock import LeaderLock
+from configs import Telemetry
 from leader.election import Election
 from leader.leading import Leading
 from model.cluster import Leader
@@ -39,6 +40,8 @@ LEADER_POLL_S = 0.1
 # What a connection to another agent may take. A machine that is gone does not refuse: within LEADER_WAIT_S there are
 # two more attempts, the last of them after a take-over.
 CONNECT_S_MAX = 2.0
+# What an agent answers at once and by itself, whatever else is out of reach.
+ALIVE_PATH = "/v1/regions"
 _HOP_HEADERS = {"connection", "content-length", "transfer-encoding", "host", "date", "server", "upgrade"}
 
 
@@ -86,7 +89,11 @@ class Context:
     lock: LeaderLock
     agent: Any
     members: Callable[[], Any]
+    forget_member: Callable[[Any], Awaitable[None]]
+    # Of the node's check in Consul: its TTL, and how long ago it was passed (None: never); None without client.
+    heartbeat: Callable[[], tuple[float, float | None] | None]
     allows_exec: bool = True
+    telemetry: Telemetry = field(default_factory=Telemetry)
     stubs: StubCache = field(default_factory=StubCache)
     _session: aiohttp.ClientSession | None = None
     _leadership: Leadership = field(init=False)
@@ -135,7 +142,7 @@ class Context:
     async def is_up(self, http_addr: str) -> bool:
         """Whether an agent answers there."""
         try:
-            async with asyncio.timeout(CONNECT_S_MAX), self.session().get(f"http://{http_addr}/v1/agent/health") as found:
+            async with asyncio.timeout(CONNECT_S_MAX), self.session().get(f"http://{http_addr}{ALIVE_PATH}") as found:
                 return found.status == 200
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False

@@ -13,22 +13,29 @@ from typing import Any
 from aiohttp import web
 
 from api import (
+    absent,
     agent,
     alloc_exec,
     alloc_gc,
+    candidates,
     cluster,
     deployments,
+    events,
     files,
     fs,
     jobs,
+    metrics,
     monitor,
     namespaces,
     node_meta,
     operator,
+    scaling,
+    search,
     stats,
+    submissions,
 )
 from api.forwarding import Handler, on_leader, on_named_node, on_node_of_alloc
-from model.cluster import NamespaceCapabilities, PreemptionConfig
+from model.cluster import NamespaceCapabilities, PreemptionConfig, Submission
 from model.job import Job
 from model.node import Eligibility
 
@@ -91,7 +98,8 @@ OF_JOB = (
     Route("GET", "/v1/job/{id:.+}/summary", on_leader(jobs.summary), Right.JOB_READ, "How many allocations of each group are in which state", BLOCKING),
     Route("GET", "/v1/job/{id:.+}/versions", on_leader(jobs.versions_of), Right.JOB_READ, "A job's versions, the newest first", (*BLOCKING, "diffs",)),
     Route("GET", "/v1/job/{id:.+}/scale", on_leader(jobs.scale_status), Right.JOB_READ, "How many allocations each group should have, and has", BLOCKING),
-    Route("PUT", "/v1/job/{id:.+}/scale", on_leader(jobs.scale), Right.JOB_WRITE, "Changes a group's count", body={"Count": int, "Target": dict[str, str], "Message": str, "Error": bool}),
+    Route("PUT", "/v1/job/{id:.+}/scale", on_leader(jobs.scale), Right.JOB_WRITE, "Changes a group's count", body={"Count": int, "Target": dict[str, str], "Message": str, "Error": bool, "Meta": dict[str, Any]}),
+    Route("GET", "/v1/job/{id:.+}/submission", on_leader(submissions.submission), Right.JOB_READ, "The job file that a version was submitted as", (*BLOCKING, "version")),
     Route("PUT", "/v1/job/{id:.+}/evaluate", on_leader(jobs.evaluate), Right.JOB_WRITE, "Decides about a job again"),
     Route("PUT", "/v1/job/{id:.+}/plan", on_leader(jobs.plan), Right.JOB_READ, "Tells what submitting a job would do", body={"Job": Job, "Diff": bool}),
     Route("GET", "/v1/job/{id:.+}/why", on_leader(jobs.why), Right.JOB_READ, "Tells why not all of a job is placed", ("nodes",)),
@@ -106,7 +114,7 @@ OF_JOB = (
 # An id may hold slashes (as %2F); one that ends in a word from above, unescaped, is none.
 _JOB = "/v1/job/{id:.+" + "".join(f"(?<!/{word})" for word in sorted({r.path.removeprefix("/v1/job/{id:.+}/") for r in OF_JOB})) + "}"
 
-_SUBMITTED = {"Job": Job, "EnforceIndex": bool, "JobModifyIndex": int, "Adopt": bool}
+_SUBMITTED = {"Job": Job, "EnforceIndex": bool, "JobModifyIndex": int, "Adopt": bool, "Submission": Submission}
 
 JOBS = (
     Route("GET", "/v1/jobs", on_leader(jobs.list_jobs), Right.JOB_READ, "Lists jobs", (*BLOCKING, *LISTING)),
@@ -201,4 +209,51 @@ CLUSTER = (
     Route("PUT!", "/v1/system/gc", on_leader(cluster.system_gc), Right.OPERATOR_WRITE, "Forgets what has ended"),
 )
 
-ROUTES = (*JOBS, *WORK, *NODES, *CLUSTER)
+TELLING = (
+    Route("GET", "/v1/event/stream", on_leader(events.stream), Right.JOB_READ, "Follows what changes, one JSON object a line", ("topic", "index", "namespace")),
+    Route("GET", "/v1/metrics", metrics.metrics, Right.NONE, "What the agent measures", ("format",)),
+    Route("PUT", "/v1/search", on_leader(search.search), Right.JOB_READ, "Finds ids by their beginning", ("namespace",), body={"Prefix": str, "Context": str}),
+    Route("PUT", "/v1/search/fuzzy", on_leader(search.fuzzy), Right.JOB_READ, "Finds names by a part of them", ("namespace",), body={"Text": str, "Context": str}),
+    Route("GET", "/v1/scaling/policies", on_leader(scaling.list_policies), Right.JOB_READ, "Lists scaling policies", (*BLOCKING, "prefix", "namespace", "job", "type")),
+    Route("GET", "/v1/scaling/policy/{id}", on_leader(scaling.policy), Right.JOB_READ, "Reads a scaling policy", BLOCKING),
+)
+
+SERVERS = (
+    Route("GET", "/v1/agent/host", agent.host, Right.AGENT_READ, "The agent's machine"),
+    Route("PUT", "/v1/agent/join", absent.no_gossip, Right.AGENT_WRITE, "Joins nothing: drover has no gossip of its own", ("address",)),
+    Route("PUT", "/v1/agent/force-leave", agent.force_leave, Right.AGENT_WRITE, "Forgets a candidate that is gone", ("node",)),
+    Route("GET", "/v1/operator/raft/configuration", candidates.raft_configuration, Right.OPERATOR_READ, "Lists the candidates as peers"),
+    Route("DELETE", "/v1/operator/raft/peer", candidates.remove_peer, Right.OPERATOR_WRITE, "Refused: there are no peers", ("id", "address")),
+    Route("GET", "/v1/operator/autopilot/configuration", candidates.autopilot_configuration, Right.OPERATOR_READ, "How candidates are looked after"),
+    Route("PUT", "/v1/operator/autopilot/configuration", candidates.set_autopilot, Right.OPERATOR_WRITE, "Refused: there is no autopilot"),
+    Route("GET", "/v1/operator/autopilot/health", candidates.autopilot_health, Right.OPERATOR_READ, "How well the candidates are"),
+    Route("GET", "/v1/operator/license", absent.no_license, Right.OPERATOR_READ, "Empty: there is none"),
+    Route("PUT!", "/v1/system/reconcile/summaries", on_leader(cluster.reconcile_summaries), Right.OPERATOR_WRITE, "Does nothing: summaries are always counted anew"),
+    Route("PUT", "/v1/node/{id}/evaluate", on_leader(cluster.node_evaluate), Right.NODE_WRITE, "Decides again about all jobs of a node"),
+    Route("PUT", "/v1/deployment/unblock/{id}", on_leader(deployments.unblock), Right.JOB_WRITE, "Refused: no deployment is ever blocked"),
+)
+
+_NO_GOSSIP = absent.refused("drover has no gossip of its own, so it has no keyring: Consul has")
+_NO_CSI = absent.refused("CSI volumes are not supported by drover (host volumes are)")
+
+# What drover does not have. Volumes of a host are part of their node.
+ABSENT = (
+    *(Route("GET", f"/v1/{kind}", on_leader(absent.nothing), Right.NONE, "An empty list", ("type",)) for kind in ("volumes", "plugins")),
+    Route("GET", "/v1/volume/csi/{id}", on_leader(absent.no_volume), Right.NONE, "There is none"),
+    *(Route(method, "/v1/volume/csi/{id}", _NO_CSI, Right.NONE, "Refused: no CSI") for method in ("PUT", "DELETE")),
+    Route("GET", "/v1/plugin/csi/{id}", on_leader(absent.no_plugin), Right.NONE, "There is none"),
+    Route("GET", "/v1/agent/pprof/{id}", absent.no_profile, Right.NONE, "Refused: no Go program"),
+    Route("GET", "/v1/agent/keyring/list", _NO_GOSSIP, Right.NONE, "Refused: no gossip"),
+    *(Route("PUT", f"/v1/agent/keyring/{verb}", _NO_GOSSIP, Right.NONE, "Refused: no gossip") for verb in ("install", "use", "remove")),
+    *(
+        Route(method, path, absent.enterprise, Right.NONE, "501: Nomad Enterprise only")
+        for path in (
+            "/v1/quotas", "/v1/quota-usages", "/v1/quota", "/v1/quota/{id}", "/v1/quota/usage/{id}", "/v1/sentinel/policies",
+            "/v1/sentinel/policy/{id}", "/v1/recommendations", "/v1/recommendations/apply", "/v1/recommendation",
+            "/v1/recommendation/{id}",
+        )
+        for method in ("GET", "PUT", "DELETE")
+    ),
+)  # fmt: skip
+
+ROUTES = (*JOBS, *WORK, *NODES, *CLUSTER, *TELLING, *SERVERS, *ABSENT)

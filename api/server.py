@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
-from api import alloc_exec, stats
+from api import absent, alloc_exec, events, metrics, stats
 from api.context import CONTEXT, Context, LeaderChanged, NoLeader
 from api.forwarding import Handler
 from api.jobs import errors_text
@@ -34,7 +34,7 @@ _http_log = logging.getLogger("drover.http")
 BODY_BYTES_MAX = 8 * 1024 * 1024
 
 # What an agent says of itself and of what it is given, whatever region is named.
-_OWN = ("/v1/operator/lock", "/v1/agent/", "/v1/regions", "/v1/jobs/parse")
+_OWN = ("/v1/operator/lock", "/v1/agent/", "/v1/metrics", "/v1/regions", "/v1/jobs/parse")
 # What Nomad lets web pages of other origins read: a UI asks a node itself for logs and stats.
 _OPEN = "/v1/client/"
 _OPEN_METHODS = ("GET", "HEAD")
@@ -144,13 +144,17 @@ _http_log.addFilter(_clients_own_faults)
 def application(context: Context) -> web.Application:
     app = web.Application(middlewares=[errors, one_region], client_max_size=BODY_BYTES_MAX)
     app.on_response_prepare.append(allow_origin)
+    app.on_response_prepare.append(metrics.count_call)
     app[CONTEXT] = context
     app[stats.METER] = stats.Meter()
     app[alloc_exec.OPEN] = WeakSet()
     app.on_shutdown.append(alloc_exec.end_all)
+    app[metrics.LOOKS] = metrics.Looks()
+    app[events.RENDERED] = []
     for route in ROUTES:
         app.add_routes(route.registered())
     app.router.add_get("/v1/openapi.json", openapi)
+    app.router.add_get("/", absent.to_ui)
     app.router.add_options("/v1/client/{path:.*}", preflight)
     return app
 

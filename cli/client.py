@@ -81,6 +81,12 @@ class Api:
     def put(self, path: str, body: object = None, /, **params: object) -> Any:
         return self.call("PUT", path, body, **params)[0]
 
+    def raw(
+        self, method: str, path: str, data: bytes | None, params: Mapping[str, object], headers: Mapping[str, str]
+    ) -> http.client.HTTPResponse:
+        """The answer as it is, whatever its status; the body is the caller's to read."""
+        return self._send(method, path, data, params, headers)
+
     def upload(self, path: str, data: bytes, **params: object) -> Any:
         """Sends these very bytes; the decoded answer."""
         response = self._send("PUT", path, data, params)
@@ -111,14 +117,19 @@ class Api:
         return {"X-Nomad-Token": self._token} if self._token else {}
 
     def _url(self, path: str, params: Mapping[str, object]) -> str:
-        query = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in params.items() if v is not None}
+        query = {k: _in_query(v) for k, v in params.items() if v is not None}
         for name, value in (("namespace", self.namespace), ("region", self.region)):
             if value:
                 query.setdefault(name, value)
-        return quote(path, safe="/%") + (f"?{urlencode(query)}" if query else "")
+        return quote(path, safe="/%") + (f"?{urlencode(query, doseq=True)}" if query else "")
 
     def _send(
-        self, method: str, path: str, body: object, params: Mapping[str, object]
+        self,
+        method: str,
+        path: str,
+        body: object,
+        params: Mapping[str, object],
+        more_headers: Mapping[str, str] = {},
     ) -> http.client.HTTPResponse:
         url = self._url(path, params)
         connection = (
@@ -126,7 +137,7 @@ class Api:
             if self._tls
             else http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
         )
-        headers = self._headers()
+        headers = {**self._headers(), **more_headers}
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         try:
             connection.request(method, url, body=data, headers=headers)
@@ -147,6 +158,13 @@ class Api:
             ids = ", ".join(sorted(one["ID"] for one in found)[:10])
             raise CommandFailed(f"Prefix {prefix!r} matched several {kind}s: {ids}")
         return next((one for one in found if one["ID"] == prefix), found[0])
+
+
+def _in_query(value: object) -> str | list[str]:
+    """Lists are named more than once."""
+    if isinstance(value, list):
+        return [str(one) for one in value]
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _words(error: Exception) -> str:

@@ -146,9 +146,12 @@ def _build() -> _Parser:
         init = command(under, name, "cli.job_init:run", "write an example job file")
         init.add_argument("file", nargs="?", metavar="FILE", help="default: example.nomad.hcl")
         _flag(init, "short", action="store_true", help="without explanations")
-    for under, name in ((job, "status"), (commands, "status")):
-        status = command(under, name, "cli.job_status:run", "list jobs, or show one", _client_flags, _shown_flags)
-        status.add_argument("job", nargs="?", metavar="JOB")
+    for under, handler, name, text in (
+        (job, "cli.job_status:run", "job", "list jobs, or show one"),
+        (commands, "cli.status:run", "id", "list jobs, or show whatever has this id"),
+    ):
+        status = command(under, "status", handler, text, _client_flags, _shown_flags)
+        status.add_argument(name, nargs="?", metavar=name.upper())
         _flag(status, "short", action="store_true", help="of one job: only what it is, not what became of it")
         _flag(status, "evals", action="store_true", help="of one job: its evaluations as well")
     for under, name in ((job, "stop"), (commands, "stop")):
@@ -297,6 +300,7 @@ def _build() -> _Parser:
     eval_status.add_argument("eval", metavar="EVAL")
     system = group("system", "housekeeping")
     command(system, "gc", "cli.server:gc", "forget what has ended", _client_flags)
+    _telling(commands, command, group, job, evaluation, operator, server, system)
     return parser
 
 
@@ -312,6 +316,67 @@ def _namespaces(namespace: "argparse._SubParsersAction[_Parser]", command: Calla
     _flag(applied, "description", metavar="TEXT")
     _flag(applied, "virtual-datacenter", metavar="NAME,NAME", help="its jobs run only there (\"\": anywhere)")
     _flag(applied, "json", action="store_true", help="FILE is in JSON")
+
+
+def _telling(
+    commands: "argparse._SubParsersAction[_Parser]",
+    command: Callable[..., _Parser],
+    group: Callable[..., "argparse._SubParsersAction[_Parser]"],
+    job: "argparse._SubParsersAction[_Parser]",
+    evaluation: "argparse._SubParsersAction[_Parser]",
+    operator: "argparse._SubParsersAction[_Parser]",
+    server: "argparse._SubParsersAction[_Parser]",
+    system: "argparse._SubParsersAction[_Parser]",
+) -> None:
+    """What tells how the cluster and its agents are."""
+    allocs = command(job, "allocs", "cli.job_status:allocs", "list a job's allocations", _client_flags, _shown_flags)
+    allocs.add_argument("job", metavar="JOB")
+    _flag(allocs, "all", action="store_true", help="also those of an earlier job of this id")
+    evals = command(evaluation, "list", "cli.eval:list_all", "list evaluations", _client_flags, _shown_flags)
+    _flag(evals, "job", metavar="JOB", help="only of this job")
+    _flag(evals, "status", metavar="STATUS", help="only those")
+    _flag(evals, "filter", metavar="EXPRESSION", help='as Status == "blocked"')
+    _flag(evals, "per-page", type=int, metavar="N", help="at most so many")
+    _flag(evals, "page-token", metavar="TOKEN", help="where to begin")
+    followed = command(group("event", "follow what changes"), "stream", "cli.event:stream", "print each change as JSON", _client_flags)
+    _flag(followed, "topic", action="append", metavar="TOPIC[:KEY]", help="only these: Job:web, Allocation, Node … (may be repeated)")
+    _flag(followed, "index", type=int, metavar="N", help="from this index on")
+    called = command(operator, "api", "cli.operator_api:call", "call an agent's API as it is", _client_flags)
+    called.add_argument("path", metavar="PATH")
+    called.add_argument("data", metavar="DATA", nargs="?", help="sent as the body; @FILE, or - for standard input")
+    _flag(called, "H", action="append", default=[], metavar="HEADER")
+    _flag(called, "X", metavar="METHOD", help="default: GET, with DATA PUT")
+    _flag(called, "dryrun", action="store_true", help="only print what would be called")
+    _flag(called, "filter", metavar="EXPRESSION")
+    _flag(called, "verbose", action="store_true", help="also the headers, on standard error")
+    measured = command(operator, "metrics", "cli.operator_api:metrics", "print what an agent measures", _client_flags)
+    _flag(measured, "pretty", action="store_true", help="indented")
+    _flag(measured, "format", choices=("json", "prometheus"), default="json")
+    _flag(measured, "json", action="store_true", help=argparse.SUPPRESS)
+    raft = group("raft", "leader candidates, as peers", under=operator)
+    command(raft, "list-peers", "cli.operator_raft:list_peers", "list them", _client_flags, _shown_flags)
+    autopilot = group("autopilot", "how leader candidates are looked after", under=operator)
+    command(autopilot, "get-config", "cli.operator_raft:autopilot_config", "show it", _client_flags, _shown_flags)
+    command(autopilot, "health", "cli.operator_raft:autopilot_health", "tell how they are", _client_flags, _shown_flags)
+    command(group("license", "of Nomad Enterprise"), "get", "cli.operator_raft:license_get", "tell that there is none", _client_flags)
+    command(commands, "agent-info", "cli.agent_info:info", "tell what an agent is doing", _client_flags, _shown_flags)
+    check = command(commands, "check", "cli.agent_info:check", "whether an agent is well: 0 yes, 2 no, 3 not known", _client_flags)
+    _flag(check, "min-peers", type=int, default=0, metavar="N", help="other candidates that a candidate must know")
+    _flag(check, "min-servers", type=int, default=1, metavar="N", help="candidates that a client must know")
+    left = command(server, "force-leave", "cli.agent_info:force_leave", "forget a candidate that is gone", _client_flags)
+    left.add_argument("node", metavar="NAME")
+    _flag(left, "prune", action="store_true", help=argparse.SUPPRESS)
+    reconcile = group("reconcile", "count again", under=system)
+    command(reconcile, "summaries", "cli.agent_info:reconcile_summaries", "does nothing: summaries are always counted anew", _client_flags)
+    policy = group("policy", "how groups may be scaled", under=group("scaling", "what autoscalers may do"))
+    policies = command(policy, "list", "cli.scaling:policy_list", "list scaling policies", _client_flags, _shown_flags)
+    _flag(policies, "job", metavar="JOB", help="only of this job")
+    _flag(policies, "type", metavar="TYPE", help="only of this type")
+    info = command(policy, "info", "cli.scaling:policy_info", "show a scaling policy", _client_flags, _shown_flags)
+    info.add_argument("policy", metavar="POLICY")
+    for kind in ("volume", "plugin"):
+        status = command(group(kind, "of CSI, which drover does not have"), "status", f"cli.storage:{kind}_status", "show them", _client_flags, _shown_flags)
+        status.add_argument("id", metavar="ID", nargs="?")
 
 
 def jobs_own(job: "argparse._SubParsersAction[_Parser]", command: Callable[..., _Parser]) -> None:

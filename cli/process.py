@@ -22,13 +22,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import aiohttp
+
 from agent.data_dir import DataDir
 from agent.fingerprint import ConsulFacts, NodeSettings, fingerprint
 from agent.local import TaskHost
 from agent.node_agent import NodeAgent
 from agent.presence import Presence
 from agent.services import NodeServices
-from api.context import Context
+from api.context import ALIVE_PATH, Context
 from api.server import ApiServer
 from catalog.agent_store import AgentStore
 from catalog.client import Client
@@ -38,7 +40,7 @@ from catalog.kv import Kv
 from catalog.leader_lock import LeaderLock
 from catalog.lease import Candidate, Lease, forget_candidate
 from catalog.services import Candidates, LocalAgent
-from catalog.transport import Endpoint, HttpTransport
+from catalog.transport import HttpTransport
 from cli import dev, local_consul
 from cli.machine import Machine, machine_of
 from cli.main import VERSION
@@ -46,7 +48,7 @@ from configs import Advertise, AgentConfig, Ports
 from leader.candidacy import Candidacy
 from leader.election import Election
 from model.cluster import Leader
-from model.errors import ConfigError, Fault, StoreUnavailable
+from model.errors import ConfigError, Fault
 from model.node import HostVolume, Node, NodeId, ReservedResources
 from model.snapshot import Settings
 
@@ -165,6 +167,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
         candidacy = Candidacy(
             kv=kv, keys=keys, node_id=node_id, election=election, is_configured=config.server.enabled
         )
+        candidates = Candidates(client, keys.root)
         context = Context(
             node_id=node_id,
             name=node.name,
@@ -178,8 +181,11 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             is_candidate=lambda: candidacy.is_candidate,
             lock=LeaderLock(client=client, kv=kv, keys=keys),
             agent=node_agent,
-            members=Candidates(client, keys.root).read,
+            members=candidates.read,
+            forget_member=candidates.forget,
+            heartbeat=lambda: (presence.ttl_s, heartbeat.age_s(presence.check_id)) if presence is not None else None,
             allows_exec=not config.client.disable_remote_exec,
+            telemetry=config.telemetry,
         )
         try:
             await stack.enter_async_context(ApiServer(context, config.http_host, config.ports.http, bound=bound))
@@ -227,14 +233,14 @@ def _now() -> datetime:
 
 
 async def is_answering(node: Node) -> bool:
-    """Asks an agent's own address whether it is alive though gossip lost its machine."""
-    other = HttpTransport(Endpoint(address=node.http_addr))
+    """Asks an agent's own address whether it is alive though gossip lost its machine. Not for its health, which is bad
+    while it is cut off from Consul: its tasks run on."""
+    timeout = aiohttp.ClientTimeout(total=1.0)
     try:
-        return (await other.request("GET", "/v1/agent/health", timeout_s=1.0)).status == 200
-    except StoreUnavailable:
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"http://{node.http_addr}{ALIVE_PATH}") as found:
+            return found.status == 200
+    except (aiohttp.ClientError, OSError, TimeoutError):
         return False
-    finally:
-        await other.close()
 
 
 def _advertised(config: AgentConfig, address: str) -> str:

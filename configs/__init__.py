@@ -23,6 +23,7 @@ from configs.settings import (
     RawExec,
     Reserved,
     Server,
+    Telemetry,
 )
 from model.errors import ConfigError
 
@@ -42,6 +43,7 @@ __all__ = [
     "RawExec",
     "Reserved",
     "Server",
+    "Telemetry",
     "load",
 ]
 

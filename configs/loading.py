@@ -28,6 +28,7 @@ from configs.settings import (
     RawExec,
     Reserved,
     Server,
+    Telemetry,
 )
 from model.cluster import PreemptionConfig, SchedulerConfiguration
 from model.errors import ConfigError, Fault
@@ -152,6 +153,13 @@ def _build(reader: Reader, *, dev: bool) -> AgentConfig | None:
         server=server,
         client=client,
         consul=consul,
+        telemetry=Telemetry(
+            **settings.section(
+                ("telemetry",),
+                "prometheus_metrics publish_allocation_metrics publish_node_metrics disable_hostname use_node_name",
+                "collection_interval",
+            )
+        ),
         is_dev=dev,
         is_data_dir_temporary=settings.get("data_dir") is None,
         warnings=tuple(reader.warnings),
@@ -159,7 +167,7 @@ def _build(reader: Reader, *, dev: bool) -> AgentConfig | None:
             (),
             "region datacenter bind_addr log_level log_json log_file log_rotate_bytes log_rotate_max_files"
             " log_include_location enable_syslog syslog_facility enable_debug disable_update_check"
-            " leave_on_terminate leave_on_interrupt telemetry",
+            " leave_on_terminate leave_on_interrupt",
             "log_rotate_duration",
         ),
     )

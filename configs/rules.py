@@ -184,6 +184,23 @@ _CONSUL = Section(
     }
 )
 
+_TELEMETRY = Section(
+    rules={
+        **_rules(Kind.BOOL, "prometheus_metrics publish_allocation_metrics publish_node_metrics disable_hostname use_node_name"),
+        **_rules(Kind.SPAN, "collection_interval"),
+        **_rules(
+            Kind.IGNORED,
+            "circonus_api_app circonus_api_token circonus_api_url circonus_broker_id circonus_broker_select_tag"
+            " circonus_check_display_name circonus_check_force_metric_activation circonus_check_id"
+            " circonus_check_instance_id circonus_check_search_tag circonus_check_tags circonus_submission_interval"
+            " circonus_submission_url datadog_address datadog_tags disable_allocation_hook_metrics"
+            " disable_dispatched_job_summary_metrics disable_quota_utilization_metrics disable_rpc_rate_metrics_labels"
+            " filter_default in_memory_collection_interval in_memory_retention_period include_alloc_metadata_in_metrics"
+            " allowed_metadata_keys_in_metrics prefix_filter statsd_address statsite_address",
+        ),
+    }
+)
+
 AGENT = Section(
     rules={
         **_rules(Kind.TEXT, "name region datacenter bind_addr log_file syslog_facility"),
@@ -200,7 +217,7 @@ AGENT = Section(
         "server": _SERVER,
         "client": _CLIENT,
         "consul": _CONSUL,
-        "telemetry": Rule(kind=Kind.DATA, is_unused=True),
+        "telemetry": _TELEMETRY,
         "vault": Section(refused_if=("enabled",), is_ignored=True),
         "acl": Section(refused_if=("enabled",), is_ignored=True),
         "tls": Section(refused_if=("enabled", "http", "rpc"), is_ignored=True),

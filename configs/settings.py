@@ -139,6 +139,19 @@ class Consul:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry:
+    """What /v1/metrics serves. All of it unless said otherwise: drover collects nothing before somebody asks, so what
+    Nomad leaves out by default costs nothing here either (docs/metrics.md)."""
+
+    prometheus_metrics: bool = True
+    publish_allocation_metrics: bool = True
+    publish_node_metrics: bool = True
+    disable_hostname: bool = False  # true: gauges have no label `host`
+    use_node_name: bool = False  # that label is the agent's name, not the machine's
+    collection_interval_s: float = 1.0  # who asks again within it gets what was found before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
     """Everything an agent is told. warnings: what was accepted and has no effect, one sentence each."""
 
@@ -167,7 +180,7 @@ class AgentConfig:
     server: Server = Server()
     client: Client = Client()
     consul: Consul = Consul()
-    telemetry: Mapping[str, Any] = field(default_factory=dict)
+    telemetry: Telemetry = Telemetry()
     is_dev: bool = False
     is_data_dir_temporary: bool = False  # made for this one run
     warnings: tuple[str, ...] = ()
