@@ -19,6 +19,7 @@ import logging
 import math
 import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,7 +30,7 @@ from msgspec.structs import replace
 from agent.alloc_dir import AllocDirs
 from agent.alloc_runner import AllocRunner, never_begun
 from agent.contact import Contact
-from agent.drivers.base import Driver, TaskStats
+from agent.drivers.base import Driver, ExecSession, TaskStats
 from agent.health import AllocChecks, HealthWatch
 from agent.hooks.base import TaskHook
 from agent.hooks.dirs import DirsHook
@@ -170,6 +171,25 @@ class NodeAgent:
             raise TaskRefused(f"alloc {alloc_id} has no task {task!r}")
         return await runner.tasks[task].execute(tuple(argv), timeout_s)
 
+    def session(
+        self, alloc_id: AllocId, task: str, argv: Sequence[str], *, is_tty: bool
+    ) -> AbstractAsyncContextManager[ExecSession]:
+        """A command beside a running task. Raises TaskRefused; entering it StartFailed and DriverBusy, too."""
+        runner = self._runner(alloc_id)
+        if task not in runner.tasks:
+            raise TaskRefused(f'unknown task name "{task}"')
+        return runner.tasks[task].session(tuple(argv), is_tty=is_tty)
+
+    async def collect(self, alloc_id: AllocId | None = None) -> bool:
+        """Removes what dead allocs have left on this machine (their directories, their containers), or one of them;
+        they are still told of. False: that one is not dead. Raises TaskRefused for an unknown one, DriverBusy."""
+        if alloc_id is not None and not self._runner(alloc_id).is_dead:
+            return False
+        for runner in [runner for runner in self._runners.values() if alloc_id in (None, runner.desired.id)]:
+            if runner.is_dead:
+                await runner.dispose()
+        return True
+
     def alloc_dir(self, alloc_id: AllocId) -> Path:
         """The alloc's directory on this machine. Raises TaskRefused."""
         return self._dirs.path(self._runner(alloc_id).desired.id)
@@ -196,7 +216,7 @@ class NodeAgent:
     def _runner(self, alloc_id: AllocId) -> AllocRunner:
         runner = self._runners.get(alloc_id)
         if runner is None:
-            raise TaskRefused(f"Unknown allocation {alloc_id!r}")
+            raise TaskRefused(f'Unknown allocation "{alloc_id}"')
         return runner
 
     # The tree of tasks.

@@ -15,16 +15,18 @@ import asyncio
 import errno
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import partial
 from typing import Protocol, TypeVar, assert_never
 
 from msgspec.structs import replace
 
+from agent import telemetry
 from agent.decide import events
 from agent.decide.lifecycle import LeaderDead, MainTasksDead, SiblingFailed, StopCause
 from agent.decide.step import Phase, Sight, Step, Wish, next_step
-from agent.drivers.base import Driver, ExitResult, Handle, StartFailed, TaskStats
+from agent.drivers.base import Driver, ExecSession, ExitResult, Handle, StartFailed, TaskStats
 from agent.hooks.base import TaskContext, prepare_all, tell_all, undo_all
 from agent.journal import TaskRow
 from agent.task_run import TaskRun
@@ -141,6 +143,12 @@ class TaskRunner:
         if self.row.phase is not Phase.RUNNING or self.row.handle is None:
             raise TaskRefused(f"task {self.task.name!r} is not running")
         return await self._driver().execute(self.row.handle, argv, timeout_s)
+
+    def session(self, argv: tuple[str, ...], *, is_tty: bool) -> AbstractAsyncContextManager[ExecSession]:
+        """A command beside the task; raises TaskRefused when it does not run, as entering it may."""
+        if self.row.phase is not Phase.RUNNING or self.row.handle is None:
+            raise TaskRefused(f'task "{self.task.name}" is not running.')
+        return self._driver().session(self.row.handle, argv, is_tty=is_tty)
 
     async def dispose(self) -> None:
         """Leaves nothing of a dead task. Raises DriverBusy."""
@@ -310,6 +318,7 @@ class TaskRunner:
         self._exit = None
         self.row = replace(self.row, handle=handle)
         if is_new:
+            telemetry.STARTS.inc()
             at = self._tools.now_ns()
             state = replace(self.row.state, started_at=_rfc3339(self._tools.now()), failed=False)
             self.row = replace(self.row, state=state)
@@ -321,6 +330,8 @@ class TaskRunner:
     async def _watch(self, handle: Handle) -> None:
         result = await self._retrying("watch", lambda: self._driver().wait(handle))
         self._exit = result
+        if result.oom_killed:
+            telemetry.OOM_KILLS.inc()
         self.row = replace(self.row, phase=Phase.EXITED)
         self._set(event=events.terminated(self._tools.now_ns(), result))
         self.wake()
@@ -445,6 +456,7 @@ class TaskRunner:
 
     def _finish(self) -> None:
         """Dead by wish: not a failure."""
+        telemetry.ENDS.labels("complete").inc()
         self._set(phase=Phase.DEAD, state=TaskStatus.DEAD)
 
     def _judge(self) -> None:
@@ -460,12 +472,15 @@ class TaskRunner:
         at = self._tools.now_ns()
         match verdict:
             case Finished():
+                telemetry.ENDS.labels("complete").inc()
                 self._set(phase=Phase.DEAD, state=TaskStatus.DEAD)
             case GivenUp(reason=reason):
                 has_failed = cause is not Cause.SUCCEEDED
+                telemetry.ENDS.labels("failed" if has_failed else "complete").inc()
                 event = events.not_restarting(at, reason)
                 self._set(phase=Phase.DEAD, state=TaskStatus.DEAD, failed=has_failed, event=event)
             case Again(delay_s=delay_s, reason=reason):
+                telemetry.RESTARTS.labels(cause.value).inc()
                 self._due_s = asyncio.get_running_loop().time() + delay_s
                 restarts = self.row.state.restarts + 1
                 state = replace(self.row.state, restarts=restarts, last_restart=_rfc3339(self._tools.now()))

@@ -227,6 +227,29 @@ async def node_purge(request: web.Request, leading: Leading) -> web.Response:
     return answer(request, shown, index=leading.view.api_index(index), is_read=False)
 
 
+async def node_evaluate(request: web.Request, leading: Leading) -> web.Response:
+    """Decides again about every job that has something there, and those that belong on every node."""
+    node_id = NodeId(request.match_info["id"])
+    if node_id not in leading.view.nodes:
+        raise NotFound("node not found")
+    found = [await commands.evaluate(leading, *key) for key in sorted(leading.view.jobs_of_node(node_id))]
+    done = [one for one in found if one is not None]
+    view = leading.view
+    index = view.api_index(done[-1].eval_index if done else view.node_indexes.get(node_id, 1))
+    shown = {
+        "EvalIDs": [one.evaluation.id for one in done] or None,
+        "EvalCreateIndex": index if done else 0,
+        "NodeModifyIndex": view.api_index(view.node_indexes.get(node_id, 1)),
+        "Index": index,
+    }
+    return answer(request, shown, index=index, is_read=False)
+
+
+async def reconcile_summaries(request: web.Request, leading: Leading) -> web.Response:
+    """Nothing to do: a summary is counted whenever it is asked for, and cannot be wrong."""
+    return web.Response()
+
+
 async def system_gc(request: web.Request, leading: Leading) -> web.Response:
     leading.deciding.collect_garbage()
     leading.garbage.set()

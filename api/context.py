@@ -18,13 +18,15 @@ from yarl import URL
 from api.leadership import LeaderLookup, Leadership
 from api.rights import Rights
 from api.shapes import StubCache
+from api.websockets import is_websocket, passed_on
 from catalog.leader_lock import LeaderLock
+from configs import Telemetry
 from configs.tls import Contexts
 from leader.election import Election
 from leader.leading import Leading
 from model.cluster import Leader
 from model.errors import StoreRefused, StoreUnavailable
-from model.node import Node, NodeId
+from model.node import NodeId
 
 # Names the agents that passed a call on. Each does so once: two that take one another for the leader do not pass
 # it to and fro, and a call that waits under a leader that is deposed still gets to the next one.
@@ -40,7 +42,9 @@ LEADER_POLL_S = 0.1
 # What a connection to another agent may take. A machine that is gone does not refuse: within LEADER_WAIT_S there are
 # two more attempts, the last of them after a take-over.
 CONNECT_S_MAX = 2.0
-_HOP_HEADERS = {"connection", "content-length", "transfer-encoding", "host", "date", "server"}
+# What an agent answers at once and by itself, whatever else is out of reach.
+ALIVE_PATH = "/v1/regions"
+_HOP_HEADERS = {"connection", "content-length", "transfer-encoding", "host", "date", "server", "upgrade"}
 
 
 class NoLeader(Exception):
@@ -69,7 +73,10 @@ class ClientGone(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Context:
-    """One agent process as its API sees it. is_candidate: whether it stands for election; agent: None without client."""
+    """One agent process as its API sees it. is_candidate: whether it stands for election; agent: None without client.
+
+    allows_exec: whether commands may be run beside this agent's tasks.
+    """
 
     node_id: NodeId
     name: str
@@ -86,6 +93,11 @@ class Context:
     tls: Contexts
     agent: Any
     members: Callable[[], Any]
+    forget_member: Callable[[Any], Awaitable[None]]
+    # Of the node's check in Consul: its TTL, and how long ago it was passed (None: never); None without client.
+    heartbeat: Callable[[], tuple[float, float | None] | None]
+    allows_exec: bool = True
+    telemetry: Telemetry = field(default_factory=Telemetry)
     stubs: StubCache = field(default_factory=StubCache)
     _session: aiohttp.ClientSession | None = None
     _leadership: Leadership = field(init=False)
@@ -146,7 +158,7 @@ class Context:
         """Whether the agent that holds the lock answers."""
         base, how = self.peer(leader.http_addr, is_tls=leader.tls_enabled, is_leader=True)
         try:
-            async with asyncio.timeout(CONNECT_S_MAX), self.session().get(f"{base}/v1/agent/health", **how) as found:
+            async with asyncio.timeout(CONNECT_S_MAX), self.session().get(f"{base}{ALIVE_PATH}", **how) as found:
                 return found.status == 200
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False
@@ -161,10 +173,11 @@ class Context:
         peer = self.peer(leader.http_addr, is_tls=leader.tls_enabled, is_leader=True)
         return await self._pass_on(request, peer, {}, leader)
 
-    async def forward_to_node(self, request: web.Request, node: Node) -> web.StreamResponse:
+    async def forward_to_node(
+        self, request: web.Request, http_addr: str, node_id: str, *, is_tls: bool
+    ) -> web.StreamResponse:
         """Passes the call to the agent of that node and its answer back. Raises NotReached."""
-        peer = self.peer(node.http_addr, is_tls=node.tls_enabled)
-        return await self._pass_on(request, peer, {NODE_HEADER: node.id}, None)
+        return await self._pass_on(request, self.peer(http_addr, is_tls=is_tls), {NODE_HEADER: node_id}, None)
 
     async def _pass_on(
         self,
@@ -179,8 +192,12 @@ class Context:
         headers[FORWARDED_HEADER] = ",".join(filter(None, (request.headers.get(FORWARDED_HEADER), self.node_id)))
         response: web.StreamResponse | None = None
         url = URL(f"{base}{request.raw_path}", encoded=True)  # as it came, a job named `..` included
-        body = await request.read()
         try:
+            if is_websocket(request):
+                taken_up = await passed_on(request, self.session(), url, headers, how)
+                if taken_up is not None:
+                    return taken_up
+            body = await request.read()
             call = self.session().request(request.method, url, data=body, headers=headers, allow_redirects=False, **how)
             async with await self._answer(call, request, leader) as answer:
                 response = web.StreamResponse(status=answer.status)

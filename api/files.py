@@ -26,7 +26,7 @@ from model.wire import encode
 CHUNK_BYTES = 64 * 1024
 # How soon a follower sees a new line; a heartbeat each second keeps the connection known to be alive.
 FOLLOW_S = 0.2
-_HEARTBEAT_S = 1.0
+HEARTBEAT_S = 1.0
 
 
 async def read_logs(
@@ -36,21 +36,25 @@ async def read_logs(
     more will be written, so that the end is the end."""
     begin, end = await asyncio.to_thread(stream.bounds)
     position = max(begin, end - offset) if from_end else min(begin + offset, end)
-    waited_s = _HEARTBEAT_S  # the first end is told at once
+    waited_s = HEARTBEAT_S  # the first end is told at once
     while True:
-        was_over = is_over()  # before the read: what it finds then is all
+        was_over, mark = is_over(), stream.mark()  # before the read: what it finds then is all
         piece = await asyncio.to_thread(stream.read, position, CHUNK_BYTES)
         if piece is not None:
             position = piece.position
             yield piece
-            continue
+            if len(piece.data) == CHUNK_BYTES or not stream.is_newest(piece.file):
+                continue
         if was_over:
             return
-        if waited_s >= _HEARTBEAT_S:
-            waited_s = 0.0
-            yield None
-        await asyncio.sleep(FOLLOW_S)
-        waited_s += FOLLOW_S
+        while True:
+            if waited_s >= HEARTBEAT_S:
+                waited_s = 0.0
+                yield None
+            await asyncio.sleep(FOLLOW_S)
+            waited_s += FOLLOW_S
+            if stream.mark() != mark or is_over():
+                break
 
 
 async def logs(request: web.Request) -> web.StreamResponse:

@@ -5,6 +5,7 @@ Handlers are given to one of these; what is not theirs to answer is passed on, a
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -19,7 +20,7 @@ from api.context import (
     NotReached,
 )
 from api.query import NotFound
-from api.rights import Right, job_of
+from api.rights import Right, has_handshake, job_of
 from leader.leading import Leading
 from leader.view import View
 from model.alloc import AllocId
@@ -68,8 +69,10 @@ def here(handler: Handler) -> Placed:
 
 
 async def _require(request: web.Request, view: View | None) -> None:
-    context = request.app[CONTEXT]
-    await context.rights.require(request, request[_RIGHT], view, context.agent)
+    context, right = request.app[CONTEXT], request[_RIGHT]
+    if right is Right.EXEC and has_handshake(request):
+        return  # api/alloc_exec.py asks, on the node, once the token is there
+    await context.rights.require(request, right, view, context.agent)
 
 
 def on_leader(handler: Callable[[web.Request, Leading], Awaitable[web.StreamResponse]]) -> Placed:
@@ -94,7 +97,8 @@ def on_leader(handler: Callable[[web.Request, Leading], Awaitable[web.StreamResp
             leader = await context.leader_or_wait()
             try:
                 if isinstance(leader, Leading):
-                    return await allowed(request, leader)
+                    with nullcontext() if is_read else leader.writing():
+                        return await allowed(request, leader)
                 return await context.forward(request, leader)
             except (SessionLost, LeaderChanged):
                 # A read that waited under a leader that is none any more is asked of the next one.
@@ -134,7 +138,7 @@ def on_node(handler: Handler, is_here: Callable[[web.Request], bool], node_of: N
         if node is None or node.id == context.node_id:
             raise NotFound(f'Unknown {unknown} "{_asked_for(request)}"')
         # The leader's own hop is allowed: from here it goes to the node and no further.
-        return await context.forward_to_node(request, node.node)
+        return await context.forward_to_node(request, node.node.http_addr, node.id, is_tls=node.node.tls_enabled)
 
     of_node = on_leader(pass_on)
     return Placed(answer)

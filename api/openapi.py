@@ -9,11 +9,9 @@ from aiohttp import web
 from api.context import CONTEXT
 from api.query import answer
 from api.rights import Right
-from api.routes import ROUTES, Route
+from api.routes import ABSENT, BLOCKING, ROUTES, Route
 
 _WORDS = {
-    "index": "answers once the result's index is above this one, or after `wait`",
-    "wait": "how long to wait for a change, as 30s; 5m at most",
     "prefix": "only ids that begin so",
     "namespace": "default where it is not given; * for all, in lists",
     "filter": 'an expression, as Meta.team == "red" and Status == "running"',
@@ -21,14 +19,17 @@ _WORDS = {
     "next_token": "where a page begins: X-Nomad-NextToken of the one before",
 }
 _TYPES: dict[str, dict[str, Any]] = {
-    "index": {"type": "integer", "minimum": 0},
     "per_page": {"type": "integer", "minimum": 0},
     "offset": {"type": "integer", "minimum": 0},
     "limit": {"type": "integer", "minimum": 0},
     "cas": {"type": "integer", "minimum": 0},
-    "wait": {"type": "string", "pattern": "^[0-9]+(ms|s|m)$"},
 }
 _FLAGS = frozenset({"stale", "reverse", "meta", "resources", "task_states", "diffs", "nodes", "purge", "orphan", "global", "force", "follow", "plain"})
+_ABOUT = """Nomad's HTTP API as drover serves it. Errors are plain text.
+
+Every read of state answers with X-Nomad-Index and takes `index` and `wait`: it answers once its result's index is
+above `index`, or after `wait` (as 30s; 5m at most and without it). Every call takes `pretty`, `region` and `stale`.
+"""
 _ERRORS = {
     "400": "what was sent is wrong",
     "403": "the token does not allow it",
@@ -40,11 +41,12 @@ _ERRORS = {
 
 def description(version: str) -> dict[str, Any]:
     """The whole API as an OpenAPI document."""
-    kinds = [kind for route in ROUTES for kind in route.body.values()]
+    described = [route for route in ROUTES if route not in ABSENT]  # what there is not is no part of the API
+    kinds = [kind for route in described for kind in route.body.values()]
     schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     left = iter(schemas)
     paths: dict[str, dict[str, Any]] = {}
-    for route in ROUTES:
+    for route in described:
         body = {name: next(left) for name in route.body}
         operation = _operation(route, body)
         path = paths.setdefault(route.template, {})
@@ -56,7 +58,7 @@ def description(version: str) -> dict[str, Any]:
         "info": {
             "title": "drover",
             "version": version,
-            "description": "Nomad's HTTP API as drover serves it. Errors are plain text.",
+            "description": _ABOUT,
         },
         "paths": paths,
         "components": {
@@ -71,7 +73,7 @@ def _operation(route: Route, body: dict[str, Any]) -> dict[str, Any]:
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
         for name in re.findall(r"\{(\w+)\}", route.template)
     ]
-    in_query = [_parameter(name) for name in route.query]
+    in_query = [_parameter(name) for name in route.query if name not in BLOCKING]
     shown: dict[str, Any] = {
         "summary": route.text,
         "tags": [route.path.split("/")[2]],

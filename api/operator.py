@@ -108,7 +108,8 @@ async def step_down(request: web.Request, leading: Leading) -> web.Response:
     others = [m for m in await context.members() if m.is_passing and m.node_id != context.node_id]
     if not others and not is_true(request, "force"):
         raise Conflict("there is no other candidate that could lead (force it to let this one take the lock anew)")
-    context.election.step_down()
+    await leading.finish(allowed=1)  # this very call
+    context.election.step_down(has_others=bool(others))
     return answer(request, {"Others": [m.name for m in others]}, index=leading.view.api_index(leading.view.index), is_read=False)
 
 

@@ -122,6 +122,8 @@ _WORDS = {
 def member(body: dict[str, Any], name: str, kind: type[T]) -> T | None:
     """One member of a body; None where it is null or not there. Raises BadRequest for another type."""
     value = body.get(name)
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        raise BadRequest(f"{name} is no 64-bit number")
     if value is None or type(value) is kind:
         return value
     raise BadRequest(f"{name} must be {_WORDS[kind]}, found {_WORDS[type(value)]}")

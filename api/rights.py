@@ -86,6 +86,16 @@ class TooManyFailures(Exception):
         super().__init__("too many calls from this address were refused, wait a few seconds")
 
 
+# Of a websocket whose client could send no headers: what its first message held.
+HANDSHAKE_TOKEN: web.RequestKey[str] = web.RequestKey("handshake token", str)
+
+
+def has_handshake(request: web.Request) -> bool:
+    """Whether the token is still to come, with the first message of a websocket."""
+    is_promised = request.query.get("ws_handshake", "").lower() in ("1", "t", "true")
+    return is_promised and HANDSHAKE_TOKEN not in request and not token_of(request)
+
+
 def token_of(request: web.Request) -> Secret:
     """The caller's; empty where there is none. Raises Forbidden for what is no token."""
     scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
@@ -93,6 +103,7 @@ def token_of(request: web.Request) -> Secret:
         request.headers.get("X-Nomad-Token")
         or request.headers.get("X-Consul-Token")
         or (bearer.strip() if scheme.lower() == "bearer" else "")
+        or request.get(HANDSHAKE_TOKEN, "")
     )
     if len(text) > TOKEN_LENGTH_MAX or not text.isascii() or not text.isprintable():
         raise Forbidden("ACL token not found")
@@ -204,6 +215,12 @@ class Rights:
         """Of a job that a body names. Raises as require()."""
         if await self.is_asked():
             await self._require(request, [self.of_job(Right.JOB_READ, key)])
+
+    async def sees_nodes(self, request: web.Request) -> bool:
+        """Whether the caller may read all nodes."""
+        if not await self.is_asked():
+            return True
+        return bool(await self._allowed(request, token_of(request), [Question("node", "", "read")]))
 
     async def may_submit(self, request: web.Request, job: Job) -> None:
         """Whether the caller may bring this job onto the nodes. Raises as require()."""

@@ -11,10 +11,32 @@ from typing import Any
 
 from aiohttp import web
 
-from api import acl, agent, cluster, deployments, files, jobs, namespaces, node_meta, operator, stats
+from api import (
+    absent,
+    acl,
+    agent,
+    alloc_exec,
+    alloc_gc,
+    candidates,
+    cluster,
+    deployments,
+    events,
+    files,
+    fs,
+    jobs,
+    metrics,
+    monitor,
+    namespaces,
+    node_meta,
+    operator,
+    scaling,
+    search,
+    stats,
+    submissions,
+)
 from api.forwarding import Handler, guarded, on_leader, on_named_node, on_node_of_alloc
 from api.rights import Right
-from model.cluster import NamespaceCapabilities, PreemptionConfig
+from model.cluster import NamespaceCapabilities, PreemptionConfig, Submission
 from model.job import Job
 from model.node import Eligibility
 
@@ -61,20 +83,23 @@ OF_JOB = (
     Route("GET", "/v1/job/{id:.+}/summary", on_leader(jobs.summary), Right.JOB_READ, "How many allocations of each group are in which state", BLOCKING),
     Route("GET", "/v1/job/{id:.+}/versions", on_leader(jobs.versions_of), Right.JOB_READ, "A job's versions, the newest first", (*BLOCKING, "diffs",)),
     Route("GET", "/v1/job/{id:.+}/scale", on_leader(jobs.scale_status), Right.JOB_READ, "How many allocations each group should have, and has", BLOCKING),
-    Route("PUT", "/v1/job/{id:.+}/scale", on_leader(jobs.scale), Right.JOB_WRITE, "Changes a group's count", body={"Count": int, "Target": dict[str, str], "Message": str, "Error": bool}),
+    Route("PUT", "/v1/job/{id:.+}/scale", on_leader(jobs.scale), Right.JOB_WRITE, "Changes a group's count", body={"Count": int, "Target": dict[str, str], "Message": str, "Error": bool, "Meta": dict[str, Any]}),
+    Route("GET", "/v1/job/{id:.+}/submission", on_leader(submissions.submission), Right.JOB_READ, "The job file that a version was submitted as", (*BLOCKING, "version")),
     Route("PUT", "/v1/job/{id:.+}/evaluate", on_leader(jobs.evaluate), Right.JOB_WRITE, "Decides about a job again"),
     Route("PUT", "/v1/job/{id:.+}/plan", on_leader(jobs.plan), Right.JOB_READ, "Tells what submitting a job would do", body={"Job": Job, "Diff": bool}),
     Route("GET", "/v1/job/{id:.+}/why", on_leader(jobs.why), Right.JOB_READ, "Tells why not all of a job is placed", ("nodes",)),
     Route("PUT", "/v1/job/{id:.+}/why", on_leader(jobs.why_submitted), Right.JOB_READ, "Tells why not all of a job would be placed", ("nodes",), body={"Job": Job}),
     Route("PUT", "/v1/job/{id:.+}/revert", on_leader(jobs.revert), Right.JOB_WRITE, "Submits an older version again", body={"JobVersion": int, "EnforcePriorVersion": int}),
     Route("PUT", "/v1/job/{id:.+}/stable", on_leader(jobs.stable), Right.JOB_WRITE, "Says whether a version is known to be good", body={"JobVersion": int, "Stable": bool}),
+    Route("PUT", "/v1/job/{id:.+}/dispatch", on_leader(jobs.dispatch), Right.JOB_WRITE, "Starts an instance of a parameterized job"),
+    Route("PUT", "/v1/job/{id:.+}/periodic/force", on_leader(jobs.force_periodic), Right.JOB_WRITE, "Starts a periodic job now"),
     Route("PUT", "/v1/job/{id:.+}/restart", on_leader(jobs.restart), Right.JOB_WRITE, "Replaces all of an unchanged job in the rolling manner"),
 )
 
 # An id may hold slashes (as %2F); one that ends in a word from above, unescaped, is none.
-_JOB = "/v1/job/{id:.+" + "".join(f"(?<!/{word})" for word in sorted({r.path.rpartition("/")[2] for r in OF_JOB})) + "}"
+_JOB = "/v1/job/{id:.+" + "".join(f"(?<!/{word})" for word in sorted({r.path.removeprefix("/v1/job/{id:.+}/") for r in OF_JOB})) + "}"
 
-_SUBMITTED = {"Job": Job, "EnforceIndex": bool, "JobModifyIndex": int, "Adopt": bool}
+_SUBMITTED = {"Job": Job, "EnforceIndex": bool, "JobModifyIndex": int, "Adopt": bool, "Submission": Submission}
 
 JOBS = (
     Route("GET", "/v1/jobs", on_leader(jobs.list_jobs), Right.JOB_LIST, "Lists jobs", (*BLOCKING, *LISTING)),
@@ -116,6 +141,17 @@ NODES = (
     Route("PUT", "/v1/client/metadata", on_leader(node_meta.apply), Right.NODE_WRITE, "Changes a node's metadata", ("node_id",), body={"NodeID": str, "Meta": dict[str, str | None]}),
     Route("GET", "/v1/client/stats", on_named_node(stats.client_stats), Right.NODE_READ, "What a machine uses just now", ("node_id",)),
     Route("GET", "/v1/client/fs/logs/{id}", on_node_of_alloc(files.logs), Right.JOB_READ, "A task's output", ("task", "type", "follow", "offset", "origin", "plain")),
+    Route("GET", "/v1/client/fs/ls/{id}", on_node_of_alloc(fs.ls), Right.JOB_READ, "Lists a directory of an allocation", ("path",)),
+    Route("GET", "/v1/client/fs/stat/{id}", on_node_of_alloc(fs.stat), Right.JOB_READ, "What a file of an allocation is", ("path",)),
+    Route("GET", "/v1/client/fs/cat/{id}", on_node_of_alloc(fs.cat), Right.JOB_READ, "A file of an allocation", ("path",)),
+    Route("GET", "/v1/client/fs/readat/{id}", on_node_of_alloc(fs.readat), Right.JOB_READ, "A part of a file of an allocation", ("path", "offset", "limit")),
+    Route("GET", "/v1/client/fs/stream/{id}", on_node_of_alloc(fs.stream), Right.JOB_READ, "A file of an allocation as it grows", ("path", "offset", "origin", "follow")),
+    Route("GET", "/v1/client/allocation/{id}/exec", on_node_of_alloc(alloc_exec.run), Right.EXEC, "Runs a command beside a task, over a websocket", ("task", "command", "tty", "ws_handshake")),
+    Route("GET", "/v1/client/allocation/{id}/snapshot", on_node_of_alloc(alloc_gc.snapshot), Right.JOB_READ, "An allocation's data as a tar file"),
+    Route("GET", "/v1/client/allocation/{id}/gc", on_node_of_alloc(alloc_gc.of_alloc), Right.JOB_WRITE, "Removes what an allocation that has ended left on its node"),
+    Route("PUT", "/v1/client/allocation/{id}/gc", on_node_of_alloc(alloc_gc.of_alloc), Right.JOB_WRITE, "Removes what an allocation that has ended left on its node"),
+    Route("GET", "/v1/client/gc", on_named_node(alloc_gc.of_node), Right.NODE_WRITE, "Removes what ended allocations left on a node", ("node_id",)),
+    Route("PUT", "/v1/client/gc", on_named_node(alloc_gc.of_node), Right.NODE_WRITE, "Removes what ended allocations left on a node", ("node_id",)),
     Route("GET", "/v1/client/allocation/{id}/stats", on_node_of_alloc(stats.alloc_stats), Right.JOB_READ, "What an allocation uses just now", ("task",)),
     Route("PUT", "/v1/client/allocation/{id}/restart", on_node_of_alloc(files.alloc_restart), Right.JOB_WRITE, "Restarts an allocation's tasks", body={"TaskName": str}),
     Route("PUT", "/v1/client/allocation/{id}/signal", on_node_of_alloc(files.alloc_signal), Right.JOB_WRITE, "Sends a signal to an allocation's tasks", body={"Task": str, "Signal": str}),
@@ -134,6 +170,7 @@ CLUSTER = (
     Route("GET", "/v1/agent/members", agent.members, Right.AGENT_READ, "Lists leader candidates"),
     Route("GET", "/v1/agent/servers", agent.servers, Right.AGENT_READ, "Lists the candidates' addresses"),
     Route("GET", "/v1/agent/health", agent.health, Right.NONE, "Whether the agent is well", ("type",)),
+    Route("GET", "/v1/agent/monitor", monitor.monitor, Right.AGENT_READ, "An agent's log as it is written", ("log_level", "log_json", "node_id", "server_id", "plain")),
     Route("GET", "/v1/status/leader", agent.leader, Right.NONE, "The leader's address"),
     Route("GET", "/v1/status/peers", agent.peers, Right.NONE, "The candidates' addresses"),
     Route("GET", "/v1/regions", agent.regions, Right.NONE, "The region"),
@@ -157,12 +194,59 @@ CLUSTER = (
     Route("PUT!", "/v1/system/gc", on_leader(cluster.system_gc), Right.OPERATOR_WRITE, "Forgets what has ended"),
 )
 
+TELLING = (
+    Route("GET", "/v1/event/stream", on_leader(events.stream), Right.JOB_LIST, "Follows what changes, one JSON object a line", ("topic", "index", "namespace")),
+    Route("GET", "/v1/metrics", metrics.metrics, Right.NONE, "What the agent measures", ("format",)),
+    Route("PUT", "/v1/search", on_leader(search.search), Right.JOB_LIST, "Finds ids by their beginning", ("namespace",), body={"Prefix": str, "Context": str}),
+    Route("PUT", "/v1/search/fuzzy", on_leader(search.fuzzy), Right.JOB_LIST, "Finds names by a part of them", ("namespace",), body={"Text": str, "Context": str}),
+    Route("GET", "/v1/scaling/policies", on_leader(scaling.list_policies), Right.JOB_LIST, "Lists scaling policies", (*BLOCKING, "prefix", "namespace", "job", "type")),
+    Route("GET", "/v1/scaling/policy/{id}", on_leader(scaling.policy), Right.JOB_LIST, "Reads a scaling policy", BLOCKING),
+)
+
+SERVERS = (
+    Route("GET", "/v1/agent/host", agent.host, Right.AGENT_READ, "The agent's machine"),
+    Route("PUT", "/v1/agent/join", absent.no_gossip, Right.AGENT_WRITE, "Joins nothing: drover has no gossip of its own", ("address",)),
+    Route("PUT", "/v1/agent/force-leave", agent.force_leave, Right.AGENT_WRITE, "Forgets a candidate that is gone", ("node",)),
+    Route("GET", "/v1/operator/raft/configuration", candidates.raft_configuration, Right.OPERATOR_READ, "Lists the candidates as peers"),
+    Route("DELETE", "/v1/operator/raft/peer", candidates.remove_peer, Right.OPERATOR_WRITE, "Refused: there are no peers", ("id", "address")),
+    Route("GET", "/v1/operator/autopilot/configuration", candidates.autopilot_configuration, Right.OPERATOR_READ, "How candidates are looked after"),
+    Route("PUT", "/v1/operator/autopilot/configuration", candidates.set_autopilot, Right.OPERATOR_WRITE, "Refused: there is no autopilot"),
+    Route("GET", "/v1/operator/autopilot/health", candidates.autopilot_health, Right.OPERATOR_READ, "How well the candidates are"),
+    Route("GET", "/v1/operator/license", absent.no_license, Right.OPERATOR_READ, "Empty: there is none"),
+    Route("PUT!", "/v1/system/reconcile/summaries", on_leader(cluster.reconcile_summaries), Right.OPERATOR_WRITE, "Does nothing: summaries are always counted anew"),
+    Route("PUT", "/v1/node/{id}/evaluate", on_leader(cluster.node_evaluate), Right.NODE_WRITE, "Decides again about all jobs of a node"),
+    Route("PUT", "/v1/deployment/unblock/{id}", on_leader(deployments.unblock), Right.JOB_WRITE, "Refused: no deployment is ever blocked"),
+)
+
+_NO_GOSSIP = absent.refused("drover has no gossip of its own, so it has no keyring: Consul has")
+_NO_CSI = absent.refused("CSI volumes are not supported by drover (host volumes are)")
+
+# What drover does not have. Volumes of a host are part of their node.
+ABSENT = (
+    *(Route("GET", f"/v1/{kind}", on_leader(absent.nothing), Right.NONE, "An empty list", ("type",)) for kind in ("volumes", "plugins")),
+    Route("GET", "/v1/volume/csi/{id}", on_leader(absent.no_volume), Right.NONE, "There is none"),
+    *(Route(method, "/v1/volume/csi/{id}", _NO_CSI, Right.NONE, "Refused: no CSI") for method in ("PUT", "DELETE")),
+    Route("GET", "/v1/plugin/csi/{id}", on_leader(absent.no_plugin), Right.NONE, "There is none"),
+    Route("GET", "/v1/agent/pprof/{id}", absent.no_profile, Right.NONE, "Refused: no Go program"),
+    Route("GET", "/v1/agent/keyring/list", _NO_GOSSIP, Right.NONE, "Refused: no gossip"),
+    *(Route("PUT", f"/v1/agent/keyring/{verb}", _NO_GOSSIP, Right.NONE, "Refused: no gossip") for verb in ("install", "use", "remove")),
+    *(
+        Route(method, path, absent.enterprise, Right.NONE, "501: Nomad Enterprise only")
+        for path in (
+            "/v1/quotas", "/v1/quota-usages", "/v1/quota", "/v1/quota/{id}", "/v1/quota/usage/{id}", "/v1/sentinel/policies",
+            "/v1/sentinel/policy/{id}", "/v1/recommendations", "/v1/recommendations/apply", "/v1/recommendation",
+            "/v1/recommendation/{id}",
+        )
+        for method in ("GET", "PUT", "DELETE")
+    ),
+)  # fmt: skip
+
 ACL = (
     Route("GET", "/v1/acl/token/self", acl.token_self, Right.NONE, "The caller's token, as Consul knows it"),
     *(
-        Route(method, "/v1/acl/{path:.*}", acl.elsewhere, Right.NONE, "Tokens and policies are kept in Consul")
+        Route(method, "/v1/acl/{path:.*}", acl.elsewhere, Right.NONE, "Refused: tokens and policies are kept in Consul")
         for method in ("GET", "PUT", "DELETE")
     ),
 )
 
-ROUTES = (*JOBS, *WORK, *NODES, *CLUSTER, *ACL)
+ROUTES = (*JOBS, *WORK, *NODES, *CLUSTER, *TELLING, *SERVERS, *ABSENT, *ACL)

@@ -6,12 +6,13 @@ Errors are Nomad's: the bare message as text/plain, with its status codes.
 import asyncio
 import logging
 import socket
+from weakref import WeakSet
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
-from api import connections, stats
+from api import absent, alloc_exec, connections, events, metrics, stats
 from api.acl import NotHere
 from api.connections import CONNECTIONS, Connections, timed
 from api.context import CONTEXT, Context, LeaderChanged, NoLeader
@@ -22,6 +23,7 @@ from api.origins import ORIGINS, Origins, known_origin
 from api.query import BadRequest, Conflict, NotFound, Refused, check_region, read_headers
 from api.rights import Forbidden, TooManyFailures
 from api.routes import ROUTES
+from api.websockets import NoWebsocket
 from configs import AgentConfig
 from leader.commands import EnforceIndexError, StillLeaving
 from leader.namespaces import NamespaceRefused
@@ -36,7 +38,7 @@ _http_log = logging.getLogger("drover.http")
 BODY_BYTES_MAX = 8 * 1024 * 1024
 
 # What an agent says of itself and of what it is given, whatever region is named.
-_OWN = ("/v1/operator/lock", "/v1/agent/", "/v1/regions", "/v1/jobs/parse")
+_OWN = ("/v1/operator/lock", "/v1/agent/", "/v1/metrics", "/v1/regions", "/v1/jobs/parse")
 # What Nomad lets web pages of other origins read: a UI asks a node itself for logs and stats.
 _OPEN = "/v1/client/"
 _OPEN_METHODS = ("GET", "HEAD")
@@ -97,6 +99,8 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _text(429, str(error))
     except (BadRequest, ScalingRefused) as error:
         return _text(400, str(error))
+    except NoWebsocket as error:
+        return _text(400, str(error))
     except NotFound as error:
         response = _text(404, str(error))
         if error.index:
@@ -137,7 +141,8 @@ def _clients_own_faults(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if not isinstance(error, HttpProcessingError | RequestPayloadError | ConnectionError):
         return True
-    _http_log.debug("%s: %s", record.getMessage(), " ".join(str(error).split()))
+    # Its words quote what was sent, a token among it.
+    _http_log.debug("%s: %s", record.getMessage(), type(error).__name__)
     return False
 
 
@@ -147,14 +152,20 @@ _http_log.addFilter(_clients_own_faults)
 def application(context: Context, config: AgentConfig) -> web.Application:
     app = web.Application(middlewares=[timed, errors, known_origin, one_region], client_max_size=BODY_BYTES_MAX)
     app.on_response_prepare.append(allow_origin)
+    app.on_response_prepare.append(metrics.count_call)
     app[CONTEXT] = context
     app[stats.METER] = stats.Meter()
     app[CONNECTIONS] = Connections(config.limits)
     own = (config.name, config.http_host, config.advertise.http.rpartition(":")[0])
     app[ORIGINS] = Origins(own, config.http_hosts, is_tls=config.tls.http)
+    app[alloc_exec.OPEN] = WeakSet()
+    app.on_shutdown.append(alloc_exec.end_all)
+    app[metrics.LOOKS] = metrics.Looks()
+    app[events.RENDERED] = []
     for route in ROUTES:
         app.add_routes(route.registered())
     app.router.add_get("/v1/openapi.json", openapi)
+    app.router.add_get("/", absent.to_ui)
     app.router.add_options("/v1/client/{path:.*}", preflight)
     return app
 

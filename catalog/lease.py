@@ -114,6 +114,7 @@ class Lease:
                     "drover_root": self.keys.root,
                     "drover_datacenter": self.candidate.datacenter,
                     "drover_version": self.candidate.version,
+                    **({"drover_tls": "true"} if who.tls_enabled else {}),
                 },
                 "Check": {
                     "Name": "drover leader candidate",

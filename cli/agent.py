@@ -5,11 +5,9 @@ SIGTERM and SIGINT end drover and leave the tasks running, save for `-dev`.
 
 import argparse
 import asyncio
-import json
 import logging
 import signal
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,8 @@ import configs
 from cli import dev
 from cli.main import VERSION
 from cli.process import Running, process
-from configs import AgentConfig
-from model.errors import ConfigError, Fault
+from configs import AgentConfig, log_lines
+from model.errors import ConfigError
 
 log = logging.getLogger("drover")
 
@@ -28,7 +26,7 @@ log = logging.getLogger("drover")
 def run(args: argparse.Namespace) -> int:
     try:
         config = configs.load([Path(p) for p in args.config], dev=args.dev, overrides=_overrides(args))
-        _set_up_logging(config)
+        log_lines.set_up(config)
     except ConfigError as error:
         return _refused(error)
     for warning in config.warnings:
@@ -60,37 +58,6 @@ def _overrides(args: argparse.Namespace) -> dict[str, Any]:
         "consul.address": args.consul_address,
     }
     return {name: value for name, value in chosen.items() if value is not None}
-
-
-class _JsonLines(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "@timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(),
-            "@level": record.levelname.lower(),
-            "@module": record.name,
-            "@message": record.getMessage(),
-        }
-        if record.exc_info:
-            line["stacktrace"] = self.formatException(record.exc_info)
-        return json.dumps(line)
-
-
-def _set_up_logging(config: AgentConfig) -> None:
-    """Raises ConfigError when the log file cannot be opened."""
-    level = {"TRACE": "DEBUG", "WARN": "WARNING"}.get(config.log_level, config.log_level)
-    try:
-        handler: logging.Handler = (
-            logging.FileHandler(config.log_file) if config.log_file else logging.StreamHandler(sys.stderr)
-        )
-    except OSError as error:
-        message = f"{config.log_file} cannot be opened: {error.strerror}"
-        raise ConfigError((Fault(path="log_file", message=message),)) from error
-    handler.setFormatter(
-        _JsonLines() if config.log_json else logging.Formatter("%(asctime)s [%(levelname)s] %(name)s: %(message)s")
-    )
-    logging.basicConfig(level=level, handlers=[handler], force=True)
-    # The loop's own debug lines say nothing about drover.
-    logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 
 def _renew(running: Running) -> None:

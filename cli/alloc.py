@@ -12,6 +12,7 @@ from cli.client import (
     fail,
     fields,
     print_json,
+    segment,
     short,
     size,
     table,
@@ -23,6 +24,29 @@ def find_alloc(api: Api, prefix: str) -> dict[str, Any]:
     found = api.find("allocation", "/v1/allocations", prefix)
     alloc: dict[str, Any] = api.get(f"/v1/allocation/{found['ID']}", namespace=found["Namespace"])
     return alloc
+
+
+def chosen_alloc(api: Api, name: str, *, is_job: bool) -> dict[str, Any]:
+    """By its id, or of a job: one that runs if there is one, the newest first."""
+    if not is_job:
+        return find_alloc(api, name)
+    stubs = api.get(f"/v1/job/{segment(name)}/allocations")
+    if not stubs:
+        raise CommandFailed(f"job {name!r} has no allocations")
+    stub = min(stubs, key=lambda a: (a["ClientStatus"] != "running", -a["CreateTime"]))
+    alloc: dict[str, Any] = api.get(f"/v1/allocation/{stub['ID']}", namespace=stub["Namespace"])
+    return alloc
+
+
+def chosen_task(alloc: dict[str, Any], name: str | None) -> str:
+    tasks: list[str] = sorted(t["Name"] for g in alloc["Job"]["TaskGroups"] if g["Name"] == alloc["TaskGroup"] for t in g["Tasks"])
+    if name is not None:
+        if name not in tasks:
+            raise CommandFailed(f"allocation {alloc['ID'][:8]} has no task {name!r} (it has {', '.join(tasks)})")
+        return name
+    if len(tasks) != 1:
+        raise CommandFailed(f"allocation {alloc['ID'][:8]} has several tasks, name one: {', '.join(tasks)}")
+    return tasks[0]
 
 
 def status(args: argparse.Namespace) -> int:

@@ -5,12 +5,14 @@ time to import than they take.
 """
 
 import argparse
+import base64
+import codecs
 import http.client
 import json
 import os
 import ssl
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -57,7 +59,7 @@ class Api:
         self._tls = _tls(args) if parts.scheme == "https" else None
 
     def call(
-        self, method: str, path: str, body: object = None, **params: object
+        self, method: str, path: str, body: object = None, /, **params: object
     ) -> tuple[Any, http.client.HTTPMessage]:
         """The decoded answer and its headers. Raises CommandFailed with one line."""
         response = self._send(method, path, body, params)
@@ -75,11 +77,17 @@ class Api:
         except ValueError as error:
             raise CommandFailed(f"{self.address} is not drover's API: {error}") from error
 
-    def get(self, path: str, **params: object) -> Any:
+    def get(self, path: str, /, **params: object) -> Any:
         return self.call("GET", path, None, **params)[0]
 
-    def put(self, path: str, body: object = None, **params: object) -> Any:
+    def put(self, path: str, body: object = None, /, **params: object) -> Any:
         return self.call("PUT", path, body, **params)[0]
+
+    def raw(
+        self, method: str, path: str, data: bytes | None, params: Mapping[str, object], headers: Mapping[str, str]
+    ) -> http.client.HTTPResponse:
+        """The answer as it is, whatever its status; the body is the caller's to read."""
+        return self._send(method, path, data, params, headers)
 
     def upload(self, path: str, data: bytes, **params: object) -> Any:
         """Sends these very bytes; the decoded answer."""
@@ -89,7 +97,7 @@ class Api:
             raise ApiError(response.status, raw.decode("utf-8", "replace"))
         return json.loads(raw)
 
-    def stream(self, path: str, **params: object) -> Generator[bytes]:
+    def stream(self, path: str, /, **params: object) -> Generator[bytes]:
         """The body as it comes."""
         response = self._send("GET", path, None, params)
         if response.status >= 400:
@@ -101,20 +109,38 @@ class Api:
         except (OSError, http.client.HTTPException) as error:
             raise CommandFailed(f"{self.address} broke off: {_words(error)}") from error
 
-    def _send(
-        self, method: str, path: str, body: object, params: Mapping[str, object]
-    ) -> http.client.HTTPResponse:
-        query = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in params.items() if v is not None}
+    def websocket(self, path: str, /, **params: object) -> tuple[str, dict[str, str], dict[str, Any]]:
+        """(URL, headers, aiohttp's arguments for TLS) of a call that becomes a websocket."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        url = f"{'https' if self._tls else 'http'}://{host}:{self._port}{self._url(path, params)}"
+        how = {} if self._tls is None else {"ssl": self._tls[0], "server_hostname": self._tls[1] or None}
+        return url, self._headers(), how
+
+    def _headers(self) -> dict[str, str]:
+        return {"X-Nomad-Token": self._token} if self._token else {}
+
+    def _url(self, path: str, params: Mapping[str, object]) -> str:
+        query = {k: _in_query(v) for k, v in params.items() if v is not None}
         for name, value in (("namespace", self.namespace), ("region", self.region)):
             if value:
                 query.setdefault(name, value)
-        url = quote(path, safe="/%") + (f"?{urlencode(query)}" if query else "")
+        return quote(path, safe="/%") + (f"?{urlencode(query, doseq=True)}" if query else "")
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: object,
+        params: Mapping[str, object],
+        more_headers: Mapping[str, str] = {},
+    ) -> http.client.HTTPResponse:
+        url = self._url(path, params)
         connection = (
             http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
             if self._tls is None
             else _Https(self._host, self._port, *self._tls)
         )
-        headers = {"X-Nomad-Token": self._token} if self._token else {}
+        headers = {**self._headers(), **more_headers}
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         try:
             connection.request(method, url, body=data, headers=headers)
@@ -171,6 +197,13 @@ def _tls(args: argparse.Namespace) -> tuple[ssl.SSLContext, str]:
     return context, given("tls_server_name", "NOMAD_TLS_SERVER_NAME") or ""
 
 
+def _in_query(value: object) -> str | list[str]:
+    """Lists are named more than once."""
+    if isinstance(value, list):
+        return [str(one) for one in value]
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _words(error: Exception) -> str:
     """The error without its number; http.client's are often no more than their name."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -191,8 +224,27 @@ def short(identity: str, *, is_verbose: bool) -> str:
     return identity if is_verbose else identity[:SHORT_ID]
 
 
+def frames(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The data of each frame of a stream; empty for a heartbeat."""
+    decoder, text = json.JSONDecoder(), ""
+    characters = codecs.getincrementaldecoder("utf-8")()
+    for chunk in chunks:
+        text += characters.decode(chunk)
+        while text:
+            try:
+                frame, end = decoder.raw_decode(text)
+            except ValueError:
+                break  # the rest of it is still to come
+            text = text[end:].lstrip()
+            yield base64.b64decode(frame.get("Data", ""))
+
+
 def table(rows: Sequence[Sequence[object]]) -> str:
-    """Columns aligned, the first row as the head."""
+    """Columns aligned, the first row as the head. On a terminal they fit it, and states have colours."""
+    if sys.stdout.isatty():
+        from cli.terminal import fitted
+
+        return fitted(rows)
     texts = [[str(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in texts) for column in range(len(texts[0]))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in texts)

@@ -13,6 +13,7 @@ FAILED = 2
 _POLL_S = 0.5
 # Of an alloc that failed a deployment.
 _EVENTS_SHOWN, _LOG_LINES_SHOWN = 5, 20
+_LOG_BYTES_ASKED = 64 * 1024  # lines of 3 KB, as stack traces in JSON are
 
 
 def list_all(args: argparse.Namespace) -> int:
@@ -184,9 +185,11 @@ def _print_culprit(api: Api, deployment_id: str, *, is_verbose: bool) -> None:
 def _last_lines(api: Api, alloc_id: str, task: str, kind: str) -> list[str]:
     try:
         pieces = api.stream(
-            f"/v1/client/fs/logs/{segment(alloc_id)}", task=task, type=kind, plain=True, origin="end", offset=8192
+            f"/v1/client/fs/logs/{segment(alloc_id)}", task=task, type=kind, plain=True, origin="end", offset=_LOG_BYTES_ASKED
         )
         text = b"".join(pieces).decode("utf-8", "replace")
     except (ApiError, CommandFailed):
         return []  # it is gone with its node
-    return text.splitlines()[-_LOG_LINES_SHOWN:]
+    lines = text.splitlines()
+    # The first may be the rest of a line.
+    return lines[1:][-_LOG_LINES_SHOWN:] if len(text) >= _LOG_BYTES_ASKED and len(lines) > 1 else lines[-_LOG_LINES_SHOWN:]

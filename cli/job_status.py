@@ -1,4 +1,4 @@
-"""`drover job status` and `drover job inspect`."""
+"""`drover job status`, `job allocs` and `job inspect`."""
 
 import argparse
 from typing import Any
@@ -87,9 +87,29 @@ def _show(api: Api, job_id: str, namespace: str, args: argparse.Namespace) -> in
     if deployment:
         print(f"\nLatest Deployment\n{described(deployment, is_verbose=args.verbose)}")
     print("\nAllocations")
+    _print_allocations(allocs, args)
+    return 0
+
+
+def allocs(args: argparse.Namespace) -> int:
+    """`drover job allocs`: also those of earlier versions of a job of this id."""
+    try:
+        api = Api(args)
+        job = find_job(api, args.job)
+        found = api.get(f"/v1/job/{segment(job['ID'])}/allocations", namespace=job["Namespace"], all=args.all)
+        if args.json:
+            print_json(found)
+        else:
+            _print_allocations(found, args)
+        return 0
+    except CommandFailed as error:
+        return fail(error)
+
+
+def _print_allocations(allocs: list[dict[str, Any]], args: argparse.Namespace) -> None:
     if not allocs:
         print("No allocations placed")
-        return 0
+        return
     rows = [("ID", "Node ID", "Task Group", "Version", "Desired", "Status", "Created", "Modified")]
     for alloc in sorted(allocs, key=lambda a: -a["CreateTime"]):
         rows.append(
@@ -105,7 +125,6 @@ def _show(api: Api, job_id: str, namespace: str, args: argparse.Namespace) -> in
             )
         )
     print(table(rows))
-    return 0
 
 
 def _basics(job: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 VERSION = "0.1.0"
@@ -28,9 +28,23 @@ class _Parser(argparse.ArgumentParser):
         sys.stderr.write(f"{self.prog}: {message}\nSee '{self.prog} -h'.\n")
         raise SystemExit(self.error_code)
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """An unknown command is told with what it may have been meant as."""
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            near = _nearest(value, action.choices)
+            hint = f" (did you mean {near!r}?)" if near else f" (known: {', '.join(action.choices)})"
+            raise argparse.ArgumentError(None, f"unknown command {value!r}{hint}")
+        super()._check_value(action, value)
+
     def _get_option_tuples(self, option_string: str) -> list[Any]:
         """No flag by its first letters: allow_abbrev=False spares those with one dash (`job stop -p` would purge)."""
         return []
+
+
+def _nearest(word: str, known: Iterable[str]) -> str | None:
+    import difflib
+
+    return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
 
 
 def _flag(parser: argparse.ArgumentParser, name: str, **how: object) -> None:
@@ -101,7 +115,7 @@ def _build() -> _Parser:
         sub = under.add_parser(name, help=text, description=text, allow_abbrev=False)
         for add in flags:
             add(sub)
-        sub.set_defaults(handler=module)
+        sub.set_defaults(handler=module, parser=sub)
         return sub
 
     def group(
@@ -112,6 +126,8 @@ def _build() -> _Parser:
 
     command(commands, "agent", "cli.agent:run", "run an agent", _agent)
     command(commands, "version", "cli.main:version", "print the version")
+    completing = command(commands, "completion", "cli.completion:script", "print what makes a shell complete drover's commands")
+    completing.add_argument("shell", choices=("bash", "zsh", "fish"), metavar="SHELL", help="bash, zsh or fish")
 
     job = group("job", "submit, read and stop jobs")
     for under, name in ((job, "run"), (commands, "run")):
@@ -136,9 +152,12 @@ def _build() -> _Parser:
         init = command(under, name, "cli.job_init:run", "write an example job file")
         init.add_argument("file", nargs="?", metavar="FILE", help="default: example.nomad.hcl")
         _flag(init, "short", action="store_true", help="without explanations")
-    for under, name in ((job, "status"), (commands, "status")):
-        status = command(under, name, "cli.job_status:run", "list jobs, or show one", _client_flags, _shown_flags)
-        status.add_argument("job", nargs="?", metavar="JOB")
+    for under, handler, name, text in (
+        (job, "cli.job_status:run", "job", "list jobs, or show one"),
+        (commands, "cli.status:run", "id", "list jobs, or show whatever has this id"),
+    ):
+        status = command(under, "status", handler, text, _client_flags, _shown_flags)
+        status.add_argument(name, nargs="?", metavar=name.upper())
         _flag(status, "short", action="store_true", help="of one job: only what it is, not what became of it")
         _flag(status, "evals", action="store_true", help="of one job: its evaluations as well")
     for under, name in ((job, "stop"), (commands, "stop")):
@@ -177,18 +196,7 @@ def _build() -> _Parser:
     alloc_status = command(alloc, "status", "cli.alloc:status", "show an allocation", _client_flags, _shown_flags)
     alloc_status.add_argument("alloc", metavar="ALLOC", nargs="?")
     _flag(alloc_status, "stats", action="store_true", help="what its tasks use just now")
-    for under in (alloc, commands):
-        logs = command(under, "logs", "cli.alloc_logs:logs", "print a task's logs", _client_flags)
-        logs.add_argument("alloc", metavar="ALLOC")
-        logs.add_argument("task", metavar="TASK", nargs="?")
-        _flag(logs, "stderr", action="store_true")
-        _flag(logs, "stdout", action="store_true", help=argparse.SUPPRESS)
-        _flag(logs, "f", action="store_true", help="follow")
-        _flag(logs, "tail", action="store_true", help="only the end")
-        _flag(logs, "n", type=int, metavar="LINES", help="the last LINES lines (-tail alone: 10)")
-        _flag(logs, "c", type=int, metavar="BYTES", help="the last BYTES bytes")
-        _flag(logs, "job", action="store_true", help="ALLOC is a job: one of its allocations")
-        _flag(logs, "verbose", action="store_true", help=argparse.SUPPRESS)
+    _reaching_in(alloc, commands, command)
     for name, text in (("restart", "restart an allocation's tasks"), ("signal", "send a signal to a task")):
         sub = command(alloc, name, f"cli.alloc:{name}", text, _client_flags)
         if name == "signal":
@@ -299,6 +307,7 @@ def _build() -> _Parser:
     _acl_commands(group, command)
     system = group("system", "housekeeping")
     command(system, "gc", "cli.server:gc", "forget what has ended", _client_flags)
+    _telling(commands, command, group, job, evaluation, operator, server, system)
     return parser
 
 
@@ -323,6 +332,67 @@ def _namespaces(namespace: "argparse._SubParsersAction[_Parser]", command: Calla
     _flag(applied, "json", action="store_true", help="FILE is in JSON")
 
 
+def _telling(
+    commands: "argparse._SubParsersAction[_Parser]",
+    command: Callable[..., _Parser],
+    group: Callable[..., "argparse._SubParsersAction[_Parser]"],
+    job: "argparse._SubParsersAction[_Parser]",
+    evaluation: "argparse._SubParsersAction[_Parser]",
+    operator: "argparse._SubParsersAction[_Parser]",
+    server: "argparse._SubParsersAction[_Parser]",
+    system: "argparse._SubParsersAction[_Parser]",
+) -> None:
+    """What tells how the cluster and its agents are."""
+    allocs = command(job, "allocs", "cli.job_status:allocs", "list a job's allocations", _client_flags, _shown_flags)
+    allocs.add_argument("job", metavar="JOB")
+    _flag(allocs, "all", action="store_true", help="also those of an earlier job of this id")
+    evals = command(evaluation, "list", "cli.eval:list_all", "list evaluations", _client_flags, _shown_flags)
+    _flag(evals, "job", metavar="JOB", help="only of this job")
+    _flag(evals, "status", metavar="STATUS", help="only those")
+    _flag(evals, "filter", metavar="EXPRESSION", help='as Status == "blocked"')
+    _flag(evals, "per-page", type=int, metavar="N", help="at most so many")
+    _flag(evals, "page-token", metavar="TOKEN", help="where to begin")
+    followed = command(group("event", "follow what changes"), "stream", "cli.event:stream", "print each change as JSON", _client_flags)
+    _flag(followed, "topic", action="append", metavar="TOPIC[:KEY]", help="only these: Job:web, Allocation, Node … (may be repeated)")
+    _flag(followed, "index", type=int, metavar="N", help="from this index on")
+    called = command(operator, "api", "cli.operator_api:call", "call an agent's API as it is", _client_flags)
+    called.add_argument("path", metavar="PATH")
+    called.add_argument("data", metavar="DATA", nargs="?", help="sent as the body; @FILE, or - for standard input")
+    _flag(called, "H", action="append", default=[], metavar="HEADER")
+    _flag(called, "X", metavar="METHOD", help="default: GET, with DATA PUT")
+    _flag(called, "dryrun", action="store_true", help="only print what would be called")
+    _flag(called, "filter", metavar="EXPRESSION")
+    _flag(called, "verbose", action="store_true", help="also the headers, on standard error")
+    measured = command(operator, "metrics", "cli.operator_api:metrics", "print what an agent measures", _client_flags)
+    _flag(measured, "pretty", action="store_true", help="indented")
+    _flag(measured, "format", choices=("json", "prometheus"), default="json")
+    _flag(measured, "json", action="store_true", help=argparse.SUPPRESS)
+    raft = group("raft", "leader candidates, as peers", under=operator)
+    command(raft, "list-peers", "cli.operator_raft:list_peers", "list them", _client_flags, _shown_flags)
+    autopilot = group("autopilot", "how leader candidates are looked after", under=operator)
+    command(autopilot, "get-config", "cli.operator_raft:autopilot_config", "show it", _client_flags, _shown_flags)
+    command(autopilot, "health", "cli.operator_raft:autopilot_health", "tell how they are", _client_flags, _shown_flags)
+    command(group("license", "of Nomad Enterprise"), "get", "cli.operator_raft:license_get", "tell that there is none", _client_flags)
+    command(commands, "agent-info", "cli.agent_info:info", "tell what an agent is doing", _client_flags, _shown_flags)
+    check = command(commands, "check", "cli.agent_info:check", "whether an agent is well: 0 yes, 2 no, 3 not known", _client_flags)
+    _flag(check, "min-peers", type=int, default=0, metavar="N", help="other candidates that a candidate must know")
+    _flag(check, "min-servers", type=int, default=1, metavar="N", help="candidates that a client must know")
+    left = command(server, "force-leave", "cli.agent_info:force_leave", "forget a candidate that is gone", _client_flags)
+    left.add_argument("node", metavar="NAME")
+    _flag(left, "prune", action="store_true", help=argparse.SUPPRESS)
+    reconcile = group("reconcile", "count again", under=system)
+    command(reconcile, "summaries", "cli.agent_info:reconcile_summaries", "does nothing: summaries are always counted anew", _client_flags)
+    policy = group("policy", "how groups may be scaled", under=group("scaling", "what autoscalers may do"))
+    policies = command(policy, "list", "cli.scaling:policy_list", "list scaling policies", _client_flags, _shown_flags)
+    _flag(policies, "job", metavar="JOB", help="only of this job")
+    _flag(policies, "type", metavar="TYPE", help="only of this type")
+    info = command(policy, "info", "cli.scaling:policy_info", "show a scaling policy", _client_flags, _shown_flags)
+    info.add_argument("policy", metavar="POLICY")
+    for kind in ("volume", "plugin"):
+        status = command(group(kind, "of CSI, which drover does not have"), "status", f"cli.storage:{kind}_status", "show them", _client_flags, _shown_flags)
+        status.add_argument("id", metavar="ID", nargs="?")
+
+
 def jobs_own(job: "argparse._SubParsersAction[_Parser]", command: Callable[..., _Parser]) -> None:
     """What is done with a job's versions."""
     history = command(job, "history", "cli.job_versions:history", "list a job's versions", _client_flags, _shown_flags)
@@ -344,6 +414,54 @@ def jobs_own(job: "argparse._SubParsersAction[_Parser]", command: Callable[..., 
     scale.add_argument("count", nargs="?", help=argparse.SUPPRESS)
 
 
+def _reaching_in(
+    alloc: "argparse._SubParsersAction[_Parser]",
+    commands: "argparse._SubParsersAction[_Parser]",
+    command: Callable[..., _Parser],
+) -> None:
+    """What reaches into an allocation, and into an agent's log."""
+    for under in (alloc, commands):
+        logs = command(under, "logs", "cli.alloc_logs:logs", "print a task's logs", _client_flags)
+        logs.add_argument("alloc", metavar="ALLOC")
+        logs.add_argument("task_name", metavar="TASK", nargs="?")
+        _flag(logs, "task", metavar="NAME", help="the task, where there are several")
+        _flag(logs, "stderr", action="store_true")
+        _flag(logs, "stdout", action="store_true", help=argparse.SUPPRESS)
+        files = command(under, "fs", "cli.alloc_fs:run", "list, describe and print the files of an allocation", _client_flags)
+        files.add_argument("alloc", metavar="ALLOC")
+        files.add_argument("path", metavar="PATH", nargs="?", help="in the allocation's directory (default: /)")
+        _flag(files, "stat", action="store_true", help="describe the file instead of printing it")
+        _flag(files, "H", action="store_true", help="sizes in bytes")
+        _flag(files, "json", action="store_true", help="of a directory: print the API's JSON")
+        for sub in (logs, files):
+            _flag(sub, "f", action="store_true", help="follow")
+            _flag(sub, "tail", action="store_true", help="only the end")
+            _flag(sub, "n", type=int, metavar="LINES", help="the last LINES lines (-tail alone: 10)")
+            _flag(sub, "c", type=int, metavar="BYTES", help="the last BYTES bytes")
+            _flag(sub, "job", action="store_true", help="ALLOC is a job: one of its allocations")
+            _flag(sub, "verbose", action="store_true", help=argparse.SUPPRESS)
+        beside = command(under, "exec", "cli.alloc_exec:run", "run a command beside a running task", _client_flags)
+        _flag(beside, "task", metavar="NAME", help="the task, where there are several")
+        _flag(beside, "job", action="store_true", help="ALLOC is a job: one of its allocations")
+        _switch(beside, "i", default=True, text="pass this command's input on (default: true)")
+        _switch(beside, "t", default=None, text="give it a terminal (default: if input and output are one)")
+        _flag(beside, "e", metavar="CHARACTER", default="~", help="with a terminal: after a line break, and followed by a dot, leaves; none: nothing does")
+        beside.add_argument("alloc", metavar="ALLOC")
+        beside.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
+    monitor = command(commands, "monitor", "cli.agent_monitor:run", "print an agent's log as it is written", _client_flags)
+    _flag(monitor, "log-level", metavar="LEVEL", default="INFO", help="TRACE, DEBUG, INFO, WARN or ERROR (default: INFO)")
+    _flag(monitor, "node-id", metavar="ID", help="the agent of this node")
+    _flag(monitor, "server-id", metavar="NAME", help="this leader candidate, or leader")
+    _flag(monitor, "json", action="store_true", help="lines in JSON")
+
+
+def _switch(parser: argparse.ArgumentParser, name: str, *, default: bool | None, text: str) -> None:
+    """A flag that can be denied, as Go's are: -t, -t=true, -t=false."""
+    for value, action in (("", "store_true"), ("=true", "store_true"), ("=false", "store_false")):
+        shown = text if not value else argparse.SUPPRESS
+        parser.add_argument(f"-{name}{value}", f"--{name}{value}", dest=name, action=action, default=default, help=shown)
+
+
 def version(_: argparse.Namespace) -> int:
     print(f"drover v{VERSION}")
     return 0
@@ -355,10 +473,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     parser = _build()
+    if "_ARGCOMPLETE" in os.environ:
+        from cli import completion
+
+        completion.complete(parser)
     args, unknown = parser.parse_known_args(argv)
     if unknown:
         parser.error_code = getattr(args, "error_code", 1)
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        flags = (flag for flag in args.parser._option_string_actions if not flag.startswith("--"))
+        near = _nearest(unknown[0].partition("=")[0], flags) if unknown[0].startswith("-") else None
+        hint = f" (did you mean {near}?)" if near else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    if getattr(args, "no_color", False):
+        os.environ["NO_COLOR"] = "1"
     module, _, name = args.handler.partition(":")
     handler: Handler = version if module == "cli.main" else getattr(importlib.import_module(module), name)
     try:

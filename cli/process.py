@@ -23,6 +23,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+import aiohttp
+
 from agent.data_dir import DataDir
 from agent.fingerprint import ConsulFacts, NodeSettings, fingerprint
 from agent.local import TaskHost
@@ -30,7 +32,7 @@ from agent.node_agent import NodeAgent
 from agent.permit import RestartPermit
 from agent.presence import Presence
 from agent.services import NodeServices
-from api.context import Context
+from api.context import ALIVE_PATH, Context
 from api.rights import Rights
 from api.server import ApiServer
 from catalog.agent_store import AgentStore
@@ -42,7 +44,7 @@ from catalog.leader_lock import LeaderLock
 from catalog.lease import Candidate, Lease, forget_candidate
 from catalog.rights import Authority
 from catalog.services import Candidates, LocalAgent
-from catalog.transport import Endpoint, HttpTransport
+from catalog.transport import HttpTransport
 from cli import dev, local_consul
 from cli.machine import Machine, machine_of
 from cli.main import VERSION
@@ -51,7 +53,7 @@ from configs.tls import Contexts, contexts
 from leader.candidacy import Candidacy
 from leader.election import Election
 from model.cluster import Leader
-from model.errors import ConfigError, Fault, StoreUnavailable
+from model.errors import ConfigError, Fault
 from model.node import HostVolume, Node, NodeId, ReservedResources
 from model.snapshot import Settings
 
@@ -211,6 +213,10 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             tls=tls,
             agent=node_agent,
             members=candidates.read,
+            forget_member=candidates.forget,
+            heartbeat=lambda: (presence.ttl_s, heartbeat.age_s(presence.check_id)) if presence is not None else None,
+            allows_exec=not config.client.disable_remote_exec,
+            telemetry=config.telemetry,
         )
         try:
             await stack.enter_async_context(ApiServer(context, config, bound=bound))
@@ -260,14 +266,15 @@ def _now() -> datetime:
 
 
 async def is_answering(tls: Contexts, node: Node) -> bool:
-    """Asks an agent's own address whether it is alive though gossip lost its machine."""
-    other = HttpTransport(Endpoint(address=node.http_addr, tls=tls.peers if node.tls_enabled else None))
+    """Asks an agent's own address whether it is alive though gossip lost its machine. Not for its health, which is bad
+    while it is cut off from Consul: its tasks run on."""
+    timeout = aiohttp.ClientTimeout(total=1.0)
+    url = f"{'https' if node.tls_enabled else 'http'}://{node.http_addr}{ALIVE_PATH}"
     try:
-        return (await other.request("GET", "/v1/agent/health", timeout_s=1.0)).status == 200
-    except StoreUnavailable:
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url, ssl=tls.peers or True) as found:
+            return found.status == 200
+    except (aiohttp.ClientError, OSError, TimeoutError):
         return False
-    finally:
-        await other.close()
 
 
 def _advertised(config: AgentConfig, address: str) -> str:

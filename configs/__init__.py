@@ -25,6 +25,7 @@ from configs.settings import (
     RawExec,
     Reserved,
     Server,
+    Telemetry,
     Tls,
 )
 from model.errors import ConfigError
@@ -48,6 +49,7 @@ __all__ = [
     "Reserved",
     "Server",
     "Tls",
+    "Telemetry",
     "load",
 ]
 

@@ -30,6 +30,7 @@ from configs.settings import (
     RawExec,
     Reserved,
     Server,
+    Telemetry,
     Tls,
 )
 from model.cluster import PreemptionConfig, SchedulerConfiguration
@@ -164,13 +165,22 @@ def _build(reader: Reader, *, dev: bool) -> AgentConfig | None:
                 "https_handshake_timeout http_header_timeout http_stall_timeout",
             )
         ),
+        telemetry=Telemetry(
+            **settings.section(
+                ("telemetry",),
+                "prometheus_metrics publish_allocation_metrics publish_node_metrics disable_hostname use_node_name",
+                "collection_interval",
+            )
+        ),
         is_dev=dev,
         is_data_dir_temporary=settings.get("data_dir") is None,
         warnings=tuple(reader.warnings),
         **settings.section(
             (),
-            "region datacenter bind_addr log_level log_json log_file enable_debug disable_update_check"
-            " leave_on_terminate leave_on_interrupt http_hosts telemetry",
+            "region datacenter bind_addr log_level log_json log_file log_rotate_bytes log_rotate_max_files"
+            " log_include_location enable_syslog syslog_facility enable_debug disable_update_check"
+            " leave_on_terminate leave_on_interrupt http_hosts",
+            "log_rotate_duration",
         ),
     )
 
@@ -266,7 +276,7 @@ def _client(settings: _Settings) -> Client:
         host_networks=_host_networks(settings),
         **settings.section(
             prefix,
-            "enabled node_class meta options network_interface virtual_datacenter min_dynamic_port max_dynamic_port"
+            "enabled disable_remote_exec node_class meta options network_interface virtual_datacenter min_dynamic_port max_dynamic_port"
             " reservable_cores cpu_total_compute memory_total_mb disk_total_mb alloc_dir state_dir gc_disk_usage_threshold"
             " gc_inode_usage_threshold gc_max_allocs gc_parallel_destroys",
             "gc_interval max_kill_timeout",

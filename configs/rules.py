@@ -124,7 +124,7 @@ _SERVER = Section(
 
 _CLIENT = Section(
     rules={
-        **_rules(Kind.BOOL, "enabled"),
+        **_rules(Kind.BOOL, "enabled disable_remote_exec"),
         **_rules(Kind.TEXT, "node_class network_interface virtual_datacenter"),
         **_rules(Kind.TEXTS, "meta options"),
         **_rules(Kind.PORT, "min_dynamic_port max_dynamic_port"),
@@ -160,7 +160,7 @@ _CLIENT = Section(
         **_rules(
             Kind.IGNORED,
             "artifact bind_wildcard_default_host_network bridge_network_hairpin_mode bridge_network_name"
-            " bridge_network_subnet cgroup_parent chroot_env cni_config_dir cni_path disable_remote_exec drain_on_shutdown"
+            " bridge_network_subnet cgroup_parent chroot_env cni_config_dir cni_path drain_on_shutdown"
             " max_dynamic_user min_dynamic_user network_speed no_host_uuid node_pool"
             " retry_interval retry_join retry_max server_join servers start_join"
             " stats template disk_free_mb",
@@ -186,12 +186,31 @@ _CONSUL = Section(
     }
 )
 
+_TELEMETRY = Section(
+    rules={
+        **_rules(Kind.BOOL, "prometheus_metrics publish_allocation_metrics publish_node_metrics disable_hostname use_node_name"),
+        **_rules(Kind.SPAN, "collection_interval"),
+        **_rules(
+            Kind.IGNORED,
+            "circonus_api_app circonus_api_token circonus_api_url circonus_broker_id circonus_broker_select_tag"
+            " circonus_check_display_name circonus_check_force_metric_activation circonus_check_id"
+            " circonus_check_instance_id circonus_check_search_tag circonus_check_tags circonus_submission_interval"
+            " circonus_submission_url datadog_address datadog_tags disable_allocation_hook_metrics"
+            " disable_dispatched_job_summary_metrics disable_quota_utilization_metrics disable_rpc_rate_metrics_labels"
+            " filter_default in_memory_collection_interval in_memory_retention_period include_alloc_metadata_in_metrics"
+            " allowed_metadata_keys_in_metrics prefix_filter statsd_address statsite_address",
+        ),
+    }
+)
+
 AGENT = Section(
     rules={
-        **_rules(Kind.TEXT, "name region datacenter bind_addr log_file"),
+        **_rules(Kind.TEXT, "name region datacenter bind_addr log_file syslog_facility"),
         "data_dir": Rule(kind=Kind.PATH),
         "log_level": Rule(kind=Kind.LEVEL),
-        **_rules(Kind.BOOL, "log_json disable_update_check"),  # drover never asks for updates
+        **_rules(Kind.BOOL, "log_json log_include_location enable_syslog disable_update_check"),  # drover never asks for updates
+        **_rules(Kind.INT, "log_rotate_bytes log_rotate_max_files"),
+        **_rules(Kind.SPAN, "log_rotate_duration"),
         **_unused(Kind.BOOL, "enable_debug leave_on_terminate leave_on_interrupt"),
         "addresses": Section(rules=_rules(Kind.TEXT, "http") | _rules(Kind.IGNORED, "rpc serf")),
         "advertise": Section(rules=_rules(Kind.TEXT, "http") | _rules(Kind.IGNORED, "rpc serf")),
@@ -200,7 +219,7 @@ AGENT = Section(
         "server": _SERVER,
         "client": _CLIENT,
         "consul": _CONSUL,
-        "telemetry": Rule(kind=Kind.DATA, is_unused=True),
+        "telemetry": _TELEMETRY,
         "vault": Section(refused_if=("enabled",), is_ignored=True),
         "acl": Section(
             rules={
@@ -230,9 +249,8 @@ AGENT = Section(
         **{name: Section(is_ignored=True) for name in ("audit", "autopilot", "sentinel")},
         **_rules(
             Kind.IGNORED,
-            "client_introduction disable_anonymous_signature enable_syslog eventlog http_api_response_headers keyring"
-            " log_include_location log_rotate_bytes log_rotate_duration log_rotate_max_files plugin_dir reporting"
-            " syslog_facility ui users",
+            "client_introduction disable_anonymous_signature eventlog http_api_response_headers keyring"
+            " plugin_dir reporting ui users",
         ),
     }
 )

@@ -120,6 +120,7 @@ class Client:
     gc_max_allocs: int = 50
     gc_parallel_destroys: int = 2
     max_kill_timeout_s: float = 30.0
+    disable_remote_exec: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +173,19 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry:
+    """What /v1/metrics serves. All of it unless said otherwise: drover collects nothing before somebody asks, so what
+    Nomad leaves out by default costs nothing here either (docs/metrics.md)."""
+
+    prometheus_metrics: bool = True
+    publish_allocation_metrics: bool = True
+    publish_node_metrics: bool = True
+    disable_hostname: bool = False  # true: gauges have no label `host`
+    use_node_name: bool = False  # that label is the agent's name, not the machine's
+    collection_interval_s: float = 1.0  # who asks again within it gets what was found before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
     """Everything an agent is told. warnings: what was accepted and has no effect, one sentence each."""
 
@@ -186,6 +200,12 @@ class AgentConfig:
     log_level: str = "INFO"
     log_json: bool = False
     log_file: str = ""
+    log_rotate_bytes: int = 0  # of a log_file; 0: however large
+    log_rotate_duration_s: float = 86_400.0  # of a log_file; 0: however old
+    log_rotate_max_files: int = 0  # how many rotated ones are kept; 0: all
+    log_include_location: bool = False
+    enable_syslog: bool = False
+    syslog_facility: str = "LOCAL0"
     enable_debug: bool = False
     disable_update_check: bool = False
     leave_on_terminate: bool = False
@@ -198,7 +218,7 @@ class AgentConfig:
     tls: Tls = Tls()
     limits: Limits = Limits()
     http_hosts: tuple[str, ...] = ()  # drover's: further names that the API is called by; "*": any
-    telemetry: Mapping[str, Any] = field(default_factory=dict)
+    telemetry: Telemetry = Telemetry()
     is_dev: bool = False
     is_data_dir_temporary: bool = False  # made for this one run
     warnings: tuple[str, ...] = ()

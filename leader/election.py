@@ -44,12 +44,12 @@ class Election:
     probe: Probe
     leading: Leading | None = None
     index_floor: int = 0
-    _rests: bool = False
+    _rest_s: float | None = None  # to step down: how long others have before this one stands again
 
-    def step_down(self) -> None:
-        """Hands over to another candidate, if one is there; does nothing where another leads."""
+    def step_down(self, *, has_others: bool) -> None:
+        """Hands over to another candidate; without any it takes the lock anew. Does nothing where another leads."""
         if self.leading is not None:
-            self._rests = True
+            self._rest_s = _REST_S if has_others else 0.0
             self.leading.end("asked to step down")
 
     async def run(self) -> None:
@@ -63,19 +63,19 @@ class Election:
                     # would stand for election again while the process waits for its end.
                     leading = terms.create_task(self._lead(term), name=f"term {term.epoch}")
                     await asyncio.wait([leading])
-                    if self._rests:
-                        await self._rest()
+                    if self._rest_s is not None:
+                        await self._rest(self._rest_s)
                     else:
                         self.lease.lost()
         finally:
             await self.lease.release()
 
-    async def _rest(self) -> None:
+    async def _rest(self, rest_s: float) -> None:
         """Gives the lock to whoever takes it; takes it again only when nobody else has after a while."""
-        self._rests = False
+        self._rest_s = None
         await self.lease.release()
         with suppress(TimeoutError):
-            async with asyncio.timeout(_REST_S):
+            async with asyncio.timeout(rest_s):
                 while not await self._is_taken():
                     await pause(self.rng.random(), 0.1)
 

@@ -17,8 +17,8 @@ Everything is level-triggered; whatever is interrupted is found again by the nex
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -27,7 +27,7 @@ from catalog.client import Client
 from catalog.keys import Keys
 from catalog.kv import pause, put
 from catalog.lease import CONFIRMS_PER_TTL
-from leader import scheduling
+from leader import scheduling, telemetry
 from leader.deciding import Deciding
 from leader.fenced import Fenced
 from leader.health import NodeHealth
@@ -44,6 +44,9 @@ from model.snapshot import JobKey, Settings
 from model.wire import encode
 
 log = logging.getLogger("drover.leader")
+
+# A write takes milliseconds; what takes longer is not waited for by a hand-over.
+_FINISH_S_MAX = 1.0
 
 
 class Part(Protocol):
@@ -68,6 +71,7 @@ class Leading:
     deciding: Deciding = field(init=False)
     lives: NodeLives = field(init=False)
     is_ready: bool = False
+    since_s: float = 0.0  # loop time at which the term began
     # Asked for by `system gc`.
     garbage: asyncio.Event = field(default_factory=asyncio.Event)
     permits: Permits = field(default_factory=Permits)
@@ -78,6 +82,8 @@ class Leading:
     # One command at a time for a job: the next one must see what the one before wrote. Gone when nobody waits.
     _turns: WeakValueDictionary[JobKey, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
+    _writes: int = 0
+    _written: asyncio.Event = field(default_factory=asyncio.Event)
     _closed: set[Namespace] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -92,6 +98,25 @@ class Leading:
             deciding=self.deciding,
             interval_s=self.settings.rebalance_interval_s,
         )
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A call that changes something is under way: a planned hand-over waits for it."""
+        self._writes += 1
+        try:
+            yield
+        finally:
+            self._writes -= 1
+            self._written.set()
+
+    async def finish(self, allowed: int) -> None:
+        """Takes no further calls, and waits a little until no more than `allowed` writes are under way."""
+        self.is_ready = False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_FINISH_S_MAX):
+                while self._writes > allowed:
+                    self._written.clear()
+                    await self._written.wait()
 
     def is_closed(self, namespace: Namespace) -> bool:
         return namespace in self._closed
@@ -118,6 +143,7 @@ class Leading:
     async def lead(self) -> None:
         """Leads until the lease is lost. Raises SessionLost then; never returns."""
         deadline_s = self.fenced.lease.deadline_s
+        self.since_s = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout_at(deadline_s) as scope, asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._confirm(scope), name="leader confirm")
@@ -131,6 +157,7 @@ class Leading:
                     doubt=self.deciding.doubt_node,
                 )
                 self.is_ready = True
+                telemetry.TAKEOVERS.inc()
                 parts: tuple[Part, ...] = (
                     Inboxes(fenced=self.fenced, store=self.store, view=self.view),
                     NodeHealth(self.client, self.view, self.fenced.rng),
@@ -193,6 +220,7 @@ class Leading:
                 self.view = View()
                 self.deciding = self._deciding()
                 await pause(self.fenced.rng.random())
+        self.view.events.begin(self.view.floor)
         self.deciding.take_over()
         log.info(
             "leading in epoch %d: %d jobs, %d allocs, %d nodes",

@@ -11,9 +11,9 @@ from catalog.kv import delete_at, replace
 from leader.leading import Leading
 from leader.status import is_over
 from model.cluster import NamespaceSpec
-from model.errors import DroverError
-from model.job import DEFAULT_NAMESPACE, Job, Namespace
-from model.wire import encode
+from model.errors import DroverError, StoreUnclear, WriteConflict
+from model.job import DEFAULT_NAMESPACE, Job, JobId, Namespace
+from model.wire import decode, encode
 
 # Nomad's rules and limits.
 _NAME = re.compile(r"[a-zA-Z0-9-]{1,128}")
@@ -39,6 +39,15 @@ async def write(leading: Leading, spec: NamespaceSpec) -> int:
     if len(spec.description) > _DESCRIPTION_MAX:
         raise BadNamespace(f"description longer than {_DESCRIPTION_MAX}")
     name = Namespace(spec.name)
+    async with leading.turn((name, JobId(""))):  # one at a time: no job has this id
+        try:
+            return await _put(leading, name, spec)
+        except (WriteConflict, StoreUnclear):
+            await _read_again(leading, name)
+            return await _put(leading, name, spec)
+
+
+async def _put(leading: Leading, name: Namespace, spec: NamespaceSpec) -> int:
     known = leading.view.namespaces.get(name)
     changed = msgspec.structs.replace(spec, epoch=leading.fenced.epoch)
     key = leading.keys.namespace(name)
@@ -48,6 +57,15 @@ async def write(leading: Leading, spec: NamespaceSpec) -> int:
     leading.view.put_namespace(changed, entry.create_index, entry.modify_index)
     leading.view.wake.set()
     return entry.modify_index
+
+
+async def _read_again(leading: Leading, name: Namespace) -> None:
+    """After a write without an answer, which may have happened."""
+    entry = await leading.fenced.kv.get(leading.keys.namespace(name))
+    if entry is not None:
+        leading.view.put_namespace(decode(entry.value, NamespaceSpec), entry.create_index, entry.modify_index)
+    elif name != DEFAULT_NAMESPACE:
+        leading.view.drop_namespace(name, leading.view.index)
 
 
 async def forget(leading: Leading, name: Namespace) -> int:

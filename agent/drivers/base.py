@@ -12,7 +12,8 @@ Errors are sorted by what the task runner does: DriverBusy: try again, no failur
 TaskRefused: the task cannot run as written. StartFailed: this start failed, another may not.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -137,6 +138,24 @@ class TaskStats:
     pids: tuple[int, ...] = ()
 
 
+class ExecSession(Protocol):
+    """A command that somebody runs beside a task, and watches."""
+
+    def output(self) -> AsyncIterator[tuple[str, bytes]]:
+        """("stdout" or "stderr", bytes) as they come, read no faster than they are taken; ends with the command."""
+
+    async def write(self, data: bytes) -> None:
+        """To its standard input; waits while the command does not read. Nothing happens once it has ended."""
+
+    async def end_input(self) -> None: ...
+
+    async def resize(self, height: int, width: int) -> None:
+        """Of its terminal, if it has one."""
+
+    async def ended(self) -> int:
+        """Its exit code, 128 + the signal that ended it; to be asked once its output has ended."""
+
+
 class Driver(Protocol):
     @property
     def name(self) -> str: ...
@@ -169,5 +188,11 @@ class Driver(Protocol):
 
     async def execute(self, handle: Handle, argv: Sequence[str], timeout_s: float) -> tuple[int, bytes]:
         """Runs a command where the task runs. (exit code, output, both streams, bounded)."""
+
+    def session(
+        self, handle: Handle, argv: Sequence[str], *, is_tty: bool
+    ) -> AbstractAsyncContextManager[ExecSession]:
+        """Runs a command where the task runs, as its user. On leaving, all that it started and that stayed in its
+        session is ended. Entering raises TaskRefused, StartFailed, DriverBusy."""
 
     async def stats(self, handle: Handle) -> TaskStats: ...

@@ -90,6 +90,12 @@ def make_cpuset(hierarchy: Hierarchy, task: str, cores: tuple[int, ...], mount: 
     return str(path / "cgroup.procs")
 
 
+def own_cpuset(hierarchy: Hierarchy, task: str, mount: Path = MOUNT, name: str = NAME) -> list[str]:
+    """The cgroup.procs of a task that is kept to cores of its own; none of one that is not."""
+    own = _cpusets(mount, name) / task / "cgroup.procs"
+    return [str(own)] if hierarchy.root != str(own.parent.parent) and own.exists() else []
+
+
 def remove_cpuset(task: str, mount: Path = MOUNT, name: str = NAME) -> None:
     """Only when empty. With v2 there is none but the task's own cgroup."""
     with suppress(OSError):

@@ -11,13 +11,15 @@ attempt is removed first. An engine that restarts or does not answer is DriverBu
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from agent.drivers import docker_session
 from agent.drivers.base import (
+    ExecSession,
     ExitResult,
     Handle,
     SeenDirs,
@@ -173,6 +175,13 @@ class Docker:
             return 124, b"timed out"
         except StartFailed as error:
             return 126, str(error).encode()
+
+    @asynccontextmanager
+    async def session(
+        self, handle: Handle, argv: Sequence[str], *, is_tty: bool
+    ) -> AsyncIterator[ExecSession]:
+        async with docker_session.run(self._engine, _container(handle), argv, is_tty=is_tty) as running:
+            yield running
 
     async def stats(self, handle: Handle) -> TaskStats:
         found = await self._engine.call(

@@ -154,6 +154,22 @@ class Engine:
         done = await self.call("GET", f"exec/{made['Id']}/json")
         return int(done["ExitCode"] or 0), bytes(output)
 
+    @asynccontextmanager
+    async def attached(self, exec_id: str, *, is_tty: bool) -> AsyncIterator[Any]:
+        """Starts an exec that was made: aiodocker's stream of its input and output."""
+        import aiohttp
+        from aiodocker.exceptions import DockerError
+        from aiodocker.execs import Exec
+
+        what = f"POST exec/{exec_id}/start"
+        try:
+            async with Exec(self._connected(), exec_id, is_tty).start() as stream:
+                yield stream
+        except DockerError as error:
+            raise _translated(error, what) from error
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise DriverBusy(f"Docker: {what}: {error}") from error
+
     def _connected(self) -> "aiodocker.Docker":
         if self._client is None:
             import aiodocker

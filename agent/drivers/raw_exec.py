@@ -17,14 +17,15 @@ import itertools
 import os
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from agent.cpuset import cpuset
-from agent.drivers import command, process
+from agent.drivers import command, process, session
 from agent.drivers.base import (
+    ExecSession,
     ExitResult,
     Handle,
     SeenDirs,
@@ -34,7 +35,7 @@ from agent.drivers.base import (
     TaskStats,
     same_dirs,
 )
-from agent.drivers.cgroup import Hierarchy, TaskCgroup, find_hierarchy, make_cpuset, remove_cpuset
+from agent.drivers.cgroup import Hierarchy, TaskCgroup, find_hierarchy, make_cpuset, own_cpuset, remove_cpuset
 from agent.drivers.process import Process, boot_id
 from agent.env import SHELL_NAME, inherited
 from agent.turns import Turns
@@ -78,6 +79,7 @@ class RawExec:
         self._cgroups: Hierarchy | None = find_hierarchy() if use_cgroups else None
         self._turns = Turns(_SPAWNS_PER_ROUND)
         self._children: dict[str, asyncio.Event] = {}  # own supervisors; set when one was reaped
+        self._sessions: dict[str, set[session.ProcessSession]] = {}  # commands that run beside a task
         self._endings: dict[str, int] = {}  # how those ended that could not say so in a file
         self._setsid = shutil.which("setsid") or ""
         self._setpriv = shutil.which("setpriv") or ""
@@ -162,19 +164,60 @@ class RawExec:
         self._endings.pop(self._file(handle, ""), None)
 
     async def execute(self, handle: Handle, argv: Sequence[str], timeout_s: float) -> tuple[int, bytes]:
+        env, cwd, owner = await self._surroundings(handle)
+        return await command.run(argv, env=env, cwd=cwd, timeout_s=timeout_s, prefix=self._as(owner))
+
+    @asynccontextmanager
+    async def session(
+        self, handle: Handle, argv: Sequence[str], *, is_tty: bool
+    ) -> AsyncIterator[ExecSession]:
+        env, cwd, owner = await self._surroundings(handle)
+        program = command.lookup(argv[0], Path(cwd), env.get("PATH", os.defpath))
+        odd = [f"{name}={value}" for name, value in env.items() if not SHELL_NAME.match(name)]
+        through_env = ["/usr/bin/env", "--", *odd] if odd else []
+        shown = {"TERM": "xterm", **env} if is_tty else env
+        beside = session.Command(
+            argv=[*self._as(owner), *through_env, program, *argv[1:]],
+            env={name: value for name, value in shown.items() if SHELL_NAME.match(name)},
+            cwd=cwd,
+            owner=owner,
+            cgroups=self._joined(handle),
+        )
+        async with session.run(beside, is_tty=is_tty) as running:
+            key = self._file(handle, "")
+            self._sessions.setdefault(key, set()).add(running)
+            try:
+                yield running
+            finally:
+                self._sessions[key].discard(running)
+                if not self._sessions[key]:
+                    del self._sessions[key]
+
+    async def _surroundings(self, handle: Handle) -> tuple[dict[str, str], str, tuple[int, int]]:
+        """(environment, working directory, (user, group)) of the task. Raises TaskRefused when it does not run."""
         task = await self._process(handle, "task")
         if task is None:
-            raise TaskRefused("the task is not running")
+            raise TaskRefused(f'task "{handle.task_name}" is not running.')
         env, cwd, owner = _context(task.pid)
         give_up_at = asyncio.get_running_loop().time() + _FILES_WAIT_S_MAX
         while not env and asyncio.get_running_loop().time() < give_up_at:
             # Just between the shell and the task's own program: the kernel shows neither's environment.
             await asyncio.sleep(_FILES_POLL_S)
             env, cwd, owner = _context(task.pid)
-        prefix: list[str] = []
-        if os.geteuid() == 0 and owner[0] != 0:
-            prefix = [self._setpriv, f"--reuid={owner[0]}", f"--regid={owner[1]}", "--clear-groups"]
-        return await command.run(argv, env=env, cwd=cwd, timeout_s=timeout_s, prefix=prefix)
+        return env, cwd, owner
+
+    def _as(self, owner: tuple[int, int]) -> list[str]:
+        """What runs a command as the task's user."""
+        if os.geteuid() != 0 or owner[0] == 0:
+            return []
+        return [self._setpriv, f"--reuid={owner[0]}", f"--regid={owner[1]}", "--clear-groups"]
+
+    def _joined(self, handle: Handle) -> list[str]:
+        """cgroup.procs of the task's cgroups."""
+        if self._cgroups is None:
+            return []
+        own = self._cgroup(self._cgroups, handle).procs
+        return list(dict.fromkeys([own, *own_cpuset(self._cgroups, self._cgroup_name(handle))]))
 
     async def stats(self, handle: Handle) -> TaskStats:
         found = [stat for pid in await self._pids(handle) if (stat := process.stat_of(pid))]
@@ -347,6 +390,8 @@ class RawExec:
 
     async def _kill_all(self, handle: Handle) -> None:
         """Ends all that the task started: by its cgroup, else by its session."""
+        for beside in self._sessions.get(self._file(handle, ""), ()):
+            beside.release()
         if self._cgroups is not None:
             await self._cgroup(self._cgroups, handle).kill()
             return

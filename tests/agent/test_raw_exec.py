@@ -238,6 +238,49 @@ async def test_a_command_runs_in_the_tasks_own_context_and_is_bounded(place: Pla
         assert (await driver.stats(handle)).memory_bytes > 0
 
 
+async def test_what_runs_beside_a_task_ends_with_it_and_does_not_hold_up_its_end(place: Place) -> None:
+    async with cleaned(place) as driver:
+        handle = await place.start("/bin/sleep", "1000")
+        script = "trap '' HUP INT TERM; echo $$; while :; do sleep 0.05; done"
+        async with driver.session(handle, ["sh", "-c", script], is_tty=False) as session:
+            output = session.output()
+            name, line = await anext(output)
+            begun = asyncio.get_running_loop().time()
+            await driver.stop(handle, "SIGTERM", 5.0)
+            assert asyncio.get_running_loop().time() - begun < 2
+            assert [rest async for rest in output] == []
+            assert (name, await session.ended()) == ("stdout", 128 + 9)
+        assert stat_of(int(line)) is None
+
+
+async def test_leaving_ends_what_runs_beside_a_task_and_nothing_else(place: Place) -> None:
+    async with cleaned(place) as driver:
+        handle = await place.start("/bin/sh", "-c", "echo $$; exec sleep 1000")
+        descriptors = len(os.listdir("/proc/self/fd"))
+        for is_tty in (False, True):
+            script = "trap '' HUP INT TERM; sleep 1001 & echo $! $$; while :; do sleep 0.05; done"
+            async with driver.session(handle, ["sh", "-c", script], is_tty=is_tty) as session:
+                pids = [int(pid) for pid in (await anext(session.output()))[1].split()]
+                assert all(stat_of(pid) for pid in pids)
+            assert [stat for pid in pids if (stat := stat_of(pid)) and not stat.has_ended] == []
+        assert len(os.listdir("/proc/self/fd")) == descriptors
+        assert stat_of(int(place.read("out"))) is not None
+
+
+async def test_a_terminal_can_be_filled_in_both_directions_at_once(place: Place) -> None:
+    async with cleaned(place) as driver:
+        handle = await place.start("/bin/sleep", "1000")
+        async with driver.session(handle, ["sh", "-c", "stty raw -echo; echo go; head -c 500000 | wc -c"], is_tty=True) as session:
+            output = session.output()
+            got = b""
+            while b"go" not in got:
+                got += (await anext(output))[1]
+            await session.write(b"x" * 500_000)
+            async for _, data in output:
+                got += data
+            assert (got.split()[-1], await session.ended()) == (b"500000", 0)
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [

@@ -79,6 +79,15 @@ def _writes_kv(key: str) -> Action:
     return act
 
 
+def _executes(cluster: Guarded, token: str) -> bool:
+    """As far as it goes without a websocket: tests/api/test_rights.py opens one."""
+    path, headers = f"/v1/client/allocation/{cluster.alloc('web-used')}/exec?task=t", {"X-Nomad-Token": token} if token else {}
+    reply = ask(cluster.one.address, "GET", path, headers=headers)
+    if reply.error == (400, "websocket: the client is not using the websocket protocol"):
+        return True
+    return _is_allowed(reply)
+
+
 PLANNED = {"Job": job("web-used", "/bin/true", [], count=0), "Diff": True}
 ACTIONS: dict[str, Action] = {
     "parse a job file": _call("PUT", "/v1/jobs/parse", {"JobHCL": 'job "a" {}'}),
@@ -97,6 +106,7 @@ ACTIONS: dict[str, Action] = {
     "stop a job": _call("DELETE", "/v1/job/web-idle", on="two"),
     "restart an allocation": _call("PUT", "/v1/client/allocation/{alloc}/restart", {}, on="two"),
     "stop an allocation": _call("PUT", "/v1/allocation/{alloc}/stop", on="two"),
+    "run a command beside a task": _executes,
     "list nodes": _call("GET", "/v1/nodes", on="two"),
     "make a node ineligible": _call("PUT", "/v1/node/{node}/eligibility", {"Eligibility": "eligible"}),
     "set a node's metadata": _call("PUT", "/v1/client/metadata", {"Meta": {"a": "b"}}, on="two"),

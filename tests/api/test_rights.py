@@ -1,11 +1,15 @@
 """Who may call: what Consul is asked, what it costs, what a stolen token cannot do, and what holds without ACLs."""
 
 import asyncio
+import contextlib
+import http.client
 import ipaddress
+import json
 import time
 from collections.abc import Mapping
 from typing import Any, cast
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
@@ -165,21 +169,25 @@ def test_every_route_is_closed_to_whoever_has_no_right(guarded: Guarded) -> None
     names = {"allocation": alloc, "client": alloc, "node": guarded.two.node_id, "job": "web-used"}
     names["evaluation"] = guarded.one.alloc(alloc)["EvalID"]
     names |= {"deployment": UNKNOWN, "namespace": "default"}
-    body = {"Job": job("web-used", "/bin/true", [])}
+    body = {"Job": job("web-used", "/bin/true", []), "Prefix": "", "Text": "web"}
     seen = set()
     for route in ROUTES:
-        if route.right is Right.NONE:
+        if route.right is Right.NONE or route.path == "/v1/event/stream":
             continue
         kind = route.template.removeprefix("/v1/").partition("/")[0]
         path = route.template.replace("{id}", names.get(kind, "x"))
         for address in (guarded.one.address, guarded.two.address):
             reply = ask(address, route.method.removesuffix("!"), path, body=None if route.method == "GET" else body)
-            if route.right is Right.JOB_LIST:
+            if route.right is Right.JOB_LIST and path.startswith("/v1/search"):
+                assert not any(reply.json["Matches"].values()), path
+            elif route.right is Right.JOB_LIST and "{id}" in route.template:
+                assert reply.status == 404, path
+            elif route.right is Right.JOB_LIST:
                 assert (reply.status, reply.json) == (200, []), path
             else:
                 assert reply.error == (403, "Permission denied"), path
         seen.add(route.right)
-    assert seen == set(Right) - {Right.NONE, Right.EXEC, Right.AGENT_WRITE} or Right.EXEC in seen
+    assert seen == set(Right) - {Right.NONE}
 
 
 @pytest.mark.parametrize(
@@ -214,6 +222,58 @@ def test_a_nodes_allocations_are_those_of_jobs_that_may_be_read(guarded: Guarded
     assert ask(guarded.one.address, "GET", path, headers={"X-Nomad-Token": guarded.tokens["agent"]}).json == []
     seen = ask(guarded.one.address, "GET", path, headers={"X-Nomad-Token": guarded.tokens["read-only"]}).json
     assert {alloc["JobID"] for alloc in seen} == {"web-used"}
+
+
+def _first_events(guarded: Guarded, role: str) -> set[tuple[str, str]]:
+    """(topic, namespace and job, or nothing) of what the stream replays at once."""
+    connection = http.client.HTTPConnection(guarded.two.address, timeout=1.5)
+    headers = {"X-Nomad-Token": guarded.tokens[role]} if guarded.tokens[role] else {}
+    connection.request("GET", "/v1/event/stream?index=1&namespace=*", headers=headers)
+    answer = connection.getresponse()
+    assert answer.status == 200
+    found = set()
+    with contextlib.suppress(TimeoutError):
+        while line := answer.readline():
+            for event in json.loads(line).get("Events", ()):
+                document = event["Payload"][event["Topic"]]
+                found.add((event["Topic"], document.get("JobID") or document["ID"]))
+    connection.close()
+    return found
+
+
+def test_the_event_stream_tells_of_what_may_be_read(guarded: Guarded) -> None:
+    assert _first_events(guarded, "anonymous") == set()
+    one_job = guarded.consul.make_token("one-stream", 'key "drover/jobs/default/web-idle" { policy = "read" }')
+    guarded.tokens["one-stream"] = one_job
+    assert {name for _, name in _first_events(guarded, "one-stream")} == {"web-idle"}
+    topics = {topic for topic, _ in _first_events(guarded, "read-only")}
+    assert {"Job", "Allocation", "Evaluation", "Node"} <= topics
+    assert {topic for topic, _ in _first_events(guarded, "agent")} == {"Node"}
+
+
+def test_search_finds_what_may_be_read(guarded: Guarded) -> None:
+    def found(role: str) -> dict[str, list[str]]:
+        headers = {"X-Nomad-Token": guarded.tokens[role]}
+        matches = ask(guarded.two.address, "PUT", "/v1/search", body={"Prefix": "", "Context": "all"}, headers=headers).json["Matches"]
+        return {context: ids for context, ids in matches.items() if ids}
+
+    assert set(found("agent")) == {"nodes"}
+    everything = found("read-only")
+    assert "web-used" in everything["jobs"]
+    assert everything["namespaces"] == ["default"]
+    assert "default" not in found("agent").get("namespaces", [])
+
+
+@pytest.mark.parametrize(("role", "is_allowed"), [("operator", True), ("submitter", False), ("anonymous", False)])
+async def test_a_browser_sends_its_token_with_the_first_message(guarded: Guarded, role: str, is_allowed: bool) -> None:
+    alloc = await asyncio.to_thread(guarded.alloc, "web-used")
+    url = f"http://{guarded.one.address}/v1/client/allocation/{alloc}/exec?task=t&ws_handshake=true&command=%5B%22echo%22%2C%22hello%22%5D"
+    async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
+        await socket.send_str(json.dumps({"version": 1, "auth_token": guarded.tokens[role]}))
+        said = [message.data async for message in socket if message.type is aiohttp.WSMsgType.TEXT]
+        assert any("aGVsbG8K" in text for text in said) == is_allowed  # hello
+        assert socket.close_code == (1000 if is_allowed else 1008)
+    assert not guarded.tokens[role] or guarded.tokens[role] not in guarded.two.log
 
 
 def test_an_id_with_slashes_is_one_segment(guarded: Guarded) -> None:

@@ -66,9 +66,9 @@ def drover(*argv: str, cwd: Path | None = None, stdin: bytes = b"", address: str
     )
 
 
-def on_terminal(*argv: str, cwd: Path, typed: bytes = b"", address: str = "") -> str:
+def on_terminal(*argv: str, cwd: Path, typed: bytes = b"", address: str = "", **more: str) -> str:
     """What the command writes to a terminal, what is typed there included."""
-    env = environ(**({"NOMAD_ADDR": f"http://{address}"} if address else {}))
+    env = environ(**({"NOMAD_ADDR": f"http://{address}"} if address else {}), **more)
     parent, child = pty.openpty()
     os.write(parent, typed)
     with subprocess.Popen([sys.executable, "-m", "cli.main", *argv], cwd=cwd, env=env, stdin=child, stdout=child, stderr=child) as process:
@@ -119,6 +119,9 @@ def mask(line: str) -> str:
 JOB = """job "NAME" {
   datacenters = ["dc1"]
   CONSTRAINT
+  update {
+    min_healthy_time = "300ms"
+  }
   group "g" {
     count = 2
     task "t" {

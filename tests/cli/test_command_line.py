@@ -2,15 +2,18 @@
 
 import http.server
 import os
+import re
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.command import Run, drover, environ
+from tests.cli.command import Run, drover, environ, on_terminal
 from tests.components.consul import ConsulServer
 from tests.e2e.drover import Drover, marking_job
 
@@ -25,7 +28,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.consul]
         (("job", "run"), "drover job run: the following arguments are required: FILE"),
         (("job", "run", "a", "b"), "drover: unrecognized arguments: b"),
         (("job", "run", "-nope", "a"), "drover: unrecognized arguments: -nope"),
-        (("job", "run", "-det", "a"), "drover: unrecognized arguments: -det"),
+        (("job", "run", "-det", "a"), "drover: unrecognized arguments: -det (did you mean -detach?)"),
         (
             ("job", "run", "-check-index", "x", "a"),
             "drover job run: argument -check-index/--check-index: invalid int value: 'x'",
@@ -39,11 +42,45 @@ def test_a_wrong_command_line_is_one_line_and_where_to_look(argv: tuple[str, ...
     assert done.shown == (1, [], [line, f"See '{line.partition(':')[0]} -h'."])
 
 
-@pytest.mark.parametrize("argv", [("jub",), ("job", "jun")], ids=" ".join)
-def test_an_unknown_command_lists_the_known_ones(argv: tuple[str, ...]) -> None:
-    done = drover(*argv)
-    assert (done.code, done.out, len(done.err)) == (1, [], 2)
-    assert f"argument COMMAND: invalid choice: '{argv[-1]}' (choose from " in done.err[0]
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (("jub",), "drover: unknown command 'jub' (did you mean 'job'?)"),
+        (("job", "stauts"), "drover job: unknown command 'stauts' (did you mean 'status'?)"),
+        (("job", "status", "-verbos"), "drover: unrecognized arguments: -verbos (did you mean -verbose?)"),
+        (("leader", "xyz"), "drover leader: unknown command 'xyz' (known: step-down)"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_was_mistyped_is_told_with_what_was_meant(argv: tuple[str, ...], line: str) -> None:
+    assert drover(*argv).shown == (1, [], [line, f"See '{line.partition(':')[0]} -h'."])
+
+
+def completed(line: str, address: str = "") -> list[str]:
+    """What a shell would offer at the end of the line."""
+    with tempfile.NamedTemporaryFile() as out:
+        drover(_ARGCOMPLETE="1", _ARGCOMPLETE_STDOUT_FILENAME=out.name, COMP_LINE=line, COMP_POINT=str(len(line)), address=address)
+        return sorted(word.strip() for word in out.read().decode().split("\x0b") if word.strip())
+
+
+def test_a_shell_completes_commands_flags_and_ids(one: Drover, run: Run) -> None:
+    one.submit(marking_job("completed", count=0))
+    assert completed("drover job s") == ["scale", "status", "stop"]
+    assert completed("drover job stop -pu") == ["-purge"]
+    assert completed("drover job status comp", one.address) == ["completed"]
+    assert completed("drover job status comp", "127.0.0.1:1") == []
+    assert any("complete " in line and line.endswith("drover") for line in run("completion", "bash").out)
+
+
+def test_on_a_terminal_a_table_fits_and_states_have_colours(one: Drover, run: Run, tmp_path: Path) -> None:
+    one.submit(marking_job("a-job-with-a-name-that-is-longer-than-this-terminal-is-wide", count=1))
+    one.wait_running("a-job-with-a-name-that-is-longer-than-this-terminal-is-wide", 1)
+    shown = on_terminal("job", "status", cwd=tmp_path, address=one.address, COLUMNS="64", TERM="xterm")
+    assert "\x1b[32mrunning\x1b[0m" in shown
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert max(len(line) for line in plain.splitlines()) <= 64
+    assert "…" in plain
+    assert "\x1b[3" not in on_terminal("job", "status", "-no-color", cwd=tmp_path, address=one.address, TERM="xterm")
 
 
 @pytest.mark.parametrize("argv", [("-version",), ("--version",), ("version",)], ids=" ".join)

@@ -182,7 +182,7 @@ plugin "raw_exec" {{
         assert self._process is not None
         if self._process.poll() is not None:
             raise AssertionError(f"drover {self.name} ended with {self._process.returncode}:\n{self.log[-4000:]}")
-        return bool(self.call("GET", "/v1/agent/health"))
+        return bool(self.call("GET", "/v1/regions"))
 
     def kill(self) -> None:
         """SIGKILL, as a crash; its tasks live on."""

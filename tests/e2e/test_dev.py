@@ -159,7 +159,7 @@ def test_what_a_killed_dev_agent_left_is_removed_by_the_next(consul: ConsulServe
         (broken / "lock").touch()
         (broken / "journal.db").write_bytes(b"no database" * 1000)
         with Dev(consul, tmp_path) as dev:
-            wait("the API", lambda: call(dev.address, "GET", "/v1/agent/health"))
+            wait("the API", lambda: call(dev.address, "GET", "/v1/regions"))
             assert not is_alive(pid)
             assert cgroups(left) == []
             assert dev.end(signal.SIGTERM) == 0

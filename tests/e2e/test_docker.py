@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.api.test_exec import opened, ran
 from tests.components.consul import ConsulServer
 from tests.conftest import or_skip
 from tests.e2e.drover import NS, Drover, call, job, restart, stays, wait
@@ -67,3 +68,34 @@ def test_a_container_becomes_a_healthy_service_and_outlives_drover(one: Drover, 
     one.stop_job("web")
     wait("it is gone", lambda: not containers(alloc))
     wait("so is its service", lambda: not call(one.consul.http_addr, "GET", "/v1/health/service/web"))
+
+
+async def test_commands_run_in_the_container_and_end_when_their_client_goes(one: Drover, docker_image: str) -> None:
+    one.submit(web(docker_image))
+    alloc = one.wait_running("web", 1, 60.0)[0]["ID"]
+    async with opened(one.address, alloc, ["sh", "-c", "echo $NOMAD_TASK_NAME; cat; echo err >&2; exit 4"]) as session:
+        await session.type(b"given\n")
+        await session.close_input()
+        done = await session.finish()
+    assert (done.out, done.err, done.result, done.end) == (b"t\ngiven\n", b"err\n", {"exit_code": 4}, (1000, ""))
+    async with opened(one.address, alloc, ["sh"], query="tty=true") as session:
+        await session.say({"tty_size": {"height": 33, "width": 99}})
+        await session.type(b"tty; busybox stty size; exit 6\n")
+        done = await session.finish()
+    assert b"33 99\r\n" in done.out
+    assert (done.closed, done.result) == (["stdout"], {"exit_code": 6})
+    for query in ("", "tty=true"):
+        async with opened(one.address, alloc, ["sh", "-c", "echo there; trap '' HUP; sleep 1234; sleep 1235"], query=query) as session:
+            await session.until(b"there")
+            wait("it runs", lambda: b"sleep 1234" in top(alloc))
+        wait("its end", lambda: b"sleep 123" not in top(alloc))
+    assert b"httpd" in top(alloc)
+    done = await ran(one.address, alloc, "no-such-command")
+    assert done.result != {}
+    one.stop_job("web")
+    wait("it is gone", lambda: not containers(alloc))
+    assert "Traceback" not in one.log
+
+
+def top(alloc: str) -> bytes:
+    return subprocess.run(["docker", "top", *containers(alloc)], capture_output=True, check=True).stdout

@@ -25,6 +25,7 @@ from configs import (
     RawExec,
     Reserved,
     Server,
+    Telemetry,
 )
 from model.cluster import PreemptionConfig, SchedulerConfiguration
 from model.secret import Secret
@@ -116,7 +117,8 @@ def test_settings_are_read_in_their_types(folder: Path) -> None:
           virtual_datacenter = "edge"
         }
         telemetry {
-          prometheus_metrics = true
+          prometheus_metrics  = false
+          collection_interval = "5s"
         }
         """,
     )
@@ -131,7 +133,7 @@ def test_settings_are_read_in_their_types(folder: Path) -> None:
         cpu_total_compute=4000,
         virtual_datacenter="edge",
     )
-    assert config.telemetry == {"prometheus_metrics": True}
+    assert config.telemetry == Telemetry(prometheus_metrics=False, collection_interval_s=5.0)
 
 
 def test_host_volumes_networks_and_cores_are_read_by_their_names(folder: Path) -> None:
@@ -298,7 +300,7 @@ def test_what_is_read_and_used_by_nothing_is_told_if_it_asks_for_something(folde
 enable_debug = true
 leave_on_terminate = false
 telemetry {
-  prometheus_metrics = true
+  statsd_address = "127.0.0.1:8125"
 }
 client {
   state_dir    = "/var/lib/drover/state"
@@ -321,7 +323,7 @@ plugin "docker" {
     config = load(folder, text)
     assert [line.rsplit("/", 1)[-1] for line in config.warnings] == [
         "a.hcl:2: enable_debug has no effect in drover",
-        "a.hcl:4: telemetry has no effect in drover",
+        "a.hcl:5: telemetry.statsd_address has no effect in drover",
         "a.hcl:8: client.state_dir has no effect in drover",
         "a.hcl:9: client.gc_max_allocs has no effect in drover",
         "a.hcl:19: plugin.docker.config.gc has no effect in drover",
