@@ -119,7 +119,7 @@ def test_an_allocation_is_read_and_reached_through_its_node(client: nomad.Nomad,
         client.client.stream_file.stream(one, 0, "start", "/t/local/nothing")
     assert base64.b64encode(b"said\n").decode() in client.client.stream_logs.stream(one, "t", "stdout")
     assert client.client.stats.read_stats()["Memory"]["Total"] > 0
-    client.client.allocation.restart_allocation(one, "t")
+    client.client.allocation.restart_allocation(one)
     wait("it was restarted", lambda: client.allocation.get_allocation(one)["TaskStates"]["t"]["Restarts"] == 1)
     client.client.allocation.signal_allocation(one, "SIGUSR2", "t")
     client.client.gc_all_allocations.garbage_collect()
