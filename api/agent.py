@@ -66,7 +66,8 @@ async def agent_self(request: web.Request) -> web.Response:
     member = _member(
         context.name, context.node_id, context.http_addr, context.region, context.datacenter, context.version
     )
-    return answer(request, {"config": context.config, "stats": stats, "member": member})
+    config = context.config | {"ACL": {"Enabled": await context.rights.is_asked()}}
+    return answer(request, {"config": config, "stats": stats, "member": member})
 
 
 def _member(name: str, node_id: str, http_addr: str, region: str, datacenter: str, version: str) -> dict[str, Any]:

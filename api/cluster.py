@@ -24,6 +24,7 @@ from leader.permits import PERMIT_WAIT_S
 from leader.view import View, job_key
 from model.alloc import Alloc, AllocId, EvalId
 from model.node import Drain, Eligibility, NodeId
+from model.snapshot import JobKey
 
 T = TypeVar("T")
 Handler = Callable[[web.Request, Leading], Awaitable[web.Response]]
@@ -81,6 +82,7 @@ _ALLOCS = Kind(
     lambda alloc: (-alloc.create_index, alloc.id),
     _shown_allocs,
     _filtered_alloc,
+    job_key,
 )
 
 
@@ -133,6 +135,7 @@ _EVALUATIONS = Kind(
     lambda e: (-e.create_index, e.document.id),
     lambda _, view, found: [evaluation_document(view, e) for e in found],
     lambda view, e, _: evaluation_document(view, e),
+    lambda e: (e.document.namespace, e.document.job_id),
 )
 
 
@@ -155,6 +158,7 @@ _NODES = Kind(
     lambda one: (one.id,),
     lambda request, view, found: [node_stub(view, one, has_resources=is_true(request, "resources")) for one in found],
     lambda view, one, _: node_document(view, one),
+    None,
 )
 
 
@@ -164,11 +168,16 @@ async def list_nodes(request: web.Request, leading: Leading) -> web.Response:
 
 
 async def node_allocations(request: web.Request, leading: Leading) -> web.Response:
-    def found(view: View, _: Query) -> object:
-        return [alloc_full(view, alloc) for alloc in view.allocs_by_node.get(node_id, {}).values()]
+    def of_node(view: View) -> list[tuple[JobKey, Alloc]]:
+        return [((a.desired.namespace, a.desired.job_id), a) for a in view.allocs_by_node.get(node_id, {}).values()]
+
+    def found(view: View, query: Query) -> object:
+        return [alloc_full(view, alloc) for key, alloc in of_node(view) if query.sees(key)]
 
     node_id = NodeId(request.match_info["id"])
-    return await of_state(request, leading.view, ("node-allocs", node_id), found)
+    return await of_state(
+        request, leading.view, ("node-allocs", node_id), found, lists=lambda view, _: {key for key, _ in of_node(view)}
+    )
 
 
 async def node_eligibility(request: web.Request, leading: Leading) -> web.Response:

@@ -57,6 +57,7 @@ _DEPLOYMENTS = Kind(
     lambda one: (-one.create_index, one.document.id),
     lambda _, view, found: [deployment_document(view, one) for one in found],
     lambda view, one, _: deployment_document(view, one),
+    lambda one: (one.document.namespace, one.document.job_id),
 )
 
 

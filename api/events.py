@@ -6,8 +6,9 @@ higher index, once and as it is now, oldest change first. Nobody is waited for: 
 """
 
 import asyncio
+import logging
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -15,13 +16,18 @@ from itertools import groupby
 import msgspec
 from aiohttp import web
 
-from api.context import is_gone
+from api.context import CONTEXT, is_gone
 from api.deployments import deployment_document
 from api.query import BadRequest, read
+from api.rights import Forbidden, TooManyFailures
 from api.shapes import alloc_full, evaluation_document, job_document, node_document
 from leader.events import Event, EventTopic, Overrun
 from leader.leading import Leading
-from leader.view import View, names_of
+from leader.view import Indexed, View, job_key, names_of
+from model.errors import StoreRefused, StoreUnavailable
+from model.snapshot import JobKey
+
+log = logging.getLogger("drover.api")
 
 _HEARTBEAT_S = 30.0
 # How soon it is seen that a listener hung up, where nothing happens.
@@ -88,6 +94,8 @@ def _document(view: View, event: Event) -> object:
 
 
 Wants = Callable[[Event], bool]
+# Of some events those that the listener may see, asked anew for each lot of them.
+Sees = Callable[[Iterable[Event]], Awaitable[Wants]]
 
 
 def wanted(topics: Sequence[str], namespace: str) -> Wants:
@@ -110,6 +118,35 @@ def wanted(topics: Sequence[str], namespace: str) -> Wants:
     return wants
 
 
+def _job_of(event: Event) -> JobKey | None:
+    """None of a node."""
+    document = event.document.document if isinstance(event.document, Indexed) else event.document
+    match event.topic:
+        case EventTopic.NODE:
+            return None
+        case EventTopic.JOB:
+            return document.namespace, document.id
+        case EventTopic.ALLOCATION:
+            return job_key(document)
+    return document.namespace, document.job_id
+
+
+def _seen_by(request: web.Request) -> Sees:
+    rights = request.app[CONTEXT].rights
+
+    async def sees(events: Iterable[Event]) -> Wants:
+        jobs = {_job_of(event) for event in events}
+        readable = await rights.readable(request, (key for key in jobs if key is not None))
+        has_nodes = None in jobs and await rights.sees_nodes(request)
+        return lambda event: has_nodes if (key := _job_of(event)) is None else readable(key)
+
+    return sees
+
+
+async def _all(_: Iterable[Event]) -> Wants:
+    return lambda _: True
+
+
 async def stream(request: web.Request, leading: Leading) -> web.StreamResponse:
     query = read(request)
     wants = wanted(request.query.getall("topic", []), query.namespace)
@@ -119,7 +156,7 @@ async def stream(request: web.Request, leading: Leading) -> web.StreamResponse:
     if request.method == "HEAD":
         return response
     try:
-        async with aclosing(lines(leading.view, _rendered_of(request, leading.view), wants, query.index)) as found:
+        async with aclosing(lines(leading.view, _rendered_of(request, leading.view), wants, query.index, _seen_by(request))) as found:
             async for piece in found:
                 if is_gone(request):
                     break
@@ -131,6 +168,8 @@ async def stream(request: web.Request, leading: Leading) -> web.StreamResponse:
         # It reads no more: there is nothing that it could be told.
         if request.transport is not None:
             request.transport.abort()
+    except (Forbidden, TooManyFailures, StoreUnavailable, StoreRefused) as error:
+        log.info("an event stream ends: %s", error)  # its token is none any more, or nobody knows
     except ConnectionError:
         pass  # it left
     return response
@@ -143,7 +182,7 @@ def _rendered_of(request: web.Request, view: View) -> Rendered:
     return kept[0]
 
 
-async def lines(view: View, known: Rendered, wants: Wants, index: int) -> AsyncGenerator[bytes]:
+async def lines(view: View, known: Rendered, wants: Wants, index: int, sees: Sees = _all) -> AsyncGenerator[bytes]:
     """What to send, at least one (perhaps empty) piece each second; ends with the term, or for a listener that is
     overrun."""
     events, loop = view.events, asyncio.get_running_loop()
@@ -153,7 +192,7 @@ async def lines(view: View, known: Rendered, wants: Wants, index: int) -> AsyncG
         position = events.position(consul_index)
         if position is None:
             position = events.end_position
-            async for piece in _as_it_is(view, wants, consul_index):
+            async for piece in _as_it_is(view, wants, consul_index, sees):
                 yield piece
         while not events.is_over:
             try:
@@ -164,7 +203,9 @@ async def lines(view: View, known: Rendered, wants: Wants, index: int) -> AsyncG
                 return
             if found:
                 position = found[-1][0] + 1
-                chosen = [(event.index, known.of(at, event)) for at, event in found if wants(event)]
+                asked = [(at, event) for at, event in found if wants(event)]
+                may_see = await sees(event for _, event in asked)
+                chosen = [(event.index, known.of(at, event)) for at, event in asked if may_see(event)]
                 yield b"".join(_joined(view, chosen))
                 continue
             if loop.time() >= beat_s:
@@ -180,9 +221,10 @@ def _joined(view: View, events: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
         yield b'{"Index":%d,"Events":[%b]}\n' % (view.api_index(index), b",".join(data for _, data in group))
 
 
-async def _as_it_is(view: View, wants: Wants, index: int) -> AsyncIterator[bytes]:
+async def _as_it_is(view: View, wants: Wants, index: int, sees: Sees) -> AsyncIterator[bytes]:
     """Each object that changed after `index`, in the order of its last change."""
     changed = [one for one in _objects(view) if one.index > index and wants(one)]
+    changed = list(filter(await sees(changed), changed))
     changed.sort(key=lambda one: one.index)
     for start in range(0, len(changed), _SLICE):
         yield b"".join(_joined(view, ((one.index, rendered(view, one)) for one in changed[start : start + _SLICE])))

@@ -55,7 +55,7 @@ def _shown_jobs(request: web.Request, view: View, keys: Sequence[JobKey]) -> obj
     return [job_stub(view, key, view.jobs[key], has_meta=has_meta) for key in keys]
 
 
-_JOBS = Kind(_found_jobs, lambda key: key, _shown_jobs, lambda view, key, _: job_document(view, key, view.jobs[key]))
+_JOBS = Kind(_found_jobs, lambda key: key, _shown_jobs, lambda view, key, _: job_document(view, key, view.jobs[key]), lambda key: key)
 
 
 async def list_jobs(request: web.Request, leading: Leading) -> web.Response:
@@ -66,6 +66,7 @@ async def list_jobs(request: web.Request, leading: Leading) -> web.Response:
 async def register(request: web.Request, leading: Leading) -> web.Response:
     body = decode(await request.read())
     job = _submitted(request, body, request.match_info.get("id"))
+    await request.app[CONTEXT].rights.may_submit(request, job)
     enforce = member(body, "JobModifyIndex", int) or 0
     is_enforced = member(body, "EnforceIndex", bool)
     adopt = bool(member(body, "Adopt", bool))
@@ -286,6 +287,7 @@ async def plan(request: web.Request, leading: Leading) -> web.Response:
     """What submitting the job would do; nothing is written."""
     body = decode(await request.read())
     job = _submitted(request, body, request.match_info["id"])
+    await request.app[CONTEXT].rights.may_read(request, (job.namespace, job.id))
     found = planning.forecast(leading, job, has_diff=bool(member(body, "Diff", bool)))
     return answer(request, plan_document(leading.view, found, _warnings(leading, job)))
 
@@ -301,7 +303,9 @@ async def why(request: web.Request, leading: Leading) -> web.Response:
 
 async def why_submitted(request: web.Request, leading: Leading) -> web.Response:
     """Why not all of the body's job would be placed."""
-    return _why(request, leading, _submitted(request, decode(await request.read()), request.match_info["id"]))
+    job = _submitted(request, decode(await request.read()), request.match_info["id"])
+    await request.app[CONTEXT].rights.may_read(request, (job.namespace, job.id))
+    return _why(request, leading, job)
 
 
 def _why(request: web.Request, leading: Leading, job: Job) -> web.Response:
@@ -317,6 +321,8 @@ async def revert(request: web.Request, leading: Leading) -> web.Response:
     prior = member(body, "EnforcePriorVersion", int)
     if version < 0 or (prior or 0) < 0:
         raise BadRequest("a version is no negative number")
+    if (again := leading.view.versions.get((_key(request), version))) is not None:
+        await request.app[CONTEXT].rights.may_submit(request, again)
     return _eval_answer(request, leading, await versions.revert(leading, *_key(request), version, prior_version=prior))
 
 

@@ -8,7 +8,8 @@ from aiohttp import web
 
 from api.context import CONTEXT
 from api.query import answer
-from api.routes import ABSENT, BLOCKING, ROUTES, Right, Route
+from api.rights import Right
+from api.routes import ABSENT, BLOCKING, ROUTES, Route
 
 _WORDS = {
     "prefix": "only ids that begin so",

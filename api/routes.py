@@ -7,13 +7,13 @@ One row a path and method. The server's routes, the rights that are asked of Con
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from aiohttp import web
 
 from api import (
     absent,
+    acl,
     agent,
     alloc_exec,
     alloc_gc,
@@ -34,27 +34,11 @@ from api import (
     stats,
     submissions,
 )
-from api.forwarding import Handler, on_leader, on_named_node, on_node_of_alloc
+from api.forwarding import Handler, guarded, on_leader, on_named_node, on_node_of_alloc
+from api.rights import Right
 from model.cluster import NamespaceCapabilities, PreemptionConfig, Submission
 from model.job import Job
 from model.node import Eligibility
-
-
-class Right(StrEnum):
-    """What the caller's token must allow. The job rights are of the job that the path, the body or the alloc names;
-    a list shows those jobs that may be read."""
-
-    NONE = "none"
-    JOB_READ = "job:read"
-    JOB_WRITE = "job:write"
-    NODE_READ = "node:read"
-    NODE_WRITE = "node:write"
-    OPERATOR_READ = "operator:read"
-    OPERATOR_WRITE = "operator:write"
-    EXEC = "job:exec"
-    AGENT_READ = "agent:read"
-    AGENT_WRITE = "agent:write"
-    AGENT = "an agent's own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +60,15 @@ class Route:
         return re.sub(r"\{(\w+):[^}]*\}", r"{\1}", self.path)
 
     def registered(self) -> list[web.RouteDef]:
+        answer = guarded(self.answer, self.right)
         match self.method:
             case "GET":
-                return [web.get(self.path, self.answer)]
+                return [web.get(self.path, answer)]
             case "PUT":
-                return [web.put(self.path, self.answer), web.post(self.path, self.answer)]
+                return [web.put(self.path, answer), web.post(self.path, answer)]
             case "PUT!":
-                return [web.put(self.path, self.answer)]
-        return [web.route(self.method, self.path, self.answer)]
+                return [web.put(self.path, answer)]
+        return [web.route(self.method, self.path, answer)]
 
 
 # Query parameters of every read of state, and of every list.
@@ -117,26 +102,26 @@ _JOB = "/v1/job/{id:.+" + "".join(f"(?<!/{word})" for word in sorted({r.path.rem
 _SUBMITTED = {"Job": Job, "EnforceIndex": bool, "JobModifyIndex": int, "Adopt": bool, "Submission": Submission}
 
 JOBS = (
-    Route("GET", "/v1/jobs", on_leader(jobs.list_jobs), Right.JOB_READ, "Lists jobs", (*BLOCKING, *LISTING)),
-    Route("PUT", "/v1/jobs", on_leader(jobs.register), Right.JOB_WRITE, "Submits a job", body=_SUBMITTED),
+    Route("GET", "/v1/jobs", on_leader(jobs.list_jobs), Right.JOB_LIST, "Lists jobs", (*BLOCKING, *LISTING)),
+    Route("PUT", "/v1/jobs", on_leader(jobs.register), Right.JOB_SUBMIT, "Submits a job", body=_SUBMITTED),
     Route("PUT", "/v1/jobs/parse", jobs.parse, Right.NONE, "Turns HCL into the job's JSON", body={"JobHCL": str, "Canonicalize": bool, "hclv1": bool}),
     Route("PUT", "/v1/validate/job", jobs.validate, Right.NONE, "Tells what is wrong with a job", body={"Job": Job}),
     *OF_JOB,
     Route("GET", _JOB, on_leader(jobs.job), Right.JOB_READ, "Reads a job", BLOCKING),
-    Route("PUT", _JOB, on_leader(jobs.register), Right.JOB_WRITE, "Submits a new version of a job", body=_SUBMITTED),
+    Route("PUT", _JOB, on_leader(jobs.register), Right.JOB_SUBMIT, "Submits a new version of a job", body=_SUBMITTED),
     Route("DELETE", _JOB, on_leader(jobs.deregister), Right.JOB_WRITE, "Stops a job", ("purge", "orphan", "global")),
 )
 
 WORK = (
-    Route("GET", "/v1/allocations", on_leader(cluster.list_allocations), Right.JOB_READ, "Lists allocations", (*BLOCKING, *LISTING)),
+    Route("GET", "/v1/allocations", on_leader(cluster.list_allocations), Right.JOB_LIST, "Lists allocations", (*BLOCKING, *LISTING)),
     Route("GET", "/v1/allocation/{id}", on_leader(cluster.allocation), Right.JOB_READ, "Reads an allocation", BLOCKING),
     Route("PUT", "/v1/allocation/{id}/stop", on_leader(cluster.allocation_stop), Right.JOB_WRITE, "Stops an allocation; its job gets another"),
     Route("PUT", "/v1/allocation/{id}/release", on_leader(cluster.allocation_release), Right.JOB_WRITE, "Takes an allocation out of its job; it runs on without its services"),
     Route("PUT", "/v1/allocation/{id}/restart-permit", on_leader(cluster.restart_permit), Right.AGENT, "An agent asks whether it may restart a task now", body={"MaxParallel": int}),
-    Route("GET", "/v1/evaluations", on_leader(cluster.list_evaluations), Right.JOB_READ, "Lists evaluations", (*BLOCKING, *LISTING)),
+    Route("GET", "/v1/evaluations", on_leader(cluster.list_evaluations), Right.JOB_LIST, "Lists evaluations", (*BLOCKING, *LISTING)),
     Route("GET", "/v1/evaluation/{id}", on_leader(cluster.evaluation), Right.JOB_READ, "Reads an evaluation", BLOCKING),
     Route("GET", "/v1/evaluation/{id}/allocations", on_leader(cluster.evaluation_allocations), Right.JOB_READ, "Lists what an evaluation placed", BLOCKING),
-    Route("GET", "/v1/deployments", on_leader(deployments.list_deployments), Right.JOB_READ, "Lists deployments", (*BLOCKING, *LISTING)),
+    Route("GET", "/v1/deployments", on_leader(deployments.list_deployments), Right.JOB_LIST, "Lists deployments", (*BLOCKING, *LISTING)),
     Route("GET", "/v1/deployment/{id}", on_leader(deployments.deployment), Right.JOB_READ, "Reads a deployment", BLOCKING),
     Route("GET", "/v1/deployment/allocations/{id}", on_leader(deployments.allocations), Right.JOB_READ, "Lists a deployment's allocations", BLOCKING),
     Route("PUT", "/v1/deployment/promote/{id}", on_leader(deployments.promote), Right.JOB_WRITE, "Lets canaries take over", body={"All": bool, "Groups": list[str]}),
@@ -189,8 +174,8 @@ CLUSTER = (
     Route("GET", "/v1/status/leader", agent.leader, Right.NONE, "The leader's address"),
     Route("GET", "/v1/status/peers", agent.peers, Right.NONE, "The candidates' addresses"),
     Route("GET", "/v1/regions", agent.regions, Right.NONE, "The region"),
-    Route("GET", "/v1/namespaces", on_leader(namespaces.list_namespaces), Right.NONE, "Lists namespaces", (*BLOCKING, "prefix")),
-    Route("GET", "/v1/namespace/{id}", on_leader(namespaces.namespace), Right.NONE, "Reads a namespace", BLOCKING),
+    Route("GET", "/v1/namespaces", on_leader(namespaces.list_namespaces), Right.JOB_LIST, "Lists namespaces", (*BLOCKING, "prefix")),
+    Route("GET", "/v1/namespace/{id}", on_leader(namespaces.namespace), Right.JOB_READ, "Reads a namespace", BLOCKING),
     Route("PUT", "/v1/namespaces", on_leader(namespaces.write), Right.OPERATOR_WRITE, "Makes or changes a namespace", body=_NAMESPACE),
     Route("PUT", "/v1/namespace", on_leader(namespaces.write), Right.OPERATOR_WRITE, "Makes or changes a namespace", body=_NAMESPACE),
     Route("PUT", "/v1/namespace/{id}", on_leader(namespaces.write), Right.OPERATOR_WRITE, "Makes or changes a namespace", body=_NAMESPACE),
@@ -200,7 +185,7 @@ CLUSTER = (
     Route("GET", "/v1/operator/lock", operator.lock, Right.OPERATOR_READ, "Who holds the leader's lock"),
     Route("PUT", "/v1/operator/lock/break", operator.break_lock, Right.OPERATOR_WRITE, "Takes the leader's lock from a holder who is gone", ("force",)),
     Route("PUT", "/v1/operator/snapshot", on_leader(operator.restore), Right.OPERATOR_WRITE, "Puts a saved state into Consul", ("force",)),
-    Route("GET", "/v1/operator/snapshot", on_leader(operator.snapshot), Right.OPERATOR_READ, "drover's whole state as a file"),
+    Route("GET", "/v1/operator/snapshot", on_leader(operator.snapshot), Right.OPERATOR_WRITE, "drover's whole state as a file"),
     Route("GET", "/v1/operator/scheduler/configuration", on_leader(operator.scheduler), Right.OPERATOR_READ, "How the cluster places", BLOCKING),
     Route("PUT", "/v1/operator/scheduler/configuration", on_leader(operator.set_scheduler), Right.OPERATOR_WRITE, "Changes how the cluster places", ("cas",), body={"SchedulerAlgorithm": str, "PreemptionConfig": PreemptionConfig, "MemoryOversubscriptionEnabled": bool, "RejectJobRegistration": bool}),
     Route("GET", "/v1/operator/brake", on_leader(operator.brake), Right.OPERATOR_READ, "Why no node is held lost just now"),
@@ -210,12 +195,12 @@ CLUSTER = (
 )
 
 TELLING = (
-    Route("GET", "/v1/event/stream", on_leader(events.stream), Right.JOB_READ, "Follows what changes, one JSON object a line", ("topic", "index", "namespace")),
+    Route("GET", "/v1/event/stream", on_leader(events.stream), Right.JOB_LIST, "Follows what changes, one JSON object a line", ("topic", "index", "namespace")),
     Route("GET", "/v1/metrics", metrics.metrics, Right.NONE, "What the agent measures", ("format",)),
-    Route("PUT", "/v1/search", on_leader(search.search), Right.JOB_READ, "Finds ids by their beginning", ("namespace",), body={"Prefix": str, "Context": str}),
-    Route("PUT", "/v1/search/fuzzy", on_leader(search.fuzzy), Right.JOB_READ, "Finds names by a part of them", ("namespace",), body={"Text": str, "Context": str}),
-    Route("GET", "/v1/scaling/policies", on_leader(scaling.list_policies), Right.JOB_READ, "Lists scaling policies", (*BLOCKING, "prefix", "namespace", "job", "type")),
-    Route("GET", "/v1/scaling/policy/{id}", on_leader(scaling.policy), Right.JOB_READ, "Reads a scaling policy", BLOCKING),
+    Route("PUT", "/v1/search", on_leader(search.search), Right.JOB_LIST, "Finds ids by their beginning", ("namespace",), body={"Prefix": str, "Context": str}),
+    Route("PUT", "/v1/search/fuzzy", on_leader(search.fuzzy), Right.JOB_LIST, "Finds names by a part of them", ("namespace",), body={"Text": str, "Context": str}),
+    Route("GET", "/v1/scaling/policies", on_leader(scaling.list_policies), Right.JOB_LIST, "Lists scaling policies", (*BLOCKING, "prefix", "namespace", "job", "type")),
+    Route("GET", "/v1/scaling/policy/{id}", on_leader(scaling.policy), Right.JOB_LIST, "Reads a scaling policy", BLOCKING),
 )
 
 SERVERS = (
@@ -256,4 +241,12 @@ ABSENT = (
     ),
 )  # fmt: skip
 
-ROUTES = (*JOBS, *WORK, *NODES, *CLUSTER, *TELLING, *SERVERS, *ABSENT)
+ACL = (
+    Route("GET", "/v1/acl/token/self", acl.token_self, Right.NONE, "The caller's token, as Consul knows it"),
+    *(
+        Route(method, "/v1/acl/{path:.*}", acl.elsewhere, Right.NONE, "Refused: tokens and policies are kept in Consul")
+        for method in ("GET", "PUT", "DELETE")
+    ),
+)
+
+ROUTES = (*JOBS, *WORK, *NODES, *CLUSTER, *TELLING, *SERVERS, *ABSENT, *ACL)

@@ -10,7 +10,9 @@ from typing import Any
 
 from aiohttp import web
 
+from api.context import CONTEXT
 from api.query import NotFound, Query, answer, block, of_state, read
+from api.rights import jobs_in
 from leader.leading import Leading
 from leader.view import View
 from model.job import Job, TaskGroup
@@ -73,6 +75,10 @@ def _indexes(view: View, key: JobKey, job: Job, group: TaskGroup, scaling: Mappi
     return view.api_index(created), view.api_index(modified)
 
 
+def job_of(policy: Policy) -> JobKey:
+    return policy["Target"]["Namespace"], policy["Target"]["Job"]
+
+
 async def list_policies(request: web.Request, leading: Leading) -> web.Response:
     """`?job=&type=&prefix=`: without what they say."""
     job_id, kind = request.query.get("job"), request.query.get("type")
@@ -83,11 +89,12 @@ async def list_policies(request: web.Request, leading: Leading) -> web.Response:
             for policy in sorted(policies(view), key=lambda one: str(one["ID"]))
             if query.has_namespace(policy["Namespace"])
             and policy["ID"].startswith(query.prefix)
+            and query.sees(job_of(policy))
             and job_id in (None, "", policy["Target"]["Job"])
             and kind in (None, "", policy["Type"])
         ]
 
-    return await of_state(request, leading.view, ("scaling",), chosen)
+    return await of_state(request, leading.view, ("scaling",), chosen, lists=lambda view, query: jobs_in(view, query.namespace))
 
 
 async def policy(request: web.Request, leading: Leading) -> web.Response:
@@ -102,4 +109,5 @@ async def policy(request: web.Request, leading: Leading) -> web.Response:
     known = find()
     if known is None:
         raise NotFound("policy not found", index=view.topic_index(("scaling",)))
+    await request.app[CONTEXT].rights.may_read(request, job_of(known))
     return answer(request, known, index=view.topic_index(topic))

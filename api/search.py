@@ -5,31 +5,42 @@ were more.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Any
 
 from aiohttp import web
 
+from api.context import CONTEXT
 from api.query import BadRequest, answer, decode, member, read
-from api.scaling import policies
+from api.rights import jobs_in, whole_of
+from api.scaling import job_of, policies
 from leader.leading import Leading
-from leader.view import View
-from model.job import Job, TaskGroup
+from leader.view import Indexed, View, job_key
+from model.job import Job, Namespace, TaskGroup
+from model.snapshot import JobKey
 
 _SHOWN_MAX = 20
 _TEXT_MIN = 2
 
-Has = Callable[[str], bool]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What the caller asked for and may read."""
 
-# A context's ids, of a namespace.
-_IDS: Mapping[str, Callable[[View, Has], Iterable[str]]] = {
-    "allocs": lambda view, has: (a.id for a in view.allocs.values() if has(a.desired.namespace)),
-    "deployment": lambda view, has: (d.document.id for d in view.deployments.values() if has(d.document.namespace)),
-    "evals": lambda view, has: (e.document.id for e in view.evals.values() if has(e.document.namespace)),
-    "jobs": lambda view, has: (job_id for namespace, job_id in view.jobs if has(namespace)),
-    "nodes": lambda view, _: view.nodes,
-    "namespaces": lambda view, _: view.namespaces,
-    "scaling_policy": lambda view, has: (p["ID"] for p in policies(view) if has(p["Target"]["Namespace"])),
+    has: Callable[[JobKey], bool]
+    has_namespace: Callable[[Namespace], bool]
+    has_nodes: bool
+
+
+# A context's ids.
+_IDS: Mapping[str, Callable[[View, Sight], Iterable[str]]] = {
+    "allocs": lambda view, of: (a.id for a in view.allocs.values() if of.has(job_key(a))),
+    "deployment": lambda view, of: (d.document.id for d in view.deployments.values() if of.has(_key(d))),
+    "evals": lambda view, of: (e.document.id for e in view.evals.values() if of.has(_key(e))),
+    "jobs": lambda view, of: (key[1] for key in view.jobs if of.has(key)),
+    "nodes": lambda view, of: view.nodes if of.has_nodes else (),
+    "namespaces": lambda view, of: (name for name in view.namespaces if of.has_namespace(name)),
+    "scaling_policy": lambda view, of: (p["ID"] for p in policies(view) if of.has(job_of(p))),
     "plugins": lambda view, _: (),
     "volumes": lambda view, _: (),
 }
@@ -44,11 +55,11 @@ async def search(request: web.Request, leading: Leading) -> web.Response:
     """`{Prefix, Context}`."""
     body = decode(await request.read())
     prefix = member(body, "Prefix", str) or ""
-    view, has = leading.view, read(request).has_namespace
+    view, of = leading.view, await _sight(request, leading.view)
     matches, truncations = {}, {}
     for context in _chosen(body, tuple(_IDS)):
         begin = prefix.lower() if context in _UUIDS else prefix
-        found = nsmallest(_SHOWN_MAX + 1, (one for one in _IDS[context](view, has) if one.startswith(begin)))
+        found = nsmallest(_SHOWN_MAX + 1, (one for one in _IDS[context](view, of) if one.startswith(begin)))
         matches[context], truncations[context] = found[:_SHOWN_MAX], len(found) > _SHOWN_MAX
     return _found(request, view, matches, truncations)
 
@@ -59,12 +70,12 @@ async def fuzzy(request: web.Request, leading: Leading) -> web.Response:
     text = (member(body, "Text", str) or "").lower()
     if len(text) < _TEXT_MIN:
         raise BadRequest(f"fuzzy search query must be at least {_TEXT_MIN} characters, got {len(text)}")
-    view, has = leading.view, read(request).has_namespace
+    view, of = leading.view, await _sight(request, leading.view)
     matches: dict[str, list[dict[str, Any]]] = {}
     truncations = {}
     chosen = _chosen(body, (*_NAMED, *_PREFIXED))
     names: dict[str, list[tuple[str, Sequence[str]]]] = {context: [] for context in chosen if context in _NAMED}
-    for context, name, scope in _names(view, has):
+    for context, name, scope in _names(view, of):
         if context in names and text in name.lower():
             names[context].append((name, scope))
     for context, of_context in names.items():
@@ -72,10 +83,24 @@ async def fuzzy(request: web.Request, leading: Leading) -> web.Response:
         matches[context] = [{"ID": name, "Scope": list(scope) or None} for name, scope in found[:_SHOWN_MAX]]
         truncations[context] = len(found) > _SHOWN_MAX
     for context in (one for one in chosen if one in _PREFIXED):
-        ids = nsmallest(_SHOWN_MAX + 1, (one for one in _IDS[context](view, has) if one.startswith(text)))
+        ids = nsmallest(_SHOWN_MAX + 1, (one for one in _IDS[context](view, of) if one.startswith(text)))
         matches[context] = [{"ID": one, "Scope": None} for one in ids[:_SHOWN_MAX]]
         truncations[context] = len(ids) > _SHOWN_MAX
     return _found(request, view, {name: found for name, found in matches.items() if found}, truncations)
+
+
+async def _sight(request: web.Request, view: View) -> Sight:
+    query, rights = read(request), request.app[CONTEXT].rights
+    sees = await rights.readable(request, jobs_in(view, query.namespace) | {whole_of(name) for name in view.namespaces})
+    return Sight(
+        has=lambda key: query.has_namespace(key[0]) and sees(key),
+        has_namespace=lambda name: sees(whole_of(name)),
+        has_nodes=await rights.sees_nodes(request),
+    )
+
+
+def _key(indexed: Indexed) -> JobKey:
+    return indexed.document.namespace, indexed.document.job_id
 
 
 def _chosen(body: dict[str, Any], known: Sequence[str]) -> Sequence[str]:
@@ -87,19 +112,19 @@ def _chosen(body: dict[str, Any], known: Sequence[str]) -> Sequence[str]:
     return (context,)
 
 
-def _names(view: View, has: Has) -> Iterable[tuple[str, str, Sequence[str]]]:
+def _names(view: View, of: Sight) -> Iterable[tuple[str, str, Sequence[str]]]:
     """Everything that has a name: its context, the name, its scope."""
     for alloc in view.allocs.values():
-        if has(alloc.desired.namespace):
+        if of.has(job_key(alloc)):
             yield "allocs", alloc.desired.name, (alloc.desired.namespace, alloc.id)
-    for node in view.nodes.values():
+    for node in view.nodes.values() if of.has_nodes else ():
         yield "nodes", node.node.name, (node.id,)
         if node.node.node_class:
             yield "classes", node.node.node_class, (node.id,)
-    for name in view.namespaces:
+    for name in filter(of.has_namespace, view.namespaces):
         yield "namespaces", name, ()
     for (namespace, job_id), job in view.jobs.items():
-        if has(namespace):
+        if of.has((namespace, job_id)):
             yield "jobs", job.name, (namespace, job_id)
             for group in job.task_groups:
                 yield from _of_group(job, group)

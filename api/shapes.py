@@ -377,7 +377,7 @@ def node_document(view: View, node: NodeView) -> dict[str, Any]:
     return {
         **node_stub(view, node),
         "HTTPAddr": document.http_addr,
-        "TLSEnabled": False,
+        "TLSEnabled": document.tls_enabled,
         "Attributes": dict(document.attributes),
         "Meta": dict(document.meta),
         "Links": {},

@@ -115,6 +115,7 @@ class Member:
     is_passing: bool
     service_id: str = ""
     consul_node: str = ""
+    tls_enabled: bool = False
 
 
 @dataclass(slots=True)
@@ -148,6 +149,7 @@ class Candidates:
                     is_passing=all(check["Status"] == "passing" for check in one["Checks"]),
                     service_id=service.get("ID", ""),
                     consul_node=one["Node"]["Node"],
+                    tls_enabled=meta.get("drover_tls") == "true",
                 )
             )
         self._members = tuple(sorted(found, key=lambda m: (m.name, m.node_id)))

@@ -20,7 +20,7 @@ import aiohttp
 from prometheus_client import Counter, Histogram
 from yarl import URL
 
-from model.errors import StoreRefused, StoreUnavailable, StoreUnclear
+from model.errors import StoreForbidden, StoreRefused, StoreUnavailable, StoreUnclear
 from model.secret import Secret
 
 # Consul's http_max_conns_per_client is 200 and counts idle connections; 20 leaves room for the other
@@ -131,15 +131,18 @@ class HttpTransport:
         params: Mapping[str, str] | None = None,
         body: bytes = b"",
         timeout_s: float = 10.0,
+        token: Secret | None = None,
     ) -> Response:
+        """token: asks with this one instead of the process' own."""
         url = self._endpoint.url + quote(path, safe="/:")
+        headers = {"X-Consul-Token": token.reveal()} if token else None
         if params:
             url += "?" + urlencode(params)
         began_s = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(timeout_s):
                 async with self._open().request(
-                    method, URL(url, encoded=True), data=body or None, allow_redirects=False
+                    method, URL(url, encoded=True), data=body or None, allow_redirects=False, headers=headers
                 ) as answer:
                     response = Response(answer.status, answer.headers, await answer.read())
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -197,5 +200,5 @@ def checked(response: Response, what: str) -> Response:
     if response.status < 300:
         return response
     if response.status == 403:
-        raise StoreRefused(f"Consul refused {what}: {response.text or 'Permission denied'}")
+        raise StoreForbidden(f"Consul refused {what}: {response.text or 'Permission denied'}")
     raise StoreRefused(f"Consul refused {what}: {response.status} {response.text[:300]}")

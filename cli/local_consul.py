@@ -9,7 +9,6 @@ import json
 import os
 import random
 import socket
-import ssl
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict
 
@@ -18,6 +17,7 @@ from agent.fingerprint import ConsulFacts
 from catalog.services import LocalAgent
 from catalog.transport import Endpoint, HttpTransport
 from configs import AgentConfig
+from configs.tls import Contexts, contexts
 from model.errors import ConfigError, Fault, StoreRefused, StoreUnavailable
 
 # How long the start waits for the local Consul agent to say who it is; without an answer drover starts anyway.
@@ -27,10 +27,9 @@ EMBEDDED_HTTP_PORT = 8500
 EMBEDDED_DNS_PORT = 8600
 
 
-async def reach(config: AgentConfig, stack: AsyncExitStack) -> tuple[Endpoint, str]:
-    """The local Consul agent, or, with -dev on a machine without one, the embedded Consul; and what it is to be
+async def reach(config: AgentConfig, named: Endpoint, stack: AsyncExitStack) -> tuple[Endpoint, str]:
+    """The local Consul agent at `named`, or, with -dev on a machine without one, the embedded Consul; and what it is to be
     called. Raises ConfigError when nobody answers at an address that was named."""
-    named = endpoint(config)
     kind = await found_at(named)
     if kind:
         return named, kind
@@ -45,9 +44,10 @@ async def reach(config: AgentConfig, stack: AsyncExitStack) -> tuple[Endpoint, s
     return Endpoint(address=await _embedded(stack)), "embedded"
 
 
-def endpoint(config: AgentConfig) -> Endpoint:
+def endpoint(config: AgentConfig, tls: Contexts | None = None) -> Endpoint:
     """The Consul agent that the configuration names. Raises ConfigError."""
-    return Endpoint(address=config.consul.address, tls=_tls(config), token=config.consul.token)
+    found = tls or contexts(config.tls, config.consul)
+    return Endpoint(address=config.consul.address, tls=found.consul, token=config.consul.token)
 
 
 async def _embedded(stack: AsyncExitStack) -> str:
@@ -88,21 +88,6 @@ async def found_at(place: Endpoint) -> str:
     finally:
         await transport.close()
     return "another drover's embedded" if itself.get("DroverEmbedded") else "real"
-
-
-def _tls(config: AgentConfig) -> ssl.SSLContext | None:
-    if not config.consul.ssl:
-        return None
-    try:
-        context = ssl.create_default_context(cafile=str(config.consul.ca_file) if config.consul.ca_file else None)
-        if not config.consul.verify_ssl:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if config.consul.cert_file:
-            context.load_cert_chain(config.consul.cert_file, config.consul.key_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError((Fault(path="consul", message=f"TLS files cannot be used: {error}"),)) from error
-    return context
 
 
 async def facts(local: LocalAgent, data_dir: DataDir) -> ConsulFacts:

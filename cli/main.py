@@ -55,7 +55,13 @@ def _client_flags(parser: argparse.ArgumentParser) -> None:
     _flag(parser, "address", metavar="URL", help="the agent's API (NOMAD_ADDR, else http://127.0.0.1:4646)")
     _flag(parser, "namespace", metavar="NAME", help="NOMAD_NAMESPACE, else default")
     _flag(parser, "region", metavar="NAME", help="NOMAD_REGION, else the agent's own")
-    _flag(parser, "token", metavar="TOKEN", help="NOMAD_TOKEN")
+    _flag(parser, "token", metavar="TOKEN", help="a Consul token (NOMAD_TOKEN, else CONSUL_HTTP_TOKEN)")
+    _flag(parser, "ca-cert", metavar="FILE", help="who vouches for the agent's certificate (NOMAD_CACERT)")
+    _flag(parser, "ca-path", metavar="DIR", help="the same, a directory of such (NOMAD_CAPATH)")
+    _flag(parser, "client-cert", metavar="FILE", help="our own certificate (NOMAD_CLIENT_CERT)")
+    _flag(parser, "client-key", metavar="FILE", help="its key (NOMAD_CLIENT_KEY)")
+    _flag(parser, "tls-server-name", metavar="NAME", help="what the agent's certificate is for (NOMAD_TLS_SERVER_NAME)")
+    _flag(parser, "tls-skip-verify", action="store_true", help="believe any certificate (NOMAD_SKIP_VERIFY)")
     _flag(parser, "no-color", action="store_true", help=argparse.SUPPRESS)
 
 
@@ -298,10 +304,18 @@ def _build() -> _Parser:
     evaluation = group("eval", "look at evaluations")
     eval_status = command(evaluation, "status", "cli.eval:status", "show an evaluation", _client_flags, _shown_flags)
     eval_status.add_argument("eval", metavar="EVAL")
+    _acl_commands(group, command)
     system = group("system", "housekeeping")
     command(system, "gc", "cli.server:gc", "forget what has ended", _client_flags)
     _telling(commands, command, group, job, evaluation, operator, server, system)
     return parser
+
+
+def _acl_commands(group: Callable[..., Any], command: Callable[..., _Parser]) -> None:
+    """What Consul knows of the caller."""
+    token = group("token", "the token that is sent along", under=group("acl", "tokens and policies, which Consul keeps"))
+    itself = command(token, "self", "cli.acl:token_self", "show what Consul knows of it", _client_flags)
+    _flag(itself, "json", action="store_true", help="print the API's JSON")
 
 
 def _namespaces(namespace: "argparse._SubParsersAction[_Parser]", command: Callable[..., _Parser]) -> None:

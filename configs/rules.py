@@ -22,6 +22,8 @@ class Kind(Enum):
     PORTS = auto()  # "22,80,8500-8600"
     CORES = auto()  # "0-2,7"
     CIDR = auto()
+    NETWORKS = auto()  # a list of CIDRs
+    NAMES = auto()  # a list of texts
     LEVEL = auto()
     SECRET = auto()
     TEXTS = auto()  # a block or object of texts
@@ -219,12 +221,35 @@ AGENT = Section(
         "consul": _CONSUL,
         "telemetry": _TELEMETRY,
         "vault": Section(refused_if=("enabled",), is_ignored=True),
-        "acl": Section(refused_if=("enabled",), is_ignored=True),
-        "tls": Section(refused_if=("enabled", "http", "rpc"), is_ignored=True),
+        "acl": Section(
+            rules={
+                **_rules(Kind.BOOL, "enabled"),
+                **_rules(Kind.NETWORKS, "open_to"),
+                **_rules(
+                    Kind.IGNORED,
+                    "token_ttl policy_ttl role_ttl replication_token token_min_expiration_ttl token_max_expiration_ttl",
+                ),
+            }
+        ),
+        "tls": Section(
+            rules={
+                **_rules(Kind.BOOL, "http verify_https_client verify_server_hostname"),
+                **_rules(Kind.FILE, "ca_file cert_file key_file"),
+                **_rules(Kind.IGNORED, "rpc rpc_upgrade_mode tls_cipher_suites tls_min_version tls_prefer_server_cipher_suites"),
+            }
+        ),
+        "limits": Section(
+            rules={
+                **_rules(Kind.INT, "http_max_conns_per_client"),
+                **_rules(Kind.SPAN, "https_handshake_timeout http_header_timeout http_stall_timeout"),
+                **_rules(Kind.IGNORED, "rpc_handshake_timeout rpc_max_conns_per_client"),
+            }
+        ),
+        "http_hosts": Rule(kind=Kind.NAMES),
         **{name: Section(is_ignored=True) for name in ("audit", "autopilot", "sentinel")},
         **_rules(
             Kind.IGNORED,
-            "client_introduction disable_anonymous_signature eventlog http_api_response_headers keyring limits"
+            "client_introduction disable_anonymous_signature eventlog http_api_response_headers keyring"
             " plugin_dir reporting ui users",
         ),
     }

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from model.node import NodeId
 from model.wire import Document
 
@@ -16,6 +18,7 @@ class Leader(Document):
     epoch: int
     since: int  # ns since the epoch
     nonce: str
+    tls_enabled: bool = msgspec.field(name="TLSEnabled", default=False)  # whether http_addr is HTTPS
 
 
 class Epoch(Document):
