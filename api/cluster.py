@@ -194,8 +194,12 @@ async def node_eligibility(request: web.Request, leading: Leading) -> web.Respon
 
 
 async def node_drain(request: web.Request, leading: Leading) -> web.Response:
-    """DrainSpec null calls it off. Deadline in ns: 0 is none, less is at once, as Nomad's clients send it."""
-    body = decode(await request.read())
+    """DrainSpec null calls it off. Deadline in ns: 0 is none, less is at once, as Nomad's clients send it. Without a
+    body `?enable=` as old clients have it: true empties the node at once."""
+    if "enable" in request.query:
+        body: dict[str, Any] = {"DrainSpec": {"Deadline": -1} if is_true(request, "enable") else None}
+    else:
+        body = decode(await request.read())
     spec = member(body, "DrainSpec", dict)
     drain = None
     if spec is not None:

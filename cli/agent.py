@@ -38,6 +38,18 @@ def run(args: argparse.Namespace) -> int:
         return _refused(error)
 
 
+def validate(args: argparse.Namespace) -> int:
+    """`config validate`: nothing is started or touched."""
+    try:
+        config = configs.load([Path(p) for p in args.files], dev=args.dev, overrides={})
+    except ConfigError as error:
+        return _refused(error)
+    for warning in config.warnings:
+        sys.stderr.write(f"Warning: {warning}\n")
+    print("Configuration is valid!")
+    return 0
+
+
 def _refused(error: ConfigError) -> int:
     for fault in error.faults:
         sys.stderr.write(f"{fault}\n")

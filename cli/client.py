@@ -80,6 +80,15 @@ class Api:
     def get(self, path: str, /, **params: object) -> Any:
         return self.call("GET", path, None, **params)[0]
 
+    def listed(self, path: str, args: argparse.Namespace, /, **params: object) -> list[dict[str, Any]]:
+        """A list as -filter, -per-page and -page-token ask for; where the next page begins is told on stderr."""
+        paging = {"filter": args.filter, "per_page": args.per_page, "next_token": args.page_token}
+        found, headers = self.call("GET", path, None, **paging, **params)
+        if token := headers.get("X-Nomad-NextToken"):
+            sys.stderr.write(f"Results have been paginated. To get the next page run with -page-token {token}\n")
+        listed: list[dict[str, Any]] = found
+        return listed
+
     def put(self, path: str, body: object = None, /, **params: object) -> Any:
         return self.call("PUT", path, body, **params)[0]
 

@@ -8,9 +8,7 @@ from cli.monitor import print_placement_failure
 
 def list_all(args: argparse.Namespace) -> int:
     try:
-        found = Api(args).get(
-            "/v1/evaluations", filter=args.filter, per_page=args.per_page, next_token=args.page_token
-        )
+        found = Api(args).listed("/v1/evaluations", args)
         found = [e for e in found if args.job in (None, e["JobID"]) and args.status in (None, e["Status"])]
         if args.json:
             print_json(found)

@@ -44,7 +44,7 @@ def inspect(args: argparse.Namespace) -> int:
 
 
 def _list(api: Api, args: argparse.Namespace) -> int:
-    jobs = api.get("/v1/jobs")
+    jobs = api.listed("/v1/jobs", args)
     if args.json:
         print_json(jobs)
     elif not jobs:

@@ -122,8 +122,10 @@ def _build() -> _Parser:
         name: str, text: str, under: "argparse._SubParsersAction[_Parser]" = commands
     ) -> "argparse._SubParsersAction[_Parser]":
         sub = under.add_parser(name, help=text, description=text, allow_abbrev=False)
-        return sub.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+        groups[name] = sub.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+        return groups[name]
 
+    groups: dict[str, argparse._SubParsersAction[_Parser]] = {}
     command(commands, "agent", "cli.agent:run", "run an agent", _agent)
     command(commands, "version", "cli.main:version", "print the version")
     completing = command(commands, "completion", "cli.completion:script", "print what makes a shell complete drover's commands")
@@ -156,7 +158,7 @@ def _build() -> _Parser:
         (job, "cli.job_status:run", "job", "list jobs, or show one"),
         (commands, "cli.status:run", "id", "list jobs, or show whatever has this id"),
     ):
-        status = command(under, "status", handler, text, _client_flags, _shown_flags)
+        status = command(under, "status", handler, text, _client_flags, _shown_flags, _list_flags)
         status.add_argument(name, nargs="?", metavar=name.upper())
         _flag(status, "short", action="store_true", help="of one job: only what it is, not what became of it")
         _flag(status, "evals", action="store_true", help="of one job: its evaluations as well")
@@ -193,7 +195,7 @@ def _build() -> _Parser:
             _flag(sub, "all", action="store_true", help=argparse.SUPPRESS)
 
     alloc = group("alloc", "look at allocations")
-    alloc_status = command(alloc, "status", "cli.alloc:status", "show an allocation", _client_flags, _shown_flags)
+    alloc_status = command(alloc, "status", "cli.alloc:status", "show an allocation", _client_flags, _shown_flags, _list_flags)
     alloc_status.add_argument("alloc", metavar="ALLOC", nargs="?")
     _flag(alloc_status, "stats", action="store_true", help="what its tasks use just now")
     _reaching_in(alloc, commands, command)
@@ -213,7 +215,7 @@ def _build() -> _Parser:
     released.add_argument("alloc", metavar="ALLOC")
 
     node = group("node", "look at nodes")
-    node_status = command(node, "status", "cli.node:status", "list nodes, or show one", _client_flags)
+    node_status = command(node, "status", "cli.node:status", "list nodes, or show one", _client_flags, _list_flags)
     node_status.add_argument("node", metavar="NODE", nargs="?")
     _flag(node_status, "json", action="store_true", help="print the API's JSON")
     _flag(node_status, "verbose", action="store_true", help="full ids; of one node also attributes, host volumes and networks")
@@ -308,6 +310,7 @@ def _build() -> _Parser:
     system = group("system", "housekeeping")
     command(system, "gc", "cli.server:gc", "forget what has ended", _client_flags)
     _telling(commands, command, group, job, evaluation, operator, server, system)
+    _habits(commands, groups, command)
     return parser
 
 
@@ -316,6 +319,55 @@ def _acl_commands(group: Callable[..., Any], command: Callable[..., _Parser]) ->
     token = group("token", "the token that is sent along", under=group("acl", "tokens and policies, which Consul keeps"))
     itself = command(token, "self", "cli.acl:token_self", "show what Consul knows of it", _client_flags)
     _flag(itself, "json", action="store_true", help="print the API's JSON")
+
+
+def _list_flags(parser: argparse.ArgumentParser) -> None:
+    _flag(parser, "filter", metavar="EXPRESSION", help='as Meta.team == "red" and Status == "running"')
+    _flag(parser, "per-page", type=int, metavar="N", help="of a list: at most so many")
+    _flag(parser, "page-token", metavar="TOKEN", help="of a list: where to begin, as the page before said")
+
+
+def _habits(
+    commands: "argparse._SubParsersAction[_Parser]", groups: "dict[str, argparse._SubParsersAction[_Parser]]", command: Callable[..., _Parser]
+) -> None:
+    """What Nomad's users type beside the rest."""
+    job = groups["job"]
+    started = command(job, "start", "cli.job_versions:start", "start a stopped job again", _client_flags, _monitor_flags)
+    scalings = command(job, "scaling-events", "cli.job_versions:scaling_events", "list how a job was scaled", _client_flags, _shown_flags)
+    inspected = command(commands, "inspect", "cli.job_status:inspect", "print a job's JSON", _client_flags)
+    for sub in (started, scalings, inspected):
+        sub.add_argument("job", metavar="JOB")
+    unblocked = command(groups["deployment"], "unblock", "cli.deployment:unblock", "only for jobs of several regions", _client_flags)
+    unblocked.add_argument("deployment", metavar="DEPLOYMENT")
+    joined = command(groups["server"], "join", "cli.server:join", "candidates find one another in Consul", _client_flags)
+    joined.add_argument("servers", metavar="ADDRESS", nargs="+")
+    removed = command(groups["raft"], "remove-peer", "cli.operator_raft:remove_peer", "candidates are removed otherwise", _client_flags)
+    _flag(removed, "peer-address", metavar="ADDRESS")
+    _flag(removed, "peer-id", metavar="ID")
+    servers = command(groups["node"], "config", "cli.node:config", "show which candidates the agent knows", _client_flags)
+    _flag(servers, "servers", action="store_true", help="list them")
+    _flag(servers, "update-servers", action="store_true", help="they are found in Consul: nothing to update")
+    configuration = commands.add_parser("config", help="look at agent configurations", allow_abbrev=False)
+    under = configuration.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    checked = command(under, "validate", "cli.agent:validate", "check configuration files")
+    checked.add_argument("files", metavar="FILE|DIR", nargs="+")
+    _flag(checked, "dev", action="store_true", help="as for an agent in -dev mode")
+    ui = command(commands, "ui", "cli.server:ui", "print where the web UI is", _client_flags)
+    ui.add_argument("what", metavar="ID", nargs="?")
+    # Nomad's former names.
+    for old, (of, name) in _FORMER.items():
+        commands._name_parser_map[old] = groups[of]._name_parser_map[name]
+
+
+_FORMER = {
+    "alloc-status": ("alloc", "status"),
+    "eval-status": ("eval", "status"),
+    "node-status": ("node", "status"),
+    "node-drain": ("node", "drain"),
+    "server-members": ("server", "members"),
+    "server-join": ("server", "join"),
+    "server-force-leave": ("server", "force-leave"),
+}
 
 
 def _namespaces(namespace: "argparse._SubParsersAction[_Parser]", command: Callable[..., _Parser]) -> None:
@@ -349,9 +401,7 @@ def _telling(
     evals = command(evaluation, "list", "cli.eval:list_all", "list evaluations", _client_flags, _shown_flags)
     _flag(evals, "job", metavar="JOB", help="only of this job")
     _flag(evals, "status", metavar="STATUS", help="only those")
-    _flag(evals, "filter", metavar="EXPRESSION", help='as Status == "blocked"')
-    _flag(evals, "per-page", type=int, metavar="N", help="at most so many")
-    _flag(evals, "page-token", metavar="TOKEN", help="where to begin")
+    _list_flags(evals)
     followed = command(group("event", "follow what changes"), "stream", "cli.event:stream", "print each change as JSON", _client_flags)
     _flag(followed, "topic", action="append", metavar="TOPIC[:KEY]", help="only these: Job:web, Allocation, Node … (may be repeated)")
     _flag(followed, "index", type=int, metavar="N", help="from this index on")

@@ -60,3 +60,11 @@ def license_get(args: argparse.Namespace) -> int:
         raise CommandFailed("there is no license: drover needs none")
     except CommandFailed as error:
         return fail(error)
+
+
+def remove_peer(args: argparse.Namespace) -> int:
+    try:
+        Api(args).call("DELETE", "/v1/operator/raft/peer", None, address=args.peer_address, id=args.peer_id)
+    except CommandFailed as error:
+        return fail(error)
+    return 0

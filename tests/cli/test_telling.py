@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import NOWHERE, Run, environ, file, masked
-from tests.e2e.drover import Drover, wait
+from tests.e2e.drover import Drover, marking_job, wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.consul]
 
@@ -124,3 +124,43 @@ def test_events_are_printed_as_they_come(run: Run, one: Drover, tmp_path: Path) 
         finally:
             process.kill()
     assert json.loads(lines[0])["Events"][0]["Key"] == "told"
+
+
+def test_a_stopped_job_is_started_again_and_its_scalings_are_told(run: Run, one: Drover) -> None:
+    one.submit(marking_job("again", count=1, group={"Update": {"MinHealthyTime": 1}}))
+    assert run("job", "start", "again").shown == (1, [], ['Error: job "again" is not stopped'])
+    wait("it is deployed", lambda: one.get("/v1/job/again/deployment")["Status"] == "successful")
+    assert run("job", "scale", "-detach", "again", "2").code == 0
+    assert run("job", "stop", "-detach", "again").code == 0
+    assert run("job", "start", "-detach", "again").code == 0
+    assert (one.get("/v1/job/again")["Stop"], len(one.wait_running("again", 2))) == (False, 2)
+    told = run("job", "scaling-events", "again").out
+    assert [line.split()[:3] for line in told] == [["Task", "Group", "Count"], ["g", "2", "1"]]
+
+
+def test_lists_are_filtered_and_come_page_by_page(run: Run, one: Drover) -> None:
+    for name in ("list-a", "list-b"):
+        one.submit(marking_job(name, count=0) | {"Meta": {"team": name}})
+    shown = run("job", "status", "-filter", 'Meta.team == "list-b"')
+    assert [line.split()[0] for line in shown.out] == ["ID", "list-b"]
+    page = run("job", "status", "-per-page", "1")
+    assert (len(page.out), "-page-token " in page.err[0]) == (2, True)
+    assert run("job", "status", "-page-token", page.err[0].split()[-1]).out[-1].startswith("list-b")
+    assert run("node", "status", "-filter", 'Name == "nobody"').out == ["No nodes registered"]
+    assert run("alloc", "status", "-filter", "x ==").code == 1
+
+
+def test_nomads_former_names_and_what_drover_needs_not(run: Run, one: Drover) -> None:
+    assert run("node-status").out[0].startswith("ID")
+    assert run("server-members").out[1].startswith("one.global")
+    assert run("node", "config", "-servers").out == [one.address]
+    assert run("ui").out == [f"http://{one.address}/ui/"]
+    assert run("server", "join", "10.9.9.9").code == 1
+    assert run("node", "config", "-update-servers").code == 1
+
+
+def test_a_configuration_is_checked_without_an_agent(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "good.hcl").write_text('name = "x"\ndata_dir = "/opt/drover"\nclient { enabled = true }\n')
+    (tmp_path / "bad.hcl").write_text("nmae = 1\n")
+    assert run("config", "validate", "good.hcl").shown == (0, ["Configuration is valid!"], [])
+    assert run("config", "validate", "bad.hcl").err[0].startswith("bad.hcl:1: ")
