@@ -311,9 +311,9 @@ async def test_a_restart_of_the_task_ends_what_runs_beside_it(one: Drover, two: 
         assert ask(one.address, "PUT", f"/v1/client/allocation/{alloc}/restart").status == 200
         done = await session.finish()
     assert (done.result, done.end[0]) == ({"exit_code": 137}, 1000)
-    wait("the next process", lambda: len(two.pids(alloc)) == 2)
+    pids = wait("the next process", lambda: len(pids := two.pids(alloc)) == 2 and pids)
     one.stop_job("again", purge=True)
-    wait("its end", lambda: not one.running("again"))
+    wait("its end", lambda: not is_alive(pids[-1]))
     refused = (await ran(two.address, alloc, "true")).end[1]
     assert "not running" in refused or refused == f'Unknown allocation "{alloc}"'
 
