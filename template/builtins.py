@@ -104,7 +104,7 @@ def _indexed(value: object, at: object) -> object:
     if is_map(value):
         if is_nil(at):
             raise Refusal("value is nil; should be of type string")
-        if not isinstance(at, str | int | float):
+        if not isinstance(at, str) and (not isinstance(at, int | float) or at not in value):
             raise Refusal(f"value has type {go_type(at)}; should be string")
         return value.get(at, "" if isinstance(value, StringMap) else None)
     if isinstance(value, str) or is_slice(value):
@@ -160,7 +160,9 @@ def println(*values: object) -> str:
 
 
 def _one_text(values: tuple[object, ...]) -> str:
-    return values[0] if len(values) == 1 and isinstance(values[0], str) else sprint(values)
+    if len(values) == 1 and isinstance(values[0], str):
+        return values[0]
+    return sprint(["<no value>" if is_nil(value) else value for value in values])
 
 
 _HTML = str.maketrans({'"': "&#34;", "'": "&#39;", "&": "&amp;", "<": "&lt;", ">": "&gt;", "\0": "\ufffd"})

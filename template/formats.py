@@ -54,12 +54,18 @@ def plain(value: object) -> str:
 class _Spec:
     """Flags, width and precision of one verb."""
 
-    __slots__ = ("minus", "plus", "precision", "sharp", "space", "width", "zero")
+    __slots__ = ("is_named", "minus", "plus", "precision", "sharp", "space", "width", "zero")
 
     def __init__(self, flags: str = "", width: int | None = None, precision: int | None = None) -> None:
         self.minus, self.plus, self.sharp = "-" in flags, "+" in flags, "#" in flags
         self.space, self.zero = " " in flags, "0" in flags and "-" not in flags
         self.width, self.precision = width, precision
+        self.is_named = False
+
+    def of_values(self) -> "_Spec":
+        """With %v a plus asks for the names of fields, and not for signs."""
+        self.is_named, self.plus = self.plus, False
+        return self
 
     def padded(self, text: str, *, is_number: bool = False) -> str:
         lack = (self.width or 0) - len(text)
@@ -154,6 +160,9 @@ class _Arguments:
 def verb_text(value: object, verb: str, spec: _Spec) -> str:
     if verb == "T":
         return spec.padded(go_type(value))
+    if verb == "v" and spec.sharp:
+        return spec.padded(go_syntax(value))
+    spec = spec.of_values() if verb == "v" else spec
     if is_nil(value):
         return spec.padded("<nil>") if verb == "v" else f"%!{verb}(<nil>)"
     return _value(value, verb, spec)
@@ -174,8 +183,7 @@ def _value(value: object, verb: str, spec: _Spec) -> str:
         case Methods() if not isinstance(value, list):
             return spec.padded(str(value))
         case msgspec.Struct():
-            named = spec.plus and verb == "v"
-            parts = (f"{name}:{_value(v, verb, spec)}" if named else _value(v, verb, spec) for name, v in items(value))
+            parts = (f"{name}:{_value(v, verb, spec)}" if spec.is_named else _value(v, verb, spec) for name, v in items(value))
             return "{" + " ".join(parts) + "}"
         case Function():
             return "0x0"
@@ -184,6 +192,25 @@ def _value(value: object, verb: str, spec: _Spec) -> str:
     if is_slice(value):
         return "[" + " ".join(_value(one, verb, spec) for one in value) + "]"
     return f"({type(value).__name__})"
+
+
+def go_syntax(value: object) -> str:
+    """A value as %#v has it: as a Go program would."""
+    if is_nil(value):
+        return "<nil>"
+    if isinstance(value, str):
+        return quoted(value)
+    if is_map(value):
+        return f"{go_type(value)}{{" + ", ".join(f"{go_syntax(k)}:{_inner_syntax(v)}" for k, v in items(value)) + "}"
+    if is_slice(value):
+        return f"{go_type(value)}{{" + ", ".join(map(_inner_syntax, value)) + "}"
+    if isinstance(value, msgspec.Struct):
+        return f"&{type(value).__name__}{{" + ", ".join(f"{k}:{_inner_syntax(v)}" for k, v in items(value)) + "}"
+    return plain(value)
+
+
+def _inner_syntax(value: object) -> str:
+    return "interface {}(nil)" if is_nil(value) else go_syntax(value)
 
 
 def _bad(value: object, verb: str) -> str:
