@@ -36,7 +36,8 @@ from template.render import OnMissingKey, Rendering
 from template.scanner import Source
 from template.values import NO_VALUE, Function, StringMap
 
-TEXT_LENGTH_MAX: Final = 4 * 1024 * 1024
+# Twice what Consul takes as a value, and so what a job can hold; it takes some seconds to parse.
+TEXT_LENGTH_MAX: Final = 1024 * 1024
 
 
 def _now() -> datetime:

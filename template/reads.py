@@ -139,13 +139,14 @@ class _Finder:
         return value
 
     def _command(self, command: Command, before: object, *, is_first: bool) -> object:
-        values = [self._operand(one) for one in command.args]
+        first, *others = command.args
+        values = [self._operand(one) for one in others]
         if not is_first:
             values.append(before)
-        first = command.args[0]
-        if not isinstance(first, Identifier):
-            return values[0] if len(values) == 1 else None
-        return self._call(first, values[1:])
+        if isinstance(first, Identifier):
+            return self._call(first, values)
+        value = self._operand(first)
+        return None if values else value
 
     def _operand(self, node: Expression) -> object:
         match node:

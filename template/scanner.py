@@ -6,8 +6,8 @@ the parser sees neither. One pass, each character looked at once.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from template.faults import TemplateFault
 
@@ -38,8 +38,7 @@ class Kind(StrEnum):
     END = "EOF"
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     kind: Kind
     text: str
     pos: int
@@ -61,6 +60,7 @@ _TOKEN = re.compile(
     |(?P<WORD>\w+)""",
     re.VERBOSE,
 )
+_KINDS = dict(Kind.__members__)
 # After these a space, a delimiter, or one of the signs below has to follow.
 _ENDED = {Kind.VARIABLE, Kind.FIELD, Kind.WORD, Kind.DOT}
 _ENDS = ".,|:)( \t\r\n"
@@ -130,8 +130,9 @@ def _right_length(text: str, pos: int, right: str) -> int:
 def _inside(source: Source, pos: int, begun: int, right: str) -> Iterator[Token]:
     """The tokens of one action; the last is its right delimiter."""
     text, depth = source.text, 0
+    enders = right[0] + _BLANK
     while True:
-        length = _right_length(text, pos, right)
+        length = _right_length(text, pos, right) if text[pos : pos + 1] in enders else 0
         if length:
             if depth:
                 raise source.fault(begun, "unclosed left paren")
@@ -140,7 +141,7 @@ def _inside(source: Source, pos: int, begun: int, right: str) -> Iterator[Token]
         match = _TOKEN.match(text, pos)
         if match is None:
             raise source.fault(pos if pos < len(text) else begun, _unreadable(text, pos))
-        kind = Kind[match.lastgroup or ""]
+        kind = _KINDS[match.lastgroup or ""]
         end = match.end()
         if kind is Kind.SPACE and text.startswith("-" + right, end):
             end -= 1  # the last blank belongs to the trim marker
@@ -150,9 +151,12 @@ def _inside(source: Source, pos: int, begun: int, right: str) -> Iterator[Token]
             raise source.fault(end, f"bad character {_codepoint(text[end])}")
         if kind is Kind.NUMBER and end < len(text) and (text[end].isalnum() or text[end] == "_"):
             raise source.fault(pos, f'bad number syntax: "{text[pos : end + 1][:40]}"')
-        depth += {Kind.OPEN: 1, Kind.CLOSE: -1}.get(kind, 0)
-        if depth < 0:
-            raise source.fault(pos, "unexpected right paren")
+        if kind is Kind.OPEN:
+            depth += 1
+        elif kind is Kind.CLOSE:
+            depth -= 1
+            if depth < 0:
+                raise source.fault(pos, "unexpected right paren")
         yield Token(kind, text[pos:end], pos)
         pos = end
 

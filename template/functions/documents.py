@@ -158,7 +158,8 @@ def _yaml() -> tuple[Any, Any, Any]:
         if "\n" in value:
             return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|")
         is_plain = dumper.resolve(yaml.ScalarNode, value, (True, False)) == "tag:yaml.org,2002:str"
-        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if is_plain and value else '"')
+        is_plain = is_plain and value not in ("", "y", "Y", "n", "N")  # truth values to Go
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=None if is_plain else '"')
 
     Dumper.add_representer(str, text)
     return yaml, Loader, Dumper

@@ -445,7 +445,7 @@ def _dig(*path: object) -> object:
         raise Refusal("dig needs at least three arguments")
     *keys, default, value = path
     for key in keys:
-        if not is_map(value) or key not in value:
+        if not is_map(value) or not isinstance(key, str) or key not in value:
             return default
         value = value[key]
     return value
