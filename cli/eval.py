@@ -2,7 +2,7 @@
 
 import argparse
 
-from cli.client import Api, CommandFailed, fail, fields, print_json, short
+from cli.client import Api, CommandFailed, fail, fields, is_data, print_data, short
 from cli.monitor import print_placement_failure
 
 
@@ -11,9 +11,8 @@ def status(args: argparse.Namespace) -> int:
         api = Api(args)
         found = api.find("evaluation", "/v1/evaluations", args.eval)
         evaluation = api.get(f"/v1/evaluation/{found['ID']}")
-        if args.json:
-            print_json(evaluation)
-            return 0
+        if is_data(args):
+            return print_data(args, evaluation)
         print(
             fields(
                 [
