@@ -184,7 +184,7 @@ def from_bytes(raw: bytes) -> str:
 
 def bounded(value: object) -> int:
     """How many elements it has, at all levels. Raises Refusal for a value too large or too deep to be walked through."""
-    if isinstance(value, bool | int | float | str) or value is None:
+    if isinstance(value, int | float | str) or value is None:
         return 0
     left = ELEMENTS_MAX
     level: list[object] = [value]
