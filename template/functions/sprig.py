@@ -381,9 +381,13 @@ def _same(first: object, second: object) -> bool:
 # Maps.
 
 
+class _Own(dict[str, object]):
+    """A map that the template made: it may be changed, which answers and the caller's data may not."""
+
+
 def _dict(*pairs: object) -> dict[str, object]:
     values = [*pairs, ""] if len(pairs) % 2 else list(pairs)
-    return {_text(values[number]): values[number + 1] for number in range(0, len(values), 2)}
+    return _Own({_text(values[number]): values[number + 1] for number in range(0, len(values), 2)})
 
 
 def _get(values: dict[str, object], key: str) -> object:
@@ -391,12 +395,27 @@ def _get(values: dict[str, object], key: str) -> object:
 
 
 def _set(values: dict[str, object], key: str, value: object) -> dict[str, object]:
-    """A copy with the key: Sprig changes the map itself, which could be what others are given too."""
-    return {**values, key: value}
+    """The map itself with the key, or a copy of a map that the template did not make."""
+    own = values if isinstance(values, _Own) else _Own(values)
+    own[key] = value
+    return own
 
 
 def _unset(values: dict[str, object], key: str) -> dict[str, object]:
-    return {name: value for name, value in values.items() if name != key}
+    own = values if isinstance(values, _Own) else _Own(values)
+    own.pop(key, None)
+    return own
+
+
+def _deep_copy(value: object) -> object:
+    bounded(value)
+    return _copied(value)
+
+
+def _copied(value: object) -> object:
+    if is_map(value):
+        return _Own({key: _copied(one) for key, one in value.items()})
+    return [_copied(one) for one in value] if is_slice(value) else value
 
 
 def _has_key(values: dict[str, object], key: str) -> bool:
@@ -612,10 +631,6 @@ def _to_string(value: object) -> str:
     return plain(value)
 
 
-def _identity(value: object) -> object:
-    return value
-
-
 def _seq(*bounds: int) -> str:
     """first, step and last, as seq(1) has them."""
     match bounds:
@@ -653,7 +668,7 @@ _FUNCTIONS: Mapping[str, Callable[..., object]] = {
     "uniq": _uniq, "without": _without, "has": _has, "compact": _compact, "slice": _slice, "chunk": _chunk,
     "dict": _dict, "get": _get, "set": _set, "unset": _unset, "hasKey": _has_key, "keys": _keys, "values": _values,
     "pick": _pick, "omit": _omit, "merge": _merge, "mergeOverwrite": _merge_overwrite, "pluck": _pluck, "dig": _dig,
-    "deepCopy": _identity, "deepEqual": _deep_equal,
+    "deepCopy": _deep_copy, "deepEqual": _deep_equal,
     "b64enc": text.base64_encode, "b64dec": _b64dec, "b32enc": _b32enc, "b32dec": _b32dec,
     "sha1sum": _sha1, "sha256sum": text.sha256_hex, "sha512sum": _sha512, "adler32sum": _adler32,
     "toJson": documents.to_json, "toPrettyJson": documents.to_json_pretty, "toRawJson": documents.to_unescaped_json,

@@ -3,7 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from template import Instance, Interface, Machine, MachineWithServices, Missing, Pair, Read, Secret, Snippet, What
+from template import (
+    Instance,
+    Interface,
+    Machine,
+    MachineWithServices,
+    Missing,
+    Pair,
+    Read,
+    Secret,
+    Snippet,
+    What,
+)
 
 
 @dataclass

@@ -2,7 +2,20 @@
 
 import pytest
 
-from template import Interface, Machine, MachineService, MachineWithServices, Missing, Open, Read, Secret, Snippet, TemplateFault, What, parse
+from template import (
+    Interface,
+    Machine,
+    MachineService,
+    MachineWithServices,
+    Missing,
+    Open,
+    Read,
+    Secret,
+    Snippet,
+    TemplateFault,
+    What,
+    parse,
+)
 from tests.unit.template.answers import Held, instance, key, pair, passing
 
 
