@@ -54,7 +54,7 @@ def status(args: argparse.Namespace) -> int:
     try:
         api = Api(args)
         if not args.alloc:
-            allocs = api.get("/v1/allocations")
+            allocs = api.listed("/v1/allocations", args)
             if is_data(args):
                 return print_data(args, allocs)
             rows = [("ID", "Job", "Task Group", "Node ID", "Desired", "Status")]

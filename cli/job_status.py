@@ -1,4 +1,4 @@
-"""`drover job status` and `drover job inspect`."""
+"""`drover job status`, `job allocs` and `job inspect`."""
 
 import argparse
 from typing import Any
@@ -57,7 +57,7 @@ def inspect(args: argparse.Namespace) -> int:
 
 
 def _list(api: Api, args: argparse.Namespace) -> int:
-    jobs = api.get("/v1/jobs")
+    jobs = api.listed("/v1/jobs", args)
     if is_data(args):
         return print_data(args, jobs)
     if not jobs:
@@ -99,9 +99,28 @@ def _show(api: Api, job_id: str, namespace: str, args: argparse.Namespace) -> in
     if deployment:
         print(f"\nLatest Deployment\n{described(deployment, is_verbose=args.verbose)}")
     print("\nAllocations")
+    _print_allocations(allocs, args)
+    return 0
+
+
+def allocs(args: argparse.Namespace) -> int:
+    """`drover job allocs`: also those of earlier versions of a job of this id."""
+    try:
+        api = Api(args)
+        job = find_job(api, args.job)
+        found = api.get(f"/v1/job/{segment(job['ID'])}/allocations", namespace=job["Namespace"], all=args.all)
+        if is_data(args):
+            return print_data(args, found)
+        _print_allocations(found, args)
+        return 0
+    except CommandFailed as error:
+        return fail(error)
+
+
+def _print_allocations(allocs: list[dict[str, Any]], args: argparse.Namespace) -> None:
     if not allocs:
         print("No allocations placed")
-        return 0
+        return
     rows = [("ID", "Node ID", "Task Group", "Version", "Desired", "Status", "Created", "Modified")]
     for alloc in sorted(allocs, key=lambda a: -a["CreateTime"]):
         rows.append(
@@ -117,7 +136,6 @@ def _show(api: Api, job_id: str, namespace: str, args: argparse.Namespace) -> in
             )
         )
     print(table(rows))
-    return 0
 
 
 def _basics(job: dict[str, Any]) -> str:

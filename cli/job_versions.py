@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from cli.client import Api, CommandFailed, clock, fail, fields, is_data, print_data, segment
+from cli.client import Api, CommandFailed, clock, fail, fields, is_data, print_data, segment, table
 from cli.deployment import described, listed
 from cli.job_plan import job_diff, plain
 from cli.job_status import find_job
@@ -60,6 +60,43 @@ def scale(args: argparse.Namespace) -> int:
         return {"Count": int(count), "Target": {"Job": job["ID"], "Group": name}}
 
     return _changed(args, "scale", body)
+
+
+def start(args: argparse.Namespace) -> int:
+    """Submits what a stopped job was."""
+    try:
+        api, job = _job(args)
+        if not job["Stop"]:
+            raise CommandFailed(f'job "{job["ID"]}" is not stopped')
+        path = f"/v1/job/{segment(job['ID'])}"
+        answer = api.put(path, {"Job": api.get(path, namespace=job["Namespace"]) | {"Stop": False}}, namespace=job["Namespace"])
+        if args.detach:
+            print(f"Evaluation ID: {answer['EvalID']}")
+            return 0
+        return follow(api, answer["EvalID"], is_verbose=args.verbose)
+    except CommandFailed as error:
+        return fail(error)
+
+
+def scaling_events(args: argparse.Namespace) -> int:
+    try:
+        api, job = _job(args)
+        found = api.get(f"/v1/job/{segment(job['ID'])}/scale", namespace=job["Namespace"])
+    except CommandFailed as error:
+        return fail(error)
+    events = [(group, event) for group, one in found["TaskGroups"].items() for event in one["Events"] or []]
+    events.sort(key=lambda one: -one[1]["Time"])
+    if is_data(args):
+        return print_data(args, {group: one["Events"] for group, one in found["TaskGroups"].items()})
+    if not events:
+        print("No events found")
+    else:
+        rows: list[tuple[object, ...]] = [("Task Group", "Count", "PrevCount", "Error", "Message", "Date")]
+        for group, event in events:
+            count = "<nil>" if event["Count"] is None else event["Count"]
+            rows.append((group, count, event["PreviousCount"], str(event["Error"]).lower(), event["Message"], clock(event["Time"])))
+        print(table(rows))
+    return 0
 
 
 def restart(args: argparse.Namespace) -> int:
