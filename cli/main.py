@@ -338,7 +338,7 @@ def _habits(
     job = groups["job"]
     started = command(job, "start", "cli.job_versions:start", "start a stopped job again", _client_flags, _monitor_flags)
     scalings = command(job, "scaling-events", "cli.job_versions:scaling_events", "list how a job was scaled", _client_flags, _shown_flags)
-    inspected = command(commands, "inspect", "cli.job_status:inspect", "print a job's JSON", _client_flags)
+    inspected = command(commands, "inspect", "cli.job_status:inspect", "print a job's JSON", _client_flags, _data_flags)
     for sub in (started, scalings, inspected):
         sub.add_argument("job", metavar="JOB")
     unblocked = command(groups["deployment"], "unblock", "cli.deployment:unblock", "only for jobs of several regions", _client_flags)

@@ -43,7 +43,7 @@ class What(StrEnum):
 class Read:
     """One thing that a template wants to know. Empty: not said.
 
-    name: key, prefix (of PAIRS: all below it), service, node, path of a secret, variable, file.
+    name: key, prefix (of PAIRS: all below it), service, node (none: the one that renders), path of a secret, variable, file.
     states: of SERVICE, which health its instances may have, sorted; `any` among them: all.
     arguments: of SECRET, ("name=value", …) that are written to the path instead of reading it.
     options: of Consul ("ns", "partition", "peer", …) with their values, sorted.
@@ -236,7 +236,7 @@ def read_of(function: str, arguments: Sequence[str]) -> Read | None:
         case "services" | "nodes":
             return _matched(What(function), _CATALOG, first, "@datacenter~near")
         case "node":
-            return _matched(What.NODE, _NODE, first, "name@datacenter") if first else None
+            return _matched(What.NODE, _NODE, first, "name@datacenter") if first else Read(what=What.NODE)
         case "datacenters":
             return Read(what=What.DATACENTERS)
         case "secret":

@@ -92,10 +92,7 @@ class Answers:
         return list(self._lookups.services(cast(Read, read_of("services", where))))
 
     def node(self, *name: str) -> object:
-        read = read_of("node", name)
-        if read is None:
-            raise Refusal("node: a node's name is expected: no template is rendered on Consul's behalf")
-        return self._lookups.node(read)
+        return self._lookups.node(cast(Read, read_of("node", name)))
 
     def nodes(self, *where: str) -> object:
         return list(self._lookups.nodes(cast(Read, read_of("nodes", where))))

@@ -1,10 +1,13 @@
 """What `-t` makes of an answer: Go's templates over the same document that `-json` prints."""
 
+import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cli.main import _build
 from tests.cli.command import Run, drover, file, refused
 from tests.e2e.drover import Drover
 
@@ -17,7 +20,8 @@ def test_a_template_says_what_it_likes_of_jobs(run: Run, one: Drover, tmp_path: 
     assert run("job", "status", "-t", "{{ range . }}{{ .ID }} {{ .Priority }}{{ end }}").shown == (0, ["web 50"], [])
     of_one = "{{ .Name }} {{ .Stop }} {{ .Version }} {{ .ParentID }}|{{ .Datacenters }} {{ (index .TaskGroups 0).Count }} {{ .Nothing }}"
     assert run("job", "status", "-t", of_one, "web").shown == (0, ["web false 0 |[dc1] 2 <no value>"], [])
-    assert run("job", "inspect", "-t", '{{ .ID | printf "%-6s|" }}', "web").shown == (0, ["web   |"], [])
+    for words in (("job", "inspect"), ("inspect",), ("status",)):
+        assert run(*words, "-t", '{{ .ID | printf "%-6s|" }}', "web").shown == (0, ["web   |"], [])
     told = json.loads("\n".join(run("job", "status", "-json", "web").out))
     assert json.loads("\n".join(run("job", "status", "-t", "{{ toJSON . }}", "web").out)) == told
 
@@ -41,6 +45,20 @@ def test_a_template_says_what_it_likes_of_jobs(run: Run, one: Drover, tmp_path: 
 )
 def test_each_command_that_has_json_has_templates(words: tuple[str, ...], template: str, line: str, run: Run) -> None:
     assert run(*words, "-t", template).shown == (0, [line], [])
+
+
+def test_no_command_that_prints_an_answer_in_json_lacks_templates() -> None:
+    def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+        below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+        for action in below:
+            for one in action.choices.values():
+                yield from commands(one)
+        if not below:
+            yield parser
+
+    printing = [c for c in commands(_build()) if any(a.dest == "json" and a.help == "print the API's JSON" for a in c._actions)]
+    assert len(printing) > 20
+    assert [c.prog for c in printing if not any(a.dest == "template" for a in c._actions)] == []
 
 
 def test_json_and_a_template_exclude_one_another() -> None:

@@ -103,6 +103,7 @@ FORMS = [
     ('ls "a/b@dc2"', Read(what=What.PAIRS, name="a/b", datacenter="dc2")),
     ('tree "/a"', Read(what=What.PAIRS, name="a")),
     ('node "n.example@dc2"', Read(what=What.NODE, name="n.example", datacenter="dc2")),
+    ("node", Read(what=What.NODE)),
     ('secret "pki/issue/x" "ttl=1h" "cn=a"', Read(what=What.SECRET, name="pki/issue/x", arguments=("ttl=1h", "cn=a"))),
     ('secrets "kv/"', Read(what=What.SECRETS, name="kv")),
     ('file "/etc/x"', Read(what=What.FILE, name="/etc/x")),
