@@ -8,6 +8,7 @@ import base64
 import binascii
 import hashlib
 import math
+import posixpath
 import re
 import zlib
 from collections.abc import Callable, Mapping
@@ -194,6 +195,12 @@ def _int(value: object) -> int:
     except ValueError:
         return 0
     return found if INT_MIN <= found <= INT_MAX else 0
+
+
+def _to_decimal(value: object) -> int:
+    """Of an octal number, as file modes are written."""
+    digits = _text(value)
+    return int(digits, 8) if re.fullmatch(r"[+-]?[0-7]{1,20}", digits) else 0
 
 
 def _float(value: object) -> float:
@@ -510,7 +517,7 @@ def _regex_find(pattern: str, value: str) -> str:
 
 def _regex_find_all(pattern: str, value: str, count: int) -> list[object]:
     found: list[object] = []
-    for match in text.compiled(pattern).finditer(text.searchable(value)):
+    for match in text.matches(text.compiled(pattern), text.searchable(value)):
         if 0 <= count <= len(found):
             break
         found.append(match[0])
@@ -528,15 +535,17 @@ def _regex_replace_all_literal(pattern: str, value: str, replacement: str) -> st
 def _regex_split(pattern: str, value: str, count: int) -> list[object]:
     value = text.searchable(value)
     parts: list[object] = []
-    end = 0
-    for match in text.compiled(pattern).finditer(value) if count else ():
+    if not count:
+        return parts
+    begin = end = 0
+    for match in text.matches(text.compiled(pattern), value):
         if len(parts) == count - 1:
             break
-        if match.end() == 0:
-            continue
-        parts.append(value[end : match.start()])
-        end = match.end()
-    return [*parts, value[end:]] if count else parts
+        end = match.start()
+        if match.end():
+            parts.append(value[begin:end])
+        begin = match.end()
+    return parts if value and end == len(value) else [*parts, value[begin:]]
 
 
 def _regex_quote_meta(value: str) -> str:
@@ -611,6 +620,24 @@ def _any(*values: object) -> bool:
     return any(map(is_true, values))
 
 
+def _base(path: str) -> str:
+    return posixpath.basename(path.rstrip("/")) or ("/" if path else ".")
+
+
+def _dir(path: str) -> str:
+    return _clean(posixpath.dirname(path))
+
+
+def _ext(path: str) -> str:
+    name = path.rpartition("/")[2]
+    return name[name.rindex(".") :] if "." in name else ""
+
+
+def _clean(path: str) -> str:
+    clean = posixpath.normpath(path) if path else "."
+    return clean[1:] if clean.startswith("//") else clean
+
+
 def _has_prefix(prefix: str, value: str) -> bool:
     return value.startswith(prefix)
 
@@ -659,7 +686,7 @@ _FUNCTIONS: Mapping[str, Callable[..., object]] = {
     "toString": _to_string, "toStrings": _to_strings, "sortAlpha": _sort_alpha,
     "default": _default, "empty": _empty, "coalesce": _coalesce, "ternary": _ternary,
     "all": _all, "any": _any, "fail": _fail,
-    "int": _int, "int64": _int, "float64": _float, "atoi": _int, "toDecimal": _int,
+    "int": _int, "int64": _int, "float64": _float, "atoi": _int, "toDecimal": _to_decimal,
     "add": _add, "add1": _add1, "sub": _sub, "mul": _mul, "div": _div, "mod": _mod,
     "max": _max, "biggest": _max, "min": _min, "ceil": _ceil, "floor": _floor, "round": _round,
     "until": _until, "untilStep": _until_step, "seq": _seq,
@@ -677,7 +704,17 @@ _FUNCTIONS: Mapping[str, Callable[..., object]] = {
     "regexReplaceAll": _regex_replace_all, "regexReplaceAllLiteral": _regex_replace_all_literal,
     "regexSplit": _regex_split, "regexQuoteMeta": _regex_quote_meta,
     "date": _date, "dateInZone": _date_in_zone, "date_in_zone": _date_in_zone, "htmlDate": _html_date,
+    "base": _base, "dir": _dir, "ext": _ext, "clean": _clean,
     "unixEpoch": _unix_epoch, "kindOf": _kind_of, "kindIs": _kind_is, "typeOf": go_type, "typeIs": _type_is,
 }  # fmt: skip
 
-SPRIG: Mapping[str, Callable[..., object]] = {f"sprig_{name}": function for name, function in _FUNCTIONS.items()}
+# With `must` they give an error where Sprig's others give nothing: here all do.
+_MUST = (
+    "append", "push", "prepend", "first", "last", "rest", "initial", "reverse", "uniq", "without", "has", "compact", "slice", "chunk",
+    "merge", "mergeOverwrite", "deepCopy", "toJson", "toPrettyJson", "toRawJson", "fromJson",
+    "regexMatch", "regexFind", "regexFindAll", "regexReplaceAll", "regexReplaceAllLiteral", "regexSplit",
+)  # fmt: skip
+SPRIG: Mapping[str, Callable[..., object]] = {
+    **{f"sprig_{name}": function for name, function in _FUNCTIONS.items()},
+    **{f"sprig_must{name[0].upper()}{name[1:]}": _FUNCTIONS[name] for name in _MUST},
+}

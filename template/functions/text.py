@@ -5,7 +5,7 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 
 from model.patterns import PatternFault, compile_pattern
@@ -114,11 +114,20 @@ def searchable(text: str) -> str:
     return text if text.isascii() else to_bytes(text).decode("utf-8", "replace")
 
 
+def matches(pattern: re.Pattern[str], text: str) -> "Iterator[re.Match[str]]":
+    """As Go finds them: an empty one right behind another does not count."""
+    end = -1
+    for match in pattern.finditer(text):
+        if match.start() != match.end() or match.start() != end:
+            yield match
+        end = match.end()
+
+
 def replaced(pattern: re.Pattern[str], filled: "Callable[[re.Match[str]], str]", text: str) -> str:
     text = searchable(text)
     parts: list[str] = []
     end = length = 0
-    for match in pattern.finditer(text):
+    for match in matches(pattern, text):
         parts += (text[end : match.start()], new := filled(match))
         length += len(new)
         room(length)

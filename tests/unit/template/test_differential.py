@@ -5,8 +5,11 @@ what Go does, the grammar does not go (a field of a string, nil given to a funct
 zeros before a negative fraction, integers that overflow, characters beyond Unicode): tests/unit/template/test_language.py has those.
 """
 
+from collections.abc import Callable
+
 import gotpl
 import pytest
+from gotpl.funcs.sprig import text_func_map
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -155,3 +158,178 @@ HAND_WRITTEN = [
 @pytest.mark.parametrize("text", HAND_WRITTEN)
 def test_hand_written_templates_say_the_same(text: str) -> None:
     assert ours(text) == theirs(text)
+
+
+# Sprig's functions, without their prefix.
+SPRIG = r"""
+trim " a "
+trimAll "$" "$5$"
+trimSuffix "-" "a-"
+trimPrefix "-" "-a"
+upper "aé"
+lower "AÉ"
+title "hello wOrld x-y"
+untitle "Hello World"
+repeat 3 "ab"
+substr 1 3 "abcdef"
+substr -1 3 "abcdef"
+substr 2 -1 "abcdef"
+substr 0 99 "abc"
+trunc 3 "abcdef"
+trunc -3 "abcdef"
+trunc -9 "abc"
+abbrev 5 "hello world"
+abbrev 3 "hello"
+initials "First Try"
+nospace "a b  c"
+contains "b" "abc"
+hasPrefix "a" "abc"
+hasSuffix "c" "abc"
+quote "a" 1 true
+quote "a\"b"
+squote "a" 1
+cat "a" 1 true
+indent 2 "a\n\nb"
+nindent 2 "a\nb"
+replace " " "-" "a b c"
+plural "one" "many" 1
+plural "one" "many" 5
+snakecase "FirstName"
+snakecase "HTTPServer"
+snakecase "first-name"
+camelcase "http_server"
+camelcase "first name"
+camelcase "a-b-c"
+kebabcase "FirstName"
+kebabcase "HTTPServer"
+split "$" "foo$bar"
+splitn "$" 2 "a$b$c"
+splitList "," "a,b"
+join "-" (sprig_list 1 "a" 2.5)
+sortAlpha (sprig_list "c" "a" "b")
+toString 1.5
+toStrings (sprig_list 1 2)
+default "d" ""
+default "d" 0
+default "d" "x"
+empty ""
+coalesce 0 "" "x"
+coalesce 0 ""
+ternary 1 2 true
+ternary "a" "b" false
+all 1 ""
+any 0 1
+int "12"
+int 3.9
+int "0x1f"
+int "abc"
+int true
+int64 "7"
+float64 "1.5"
+float64 3
+atoi "12"
+atoi "x"
+toDecimal 0777
+add 1 2 3
+add "1" 2
+add1 4
+sub 5 3
+mul 2 3 4
+div 7 2
+div -7 2
+mod 7 3
+max 1 5 3
+min 4 2
+ceil 1.2
+floor 1.9
+round 2.5 0
+round -1.55 1
+until 3
+until -2
+untilStep 0 10 3
+untilStep 5 0 -2
+seq 3
+seq 2 5
+seq 0 2 6
+seq -2
+seq 5 1
+list 1 "a"
+first (sprig_list 1 2)
+last (sprig_list 1 2)
+rest (sprig_list 1 2 3)
+initial (sprig_list 1 2 3)
+append (sprig_list 1) 2
+prepend (sprig_list 1) 2
+concat (sprig_list 1) (sprig_list 2 3)
+reverse (sprig_list 1 2)
+uniq (sprig_list 1 1 2 "a" "a")
+without (sprig_list 1 2 1) 1
+has 2 (sprig_list 1 2)
+compact (sprig_list 1 "" 0 "a")
+slice (sprig_list 1 2 3) 1 2
+slice (sprig_list 1 2 3) 1
+chunk 2 (sprig_list 1 2 3)
+first (sprig_list)
+last (sprig_list)
+rest (sprig_list)
+dict "a" 1 "b" 2
+get (sprig_dict "a" 1) "a"
+get (sprig_dict "a" 1) "b"
+hasKey (sprig_dict "a" 1) "a"
+keys (sprig_dict "a" 1)
+values (sprig_dict "a" 1)
+pick (sprig_dict "a" 1 "b" 2) "a"
+omit (sprig_dict "a" 1 "b" 2) "a"
+merge (sprig_dict "a" 1) (sprig_dict "a" 2 "b" 3)
+mergeOverwrite (sprig_dict "a" 1) (sprig_dict "a" 2 "b" 3)
+pluck "a" (sprig_dict "a" 1) (sprig_dict "b" 2) (sprig_dict "a" 3)
+dig "a" "b" "d" (sprig_dict "a" (sprig_dict "b" 5))
+dig "a" "z" "d" (sprig_dict "a" (sprig_dict "b" 5))
+set (sprig_dict "a" 1) "b" 2
+unset (sprig_dict "a" 1) "a"
+b64enc "hi"
+b64dec "aGk="
+b32enc "hi"
+b32dec "NBUQ===="
+sha1sum "a"
+sha256sum "a"
+adler32sum "a"
+toJson (sprig_dict "a" "<")
+toPrettyJson (sprig_dict "a" 1)
+toRawJson (sprig_dict "a" "<")
+fromJson "{\"a\":[1,2.5]}"
+regexMatch "^a" "abc"
+regexFind "[a-z]+" "12ab"
+regexFindAll "[0-9]" "a1b2c3" -1
+regexFindAll "[0-9]" "a1b2c3" 2
+regexReplaceAll "a(x*)b" "-ab-axxb-" "${1}W"
+regexReplaceAllLiteral "a(x*)b" "-ab-axxb-" "${1}"
+regexSplit "z+" "pizza" -1
+regexSplit "z" "pizza" 2
+regexSplit "a*" "abaabaccadaaae" 5
+regexQuoteMeta "1.2+3"
+kindOf 1
+kindOf "a"
+kindOf (sprig_list)
+kindOf (sprig_dict)
+kindOf 1.5
+kindOf true
+kindIs "int" 1
+typeOf 1
+typeOf "a"
+typeIs "string" "a"
+deepEqual (sprig_list 1) (sprig_list 1)
+htmlDate 0
+date "2006-01-02" 0
+""".strip().splitlines()
+
+
+@pytest.fixture(scope="module")
+def sprig() -> dict[str, Callable[..., object]]:
+    return {f"sprig_{name}": function for name, function in text_func_map().items()}
+
+
+@pytest.mark.parametrize("call", SPRIG)
+def test_sprigs_functions_answer_the_same(call: str, sprig: dict[str, Callable[..., object]]) -> None:
+    text = f"{{{{ sprig_{call} }}}}"
+    assert parse(text, name="t.tpl").render({}) == gotpl.Template(text, functions=sprig).render({})
