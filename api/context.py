@@ -99,6 +99,8 @@ class Context:
     allows_exec: bool = True
     telemetry: Telemetry = field(default_factory=Telemetry)
     stubs: StubCache = field(default_factory=StubCache)
+    # Held while a long text that somebody sent is worked on.
+    parsing: asyncio.Lock = field(default_factory=asyncio.Lock)
     _session: aiohttp.ClientSession | None = None
     _leadership: Leadership = field(init=False)
 
@@ -228,6 +230,8 @@ class Context:
                 if request.transport is not None:
                     request.transport.abort()
                 return response
+            if leader is not None:
+                raise LeaderChanged from error  # it died while the call waited there
             raise StoreUnavailable(f"agent at {base} broke off: {error}") from error
 
     async def _answer(

@@ -1,8 +1,8 @@
 """The API's /v1/event/stream: what changes, as it changes.
 
 One JSON object a line, `{"Index": N, "Events": […]}` with all events of one index; `{}` each 30 s. `?index=N` begins with
-what is remembered from N on; where that is no longer all (a new leader, or long ago), with each object that has a
-higher index, once and as it is now, oldest change first. Nobody is waited for: see leader/events.py.
+what is remembered from N on; where that is no longer all (a new leader, or long ago), each object that changed last
+before that comes first, once and as it is now. Nobody is waited for: see leader/events.py.
 """
 
 import asyncio
@@ -191,8 +191,9 @@ async def lines(view: View, known: Rendered, wants: Wants, index: int, sees: See
         consul_index = max(index - view.index_base, 1) if index else 0
         position = events.position(consul_index)
         if position is None:
-            position = events.end_position
-            async for piece in _as_it_is(view, wants, consul_index, sees):
+            # Of what is remembered no more, the state; then what is.
+            position, until = events.first_position, events.forgotten_index
+            async for piece in _as_it_is(view, wants, consul_index, until, sees):
                 yield piece
         while not events.is_over:
             try:
@@ -221,9 +222,9 @@ def _joined(view: View, events: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
         yield b'{"Index":%d,"Events":[%b]}\n' % (view.api_index(index), b",".join(data for _, data in group))
 
 
-async def _as_it_is(view: View, wants: Wants, index: int, sees: Sees) -> AsyncIterator[bytes]:
-    """Each object that changed after `index`, in the order of its last change."""
-    changed = [one for one in _objects(view) if one.index > index and wants(one)]
+async def _as_it_is(view: View, wants: Wants, index: int, until: int, sees: Sees) -> AsyncIterator[bytes]:
+    """Each object that last changed after `index` and not after `until`, in that order."""
+    changed = [one for one in _objects(view) if index < one.index <= until and wants(one)]
     changed = list(filter(await sees(changed), changed))
     changed.sort(key=lambda one: one.index)
     for start in range(0, len(changed), _SLICE):

@@ -3,9 +3,10 @@
 Job ids may hold slashes: a path ends in one of the known suffixes (api/routes.py), everything before it is the id.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -46,6 +47,12 @@ _SCALING_MESSAGE_MAX = 1024
 _SCALING_META_BYTES_MAX = 2048
 
 
+T = TypeVar("T")
+
+# A body below this is worked on within some 20 ms.
+_LONG_BYTES = 32 * 1024
+
+
 def _found_jobs(view: View, query: Query) -> list[JobKey]:
     return [key for key in view.jobs if query.has_namespace(key[0]) and key[1].startswith(query.prefix)]
 
@@ -65,7 +72,7 @@ async def list_jobs(request: web.Request, leading: Leading) -> web.Response:
 
 async def register(request: web.Request, leading: Leading) -> web.Response:
     body = decode(await request.read())
-    job = _submitted(request, body, request.match_info.get("id"))
+    job = await _submitted(request, body, request.match_info.get("id"))
     await request.app[CONTEXT].rights.may_submit(request, job)
     enforce = member(body, "JobModifyIndex", int) or 0
     is_enforced = member(body, "EnforceIndex", bool)
@@ -92,12 +99,14 @@ async def register(request: web.Request, leading: Leading) -> web.Response:
     )
 
 
-def _submitted(request: web.Request, body: dict[str, Any], path_id: str | None) -> Job:
+async def _submitted(request: web.Request, body: dict[str, Any], path_id: str | None) -> Job:
     """The body's job, valid and of this cluster. path_id: the id that it must have, if any."""
     document = member(body, "Job", dict)
     if document is None:
         raise BadRequest("Job must be specified")
-    job = _of_this_cluster(request, canonical(document))
+    if path_id and document.get("ID") not in (None, path_id):
+        raise BadRequest("Job ID does not match")
+    job = _of_this_cluster(request, await _aside(request, lambda: canonical(document)))
     if path_id and job.id != path_id:
         raise BadRequest("Job ID does not match")
     return job
@@ -146,19 +155,29 @@ def canonical(document: dict[str, Any]) -> Job:
     return job
 
 
+async def _aside(request: web.Request, work: Callable[[], T]) -> T:
+    """Work on what somebody sent: where that is long, beside everything else, one at a time."""
+    if len(await request.read()) < _LONG_BYTES:
+        return work()
+    async with request.app[CONTEXT].parsing:
+        return await asyncio.to_thread(work)
+
+
 async def validate(request: web.Request, leading: object = None) -> web.Response:
     """Never an error status for a wrong job: the faults are in the answer."""
     document = member(decode(await request.read()), "Job", dict)
     if document is None:
         raise BadRequest("Job must be specified")
-    warnings: tuple[str, ...] = ()
-    try:
-        job = jobspec.canonicalize(document)
-        if not (found := jobspec.validate(job)):
-            warnings = jobspec.warnings(job)
-    except JobspecError as error:
-        found = error.faults
-    faults = [str(fault) for fault in found]
+
+    def look() -> tuple[list[str], tuple[str, ...]]:
+        try:
+            job = jobspec.canonicalize(document)
+        except JobspecError as error:
+            return [str(fault) for fault in error.faults], ()
+        faults = [str(fault) for fault in jobspec.validate(job)]
+        return faults, () if faults else jobspec.warnings(job)
+
+    faults, warnings = await _aside(request, look)
     shown = {
         "DriverConfigValidated": True,
         "ValidationErrors": faults or None,
@@ -182,13 +201,17 @@ async def parse(request: web.Request, leading: object = None) -> web.Response:
     text, is_canonical = member(body, "JobHCL", str), member(body, "Canonicalize", bool)
     if not text:
         raise BadRequest("Job spec is empty")
-    try:
+    is_hcl1 = bool(member(body, "hclv1", bool))
+
+    def work() -> object:
         # A text from the network must not read this machine's files.
-        document = jobspec.parse(
-            text.encode(), file="input.hcl", reads_files=False, is_hcl1=bool(member(body, "hclv1", bool))
-        )
-        if is_canonical:
-            return answer(request, jobspec.canonicalize(document))
+        document = jobspec.parse(text.encode(), file="input.hcl", reads_files=False, is_hcl1=is_hcl1)
+        return jobspec.canonicalize(document) if is_canonical else document
+
+    try:
+        # However short, it may take its whole budget.
+        async with request.app[CONTEXT].parsing:
+            document = await asyncio.to_thread(work)
     except JobspecError as error:
         raise BadRequest(str(error)) from error
     return answer(request, document)
@@ -283,10 +306,15 @@ async def evaluate(request: web.Request, leading: Leading) -> web.Response:
     return _eval_answer(request, leading, done)
 
 
+def _check_named(job_id: object, request: web.Request) -> None:
+    if job_id not in (None, "", request.match_info["id"]):
+        raise BadRequest("job ID does not match")
+
+
 async def plan(request: web.Request, leading: Leading) -> web.Response:
     """What submitting the job would do; nothing is written."""
     body = decode(await request.read())
-    job = _submitted(request, body, request.match_info["id"])
+    job = await _submitted(request, body, request.match_info["id"])
     await request.app[CONTEXT].rights.may_read(request, (job.namespace, job.id))
     found = planning.forecast(leading, job, has_diff=bool(member(body, "Diff", bool)))
     return answer(request, plan_document(leading.view, found, _warnings(leading, job)))
@@ -303,7 +331,7 @@ async def why(request: web.Request, leading: Leading) -> web.Response:
 
 async def why_submitted(request: web.Request, leading: Leading) -> web.Response:
     """Why not all of the body's job would be placed."""
-    job = _submitted(request, decode(await request.read()), request.match_info["id"])
+    job = await _submitted(request, decode(await request.read()), request.match_info["id"])
     await request.app[CONTEXT].rights.may_read(request, (job.namespace, job.id))
     return _why(request, leading, job)
 
@@ -315,6 +343,7 @@ def _why(request: web.Request, leading: Leading, job: Job) -> web.Response:
 
 async def revert(request: web.Request, leading: Leading) -> web.Response:
     body = decode(await request.read())
+    _check_named(member(body, "JobID", str), request)
     version = member(body, "JobVersion", int)
     if version is None:
         raise BadRequest("JobVersion must be specified")
@@ -339,6 +368,7 @@ async def stable(request: web.Request, leading: Leading) -> web.Response:
 async def scale(request: web.Request, leading: Leading) -> web.Response:
     body = decode(await request.read())
     target = member(body, "Target", dict) or {}
+    _check_named(target.get("Job"), request)
     group = str(target.get("Group") or "")
     if not group:
         raise BadRequest("missing task group name for scaling action")

@@ -70,7 +70,7 @@ class Query:
 def read(request: web.Request) -> Query:
     """Raises BadRequest."""
     raw_index, raw_wait = request.query.get("index", ""), request.query.get("wait", "")
-    if raw_index and not (raw_index.isascii() and raw_index.isdigit() and len(raw_index) <= 20):
+    if raw_index and not (raw_index.isascii() and raw_index.isdigit() and len(raw_index) <= 19):
         raise BadRequest("Invalid index")
     index = int(raw_index or 0)
     wait_s = min(duration_s(raw_wait), WAIT_S_MAX) if raw_wait else WAIT_S_MAX

@@ -50,6 +50,8 @@ FORWARDED_TIMES = 20.0
 ADDRESSES_MAX = 10_000
 # Who passes calls on: read from Consul's catalog this often at most.
 FLEET_S = 10.0
+# Of a request: another agent passed it on, whose address Consul knows.
+_PASSED_ON = "drover.passed_on"
 # Consul's are 36 characters.
 TOKEN_LENGTH_MAX = 512
 
@@ -176,6 +178,8 @@ class Rights:
         """Raises Forbidden, TooManyFailures, StoreUnavailable."""
         if right is Right.NONE or not await self.is_asked():
             return
+        if "X-Drover-Forwarded" in request.headers:
+            request[_PASSED_ON] = str(_address(request)) in await self._fleet(view)
         await self._require(request, self._questions(request, right, view, agent))
 
     def _questions(self, request: web.Request, right: Right, view: View | None, agent: Any) -> list[Question]:
@@ -317,7 +321,7 @@ class Failures:
 
     def _now(self, request: web.Request) -> tuple[str, float, float]:
         """The bucket's name, what is left in it, and the time."""
-        times = FORWARDED_TIMES if "X-Drover-Forwarded" in request.headers else 1.0
+        times = FORWARDED_TIMES if request.get(_PASSED_ON) else 1.0
         name, now_s = f"{times:g} {_address(request)}", asyncio.get_running_loop().time()
         left, seen_s = self._left.get(name, (FAILURES_MAX * times, now_s))
         return name, min(left + (now_s - seen_s) * FAILURES_PER_S * times, FAILURES_MAX * times), now_s
@@ -373,7 +377,10 @@ def service_names(job: Job) -> tuple[str, ...]:
 
 
 # Of the docker driver: with any of these a container reaches what is not its own.
-_DOCKER_WAYS_OUT = ("privileged", "cap_add", "devices", "pid_mode", "ipc_mode", "userns_mode", "uts_mode", "security_opt", "sysctl", "runtime")
+_DOCKER_WAYS_OUT = ("privileged", "cap_add", "devices", "pid_mode", "ipc_mode", "userns_mode", "uts_mode", "security_opt", "sysctl", "runtime", "volume_driver")
+# Directories of the alloc that a bind may name without a slash; any other word is a volume that others have too.
+_OWN_DIRECTORIES = frozenset({"local", "secrets", "alloc", "tmp"})
+_OWN_LOGS = frozenset({"", "json-file", "local", "none", "journald"})
 
 
 def is_privileged(job: Job) -> bool:
@@ -387,12 +394,24 @@ def _is_privileged(task: Task) -> bool:
     config = task.config
     if any(config.get(name) for name in _DOCKER_WAYS_OUT):
         return True
-    binds = [str(one) for one in _listed(config.get("volumes"))]
-    mounts = [one for name in ("mount", "mounts") for one in _listed(config.get(name)) if isinstance(one, dict)]
-    # A relative source is below the task's own directory; the driver refuses one that climbs out.
-    return any(one.startswith(("/", "~", "$")) or ".." in one for one in binds) or any(
-        one.get("type", "volume") == "bind" for one in mounts
+    network = str(config.get("network_mode") or "")
+    logs = [one for one in _listed(config.get("logging")) if isinstance(one, dict)]
+    mounts = [one for name in ("mount", "mounts") for one in _listed(config.get(name))]
+    return (
+        network == "host"
+        or network.startswith("container:")
+        or "$" in network  # what it will be, nobody knows yet
+        or any(str(one.get("type", one.get("driver", ""))) not in _OWN_LOGS for one in logs)
+        or any(not isinstance(one, dict) or one.get("type", "volume") != "tmpfs" for one in mounts)
+        or any(not _is_own_directory(str(one).partition(":")[0]) for one in _listed(config.get("volumes")))
     )
+
+
+def _is_own_directory(source: str) -> bool:
+    """Whether a bind's source is below the alloc's directory for certain; the driver refuses one that a link leads out."""
+    if source.startswith(("/", "~")) or "$" in source or ".." in source.replace("../alloc/", "", 1):
+        return False
+    return "/" in source or source in _OWN_DIRECTORIES
 
 
 def _listed(value: object) -> Iterable[object]:

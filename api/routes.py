@@ -63,7 +63,7 @@ class Route:
         answer = guarded(self.answer, self.right)
         match self.method:
             case "GET":
-                return [web.get(self.path, answer)]
+                return [web.get(self.path, answer, allow_head=False)]
             case "PUT":
                 return [web.put(self.path, answer), web.post(self.path, answer)]
             case "PUT!":
@@ -104,8 +104,8 @@ _SUBMITTED = {"Job": Job, "EnforceIndex": bool, "JobModifyIndex": int, "Adopt": 
 JOBS = (
     Route("GET", "/v1/jobs", on_leader(jobs.list_jobs), Right.JOB_LIST, "Lists jobs", (*BLOCKING, *LISTING)),
     Route("PUT", "/v1/jobs", on_leader(jobs.register), Right.JOB_SUBMIT, "Submits a job", body=_SUBMITTED),
-    Route("PUT", "/v1/jobs/parse", jobs.parse, Right.NONE, "Turns HCL into the job's JSON", body={"JobHCL": str, "Canonicalize": bool, "hclv1": bool}),
-    Route("PUT", "/v1/validate/job", jobs.validate, Right.NONE, "Tells what is wrong with a job", body={"Job": Job}),
+    Route("PUT", "/v1/jobs/parse", jobs.parse, Right.JOB_LIST, "Turns HCL into the job's JSON", body={"JobHCL": str, "Canonicalize": bool, "hclv1": bool}),
+    Route("PUT", "/v1/validate/job", jobs.validate, Right.JOB_LIST, "Tells what is wrong with a job", body={"Job": Job}),
     *OF_JOB,
     Route("GET", _JOB, on_leader(jobs.job), Right.JOB_READ, "Reads a job", BLOCKING),
     Route("PUT", _JOB, on_leader(jobs.register), Right.JOB_SUBMIT, "Submits a new version of a job", body=_SUBMITTED),
@@ -196,7 +196,7 @@ CLUSTER = (
 
 TELLING = (
     Route("GET", "/v1/event/stream", on_leader(events.stream), Right.JOB_LIST, "Follows what changes, one JSON object a line", ("topic", "index", "namespace")),
-    Route("GET", "/v1/metrics", metrics.metrics, Right.NONE, "What the agent measures", ("format",)),
+    Route("GET", "/v1/metrics", metrics.metrics, Right.AGENT_READ, "What the agent measures", ("format",)),
     Route("PUT", "/v1/search", on_leader(search.search), Right.JOB_LIST, "Finds ids by their beginning", ("namespace",), body={"Prefix": str, "Context": str}),
     Route("PUT", "/v1/search/fuzzy", on_leader(search.fuzzy), Right.JOB_LIST, "Finds names by a part of them", ("namespace",), body={"Text": str, "Context": str}),
     Route("GET", "/v1/scaling/policies", on_leader(scaling.list_policies), Right.JOB_LIST, "Lists scaling policies", (*BLOCKING, "prefix", "namespace", "job", "type")),

@@ -35,6 +35,8 @@ log = logging.getLogger("drover.api")
 _http_log = logging.getLogger("drover.http")
 
 # A job may be as large as Consul takes, JSON escapes and all; more is refused before it is read.
+# A command that is run beside a task travels in the URL, and so may a long filter.
+LINE_BYTES_MAX = 256 * 1024
 BODY_BYTES_MAX = 8 * 1024 * 1024
 
 # What an agent says of itself and of what it is given, whatever region is named.
@@ -178,7 +180,8 @@ class ApiServer:
         self._context, self._config, self._bound = context, config, bound
         self._app = application(context, config)
         self._runner = web.AppRunner(
-            self._app, access_log=None, logger=_http_log, handle_signals=False, shutdown_timeout=1.0
+            self._app, access_log=None, logger=_http_log, handle_signals=False, shutdown_timeout=1.0,
+            max_line_size=LINE_BYTES_MAX, max_field_size=LINE_BYTES_MAX,
         )
         self._server: asyncio.Server | None = None
 

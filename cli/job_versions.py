@@ -104,7 +104,7 @@ def restart(args: argparse.Namespace) -> int:
 
 
 def evaluate(args: argparse.Namespace) -> int:
-    return _changed(args, "evaluate", lambda job: {"JobID": job["ID"], "EvalOptions": {"ForceReschedule": False}})
+    return _changed(args, "evaluate", lambda job: {"JobID": job["ID"], "EvalOptions": {"ForceReschedule": args.force_reschedule}})
 
 
 def _changed(args: argparse.Namespace, suffix: str, body: Any) -> int:

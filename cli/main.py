@@ -120,6 +120,7 @@ def _build() -> _Parser:
         sub = under.add_parser(name, help=text, description=text, allow_abbrev=False)
         for add in flags:
             add(sub)
+        sub.add_argument("-help", action="help", help=argparse.SUPPRESS)
         sub.set_defaults(handler=module, parser=sub)
         return sub
 
@@ -206,6 +207,7 @@ def _build() -> _Parser:
     _reaching_in(alloc, commands, command)
     for name, text in (("restart", "restart an allocation's tasks"), ("signal", "send a signal to a task")):
         sub = command(alloc, name, f"cli.alloc:{name}", text, _client_flags)
+        _flag(sub, "verbose", action="store_true", help=argparse.SUPPRESS)
         if name == "signal":
             _flag(sub, "s", metavar="SIGNAL", default="SIGINT")
         sub.add_argument("alloc", metavar="ALLOC")
@@ -461,6 +463,7 @@ def jobs_own(job: "argparse._SubParsersAction[_Parser]", command: Callable[..., 
     scale = command(job, "scale", "cli.job_versions:scale", "change a group's count", _client_flags, _monitor_flags)
     restart = command(job, "restart", "cli.job_versions:restart", "replace all of an unchanged job, as its update block says", _client_flags, _monitor_flags)
     evaluate = command(job, "eval", "cli.job_versions:evaluate", "decide about a job again", _client_flags, _monitor_flags)
+    _flag(evaluate, "force-reschedule", action="store_true", help="also what waits for its next attempt, or has none")
     for sub in (history, revert, deployments, promote, scale, restart, evaluate):
         sub.add_argument("job", metavar="JOB")
     revert.add_argument("version", metavar="VERSION", type=int)

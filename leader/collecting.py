@@ -108,7 +108,7 @@ async def forget_node(leading: Leading, node_id: NodeId) -> int:
         await leading.fenced.commit(ops[start : start + _OPS_MAX])
     index = view.index + 1
     for alloc in held:
-        view.drop_observed(alloc.id)
+        view.drop_observed(alloc.desired.node_id, alloc.id)
         view.drop_alloc(alloc.id, index)
         view.mark([(alloc.desired.namespace, alloc.desired.job_id)])
     view.drop_node(node_id, index)

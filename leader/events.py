@@ -102,8 +102,9 @@ class Events:
             self._listeners -= 1
 
     @property
-    def end_position(self) -> int:
-        return self._end
+    def first_position(self) -> int:
+        """Of the oldest event that is remembered: what happened up to `forgotten_index` is before it."""
+        return self._end - len(self._ring)
 
     def position(self, index: int) -> int | None:
         """Of the first event that has this index or a higher one; None: there may have been others that are gone. 0: of

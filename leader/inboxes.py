@@ -11,10 +11,8 @@ from catalog.keys import is_sentinel, last_segment
 from leader.fenced import Fenced
 from leader.store import LeaderStore
 from leader.view import View
-from model.cluster import Inbox
 from model.errors import SessionLost, WriteConflict
 from model.node import NodeId
-from model.wire import decode
 
 _WAIT_S = 60.0
 # Inboxes emptied in one transaction; below Consul's 64 operations with fence and sentinel.
@@ -44,7 +42,7 @@ class Inboxes:
                 if is_sentinel(entry.key):
                     continue
                 node_id = NodeId(last_segment(entry.key))
-                await self.store.read_facts(self.view, node_id, decode(entry.value, Inbox))
+                await self.store.read_facts(self.view, node_id, self.store.inbox_in(entry))
                 consumed.append((node_id, entry.modify_index))
             for start in range(0, len(consumed), _CONSUME_MAX):
                 await self._consume(consumed[start : start + _CONSUME_MAX])

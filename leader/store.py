@@ -6,9 +6,14 @@ into pages of about equal size.
 """
 
 import asyncio
+import logging
 import uuid
+import zlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
 
 from catalog.keys import SENTINEL, Keys, is_sentinel, last_segment
 from catalog.kv import Entry, Fence, Kv, Op, cut, delete, delete_at, put
@@ -33,6 +38,10 @@ from model.node import Node, NodeControl, NodeId
 from model.plan import Plan
 from model.snapshot import JobKey
 from model.wire import decode, encode
+
+log = logging.getLogger("drover.leader")
+
+T = TypeVar("T")
 
 # A page of about this many nodes; with ten allocs each it decodes in some 20 ms.
 _NODES_PER_PAGE = 40
@@ -67,8 +76,9 @@ class LeaderStore:
             view.put_record(decode(entry.value, JobRecord), entry.create_index, entry.modify_index)
         nodes = 0
         async for entry in self._all(self.keys.nodes):
-            view.put_node(decode(entry.value, Node), entry.modify_index)
-            nodes += 1
+            if (node := self._node_in(entry)) is not None:
+                view.put_node(node, entry.modify_index)
+                nodes += 1
         async for entry in self._all(self.keys.controls):
             view.put_control(decode(entry.value, NodeControl), entry.modify_index)
         async for entry in self._all(self.keys.evals):
@@ -77,7 +87,8 @@ class LeaderStore:
             view.put_deployment(decode(entry.value, Deployment), entry.create_index, entry.modify_index)
         for page in pages(nodes):
             async for entry in self._all(self.keys.observed + page):
-                view.put_observed(decode(entry.value, ObservedAlloc), entry.modify_index)
+                if (observed := self._observed_in(entry)) is not None:
+                    view.put_observed(observed, entry.modify_index)
             async for entry in self._all(self.keys.desired + page):
                 view.put_desired(decode(entry.value, DesiredAlloc), entry.create_index, entry.modify_index)
 
@@ -87,10 +98,11 @@ class LeaderStore:
             await self._read_node(view, node_id)
             alive: set[str] = set()
             async for entry in self._all(self.keys.observed_of(node_id)):
-                view.put_observed(decode(entry.value, ObservedAlloc), entry.modify_index)
+                if (observed := self._observed_in(entry)) is not None:
+                    view.put_observed(observed, entry.modify_index)
                 alive.add(last_segment(entry.key))
             for alloc_id in [a for a in view.allocs_by_node.get(node_id, {}) if a not in alive]:
-                view.drop_observed(alloc_id)
+                view.drop_observed(node_id, alloc_id)
             return
         if NODE_FACT in inbox.names:
             await self._read_node(view, node_id)
@@ -99,15 +111,16 @@ class LeaderStore:
         for alloc_id in ids:
             fact = found.get(self.keys.observed_alloc(node_id, alloc_id))
             if fact is None:
-                view.drop_observed(alloc_id)
-            else:
-                view.put_observed(decode(fact.value, ObservedAlloc), fact.modify_index)
+                view.drop_observed(node_id, alloc_id)
+            elif (observed := self._observed_in(fact)) is not None:
+                view.put_observed(observed, fact.modify_index)
 
     async def _read_node(self, view: View, node_id: NodeId) -> None:
         entry = await self.kv.get(self.keys.node(node_id))
-        if entry is None:
+        node = self._node_in(entry) if entry is not None else None
+        if entry is None or node is None:
             return
-        view.put_node(decode(entry.value, Node), entry.modify_index)
+        view.put_node(node, entry.modify_index)
         control = await self.kv.get(self.keys.control(node_id))
         if control is not None:
             view.put_control(decode(control.value, NodeControl), control.modify_index)
@@ -158,6 +171,26 @@ class LeaderStore:
         elif known is not None:
             view.drop_job(key, view.index)
 
+    # What agents write: one's bad document costs that node alone, and speaks for no other one.
+
+    def inbox_in(self, entry: Entry) -> Inbox:
+        """Of one that cannot be read: look at everything."""
+        return _decoded(entry, Inbox) or Inbox(is_all=True)
+
+    def _node_in(self, entry: Entry) -> Node | None:
+        node = _decoded(entry, Node)
+        return node if node is not None and _is_of(entry, self.keys.node(node.id)) else None
+
+    def _observed_in(self, entry: Entry) -> ObservedAlloc | None:
+        observed = _decoded(entry, ObservedAlloc)
+        if observed is None or not _is_of(entry, self.keys.observed_alloc(observed.node_id, observed.id)):
+            return None
+        orphan = observed.orphan
+        if orphan is not None and (orphan.node_id, orphan.id) != (observed.node_id, observed.id):
+            log.error("%s: its orphan is another's; not heeded", entry.key)
+            return None
+        return observed
+
     async def _all(self, prefix: str) -> AsyncIterator[Entry]:
         listing = await self.kv.list(prefix)
         for number, entry in enumerate(listing.entries):
@@ -203,6 +236,20 @@ class LeaderStore:
 
     def transactions(self, steps: Sequence[Sequence[Op]]) -> list[list[Op]]:
         return cut(steps, reserve=self.fence.ops)
+
+
+def _decoded(entry: Entry, kind: type[T]) -> T | None:
+    try:
+        return decode(entry.value, kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, zlib.error) as error:
+        log.error("%s cannot be read and is passed over: %s", entry.key, error)
+        return None
+
+
+def _is_of(entry: Entry, key: str) -> bool:
+    if entry.key != key:
+        log.error("%s speaks of %s; not heeded", entry.key, key)
+    return entry.key == key
 
 
 def pages(nodes: int) -> list[str]:

@@ -79,7 +79,8 @@ class View:
     heard_at_s: float = 0.0  # loop time of the last full read of Consul's health
     is_over: bool = False
     events: Events = field(default_factory=Events)
-    _observed: dict[AllocId, tuple[ObservedAlloc, int]] = field(default_factory=dict)
+    # By node too: an agent may speak of its own node's allocs only.
+    _observed: dict[tuple[NodeId, AllocId], tuple[ObservedAlloc, int]] = field(default_factory=dict)
     _topic_indexes: dict[Topic, int] = field(default_factory=dict)
     # Topics whose index was told to somebody since it last moved.
     _shown: set[Topic] = field(default_factory=set)
@@ -301,7 +302,7 @@ class View:
 
     def put_desired(self, desired: DesiredAlloc, create_index: int, modify_index: int) -> None:
         known = self.allocs.get(desired.id)
-        observed, observed_index = self._observed.get(desired.id, (None, 0))
+        observed, observed_index = self._observed.get((desired.node_id, desired.id), (None, 0))
         alloc = Alloc(
             desired=desired,
             observed=observed,
@@ -314,8 +315,10 @@ class View:
         self._set_alloc(alloc, modify_index)
 
     def put_observed(self, observed: ObservedAlloc, modify_index: int) -> None:
-        self._observed[observed.id] = (observed, modify_index)
+        self._observed[observed.node_id, observed.id] = (observed, modify_index)
         known = self.allocs.get(observed.id)
+        if known is not None and known.desired.node_id != observed.node_id:
+            return
         if known is None:
             self._put_orphan(observed)
             return
@@ -350,8 +353,8 @@ class View:
         if self.orphans.pop(alloc_id, None) is not None and alloc_id not in self.allocs:
             self.table.free(alloc_id)
 
-    def drop_observed(self, alloc_id: AllocId) -> None:
-        self._observed.pop(alloc_id, None)
+    def drop_observed(self, node_id: NodeId, alloc_id: AllocId) -> None:
+        self._observed.pop((node_id, alloc_id), None)
         self._drop_orphan(alloc_id)
 
     def drop_alloc(self, alloc_id: AllocId, consul_index: int) -> None:

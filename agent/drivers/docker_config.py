@@ -5,6 +5,7 @@ engine's "create container" of them. Option names and defaults are Nomad's. An u
 by name: a setting that silently does nothing is worse than one that is missing.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -232,14 +233,18 @@ def _volumes(task: TaskStart, config: DockerConfig, rules: DockerRules) -> list[
 
 def _source(task: TaskStart, source: str, rules: DockerRules) -> str:
     """A path on the host: relative ones are the task's own, others need the operator's leave."""
-    if not source.startswith("/") and "/" not in source and not source.startswith("."):
-        if rules.volumes_enabled and not (task.dirs.task / source).exists():
-            return source  # a volume by name
-        return str(task.dirs.task / source)
-    path = Path(source) if source.startswith("/") else (task.dirs.task / source).resolve()
-    if path.is_relative_to(task.dirs.shared.parent) or rules.volumes_enabled:
-        return str(path)
-    raise TaskRefused(f"config: volumes: {source!r} is outside the alloc (plugin option volumes.enabled)")
+    is_name = "/" not in source and not source.startswith(".")
+    if is_name and rules.volumes_enabled and not (task.dirs.task / source).exists():
+        return source  # a volume by name
+    path, alloc = Path(os.path.normpath(task.dirs.task / source)), task.dirs.shared.parent
+    if not path.is_relative_to(alloc):
+        if rules.volumes_enabled:
+            return str(path)
+        raise TaskRefused(f"config: volumes: {source!r} is outside the alloc (plugin option volumes.enabled)")
+    # What the task itself put there: Docker would follow it, as root, to wherever it leads.
+    if any(part.is_symlink() for part in (path, *path.parents) if part != alloc and part.is_relative_to(alloc)):
+        raise TaskRefused(f"config: volumes: {source!r} leads through a symbolic link")
+    return str(path)
 
 
 def _mount(task: TaskStart, mount: Mapping[str, Any], rules: DockerRules) -> dict[str, Any]:

@@ -8,5 +8,4 @@ key_prefix "drover/jobs/default/" { policy = "write" }
 service_prefix "web" { policy = "write" }
 
 # To find an allocation's node, and to see why nothing of a job is placed.
-node_prefix ""  { policy = "read" }
-agent_prefix "" { policy = "read" }
+node_prefix "" { policy = "read" }

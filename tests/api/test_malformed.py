@@ -11,8 +11,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.consul]
 PUT = b"PUT /v1/jobs/parse HTTP/1.1\r\nHost: x\r\n"
 # {what is wrong: (what is sent, the answer's status; None: the client hangs up without one)}
 MALFORMED: dict[str, tuple[bytes, int | None]] = {
-    "overlong header": (b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 100_000 + b"\r\n\r\n", 400),
-    "overlong path": (b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+    "overlong header": (b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 400_000 + b"\r\n\r\n", 400),
+    "overlong path": (b"GET /" + b"a" * 400_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 400),
     "content length": (PUT + b"Content-Length: abc\r\n\r\n", 400),
     "negative length": (PUT + b"Content-Length: -1\r\n\r\n", 400),
     "two lengths": (PUT + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", 400),
