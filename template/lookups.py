@@ -11,7 +11,7 @@ The documents here have consul-template's field names (`.ServiceMeta`, `.NodeAdd
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NoReturn, Protocol
 
@@ -55,7 +55,7 @@ class Read:
     datacenter: str = ""
     near: str = ""
     states: tuple[str, ...] = ()
-    arguments: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = field(default=(), repr=False)
     options: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
@@ -164,6 +164,9 @@ class Secret(Document, frozen=True, kw_only=True):
     warnings: Sequence[str] = ()
     auth: object = None
     wrap_info: object = None
+
+    def __repr__(self) -> str:
+        return f"Secret(lease_duration={self.lease_duration}, …)"
 
 
 class Interface(Document, frozen=True, kw_only=True):

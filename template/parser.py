@@ -34,6 +34,8 @@ from template.tree import (
 # Blocks and parentheses within one another. Real templates have ten; each costs about five frames of the interpreter's
 # thousand, in parsing as in rendering.
 NESTING_MAX = 60
+# In scope at once. They are looked for one by one, in parsing and in rendering.
+VARIABLES_MAX = 500
 
 _KEYWORDS = {"block", "break", "continue", "define", "else", "end", "if", "range", "nil", "template", "with", "true", "false"}
 _CONSTANTS: Mapping[str, object] = {"true": True, "false": False, "nil": None}
@@ -304,6 +306,8 @@ class _Parser:
         for name in names:
             if sign.kind is Kind.DECLARE:
                 self._variables.append(name)
+                if len(self._variables) > VARIABLES_MAX:
+                    self._fault(sign.pos, f"more than {VARIABLES_MAX} variables in scope")
             elif name not in self._variables:
                 self._fault(sign.pos, f'undefined variable "{name}"')
         return names

@@ -188,8 +188,8 @@ class _Finder:
         if node.name == "datacenters":
             texts, values = [], []
         if len(texts) != len(values):
-            at = self._source.fault(node.pos, "")
-            self.open.append(Open(function=node.name, line=at.line, column=at.column))
+            line, column = self._source.place(node.pos)
+            self.open.append(Open(function=node.name, line=line, column=column))
             return
         try:
             read = read_of(node.name, texts)

@@ -5,6 +5,7 @@ the parser sees neither. One pass, each character looked at once.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
@@ -72,10 +73,17 @@ class Source:
 
     def __init__(self, name: str, text: str) -> None:
         self.name, self.text = name, text
+        self._lines: list[int] | None = None
 
     def fault(self, pos: int, words: str) -> TemplateFault:
-        begun = self.text.rfind("\n", 0, pos) + 1
-        return TemplateFault(self.name, self.text.count("\n", 0, pos) + 1, pos - begun + 1, words)
+        return TemplateFault(self.name, *self.place(pos), words)
+
+    def place(self, pos: int) -> tuple[int, int]:
+        """Line and column, from 1."""
+        if self._lines is None:
+            self._lines = [0, *(match.end() for match in re.finditer("\n", self.text))]
+        line = bisect_right(self._lines, pos)
+        return line, pos - self._lines[line - 1] + 1
 
 
 def scan(source: Source, left: str, right: str) -> Iterator[Token]:

@@ -1,5 +1,7 @@
 """What Go's template language says: each text with what Go renders, or the words with which it refuses."""
 
+import time
+
 import pytest
 
 from template import Function, StringMap, TemplateFault, parse
@@ -167,6 +169,22 @@ def test_what_would_take_for_ever_is_refused(text: str) -> None:
 
     with pytest.raises(TemplateFault):
         parse(text, name="t.tpl").render(DATA, lookups=Machine())  # type: ignore[arg-type]  # it asks for nothing else
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["{{$x := 1}}{{$x}}", "{{if 1}}{{$x := 1}}{{$x}}{{end}}", "{{secret .}}\n", "{{`", '{{"', "{{(", "{{/*", "{{- ", "((((", "{{.a.b.c.d.e}}", "{{else if 1}}"],
+)
+def test_no_long_text_takes_time_with_its_square(piece: str) -> None:
+    for text in (piece * (200_000 // len(piece)), "{{if 1}}" + piece * (200_000 // len(piece)) + "{{end}}"):
+        begun = time.process_time()
+        try:
+            template = parse(text, name="t.tpl")
+            template.reads()
+            template.render({}, on_missing_key="default")
+        except TemplateFault:
+            pass
+        assert time.process_time() - begun < 8
 
 
 def test_a_long_text_takes_time_with_its_length() -> None:

@@ -84,6 +84,13 @@ def test_secrets_are_maps() -> None:
         said('{{secret "pki/issue/x" "ttl"}}', answers)
 
 
+def test_neither_a_secret_nor_what_is_written_for_one_shows_in_a_log() -> None:
+    read = Read(what=What.SECRET, name="pki/issue/x", arguments=("password=hunter2",))
+    shown = f"{read} {read!r} {Missing([read])} {Secret(data={'password': 'hunter2'})!r}"
+    assert "hunter2" not in shown
+    assert "secret pki/issue/x" in shown
+
+
 def test_the_environment_is_shown() -> None:
     text = '{{env "A"}}|{{env "B"}}|{{envOrDefault "B" "d"}}|{{envOrDefault "A" "d"}}|{{mustEnv "A"}}'
     assert said(text, A="a") == "a||d|a|a"
