@@ -24,7 +24,7 @@ def keys(found: "list[tuple[int, Event]]") -> list[str]:
 def test_before_the_term_has_begun_nothing_is_noted() -> None:
     events = Events()
     events.add(5, EventTopic.JOB, "JobRegistered", "j", (), "default", None)
-    assert (events.take(0), events.end_position) == ([], 0)
+    assert (events.take(0), events._end) == ([], 0)
 
 
 def test_a_listener_takes_what_came_after_its_position() -> None:
