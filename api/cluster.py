@@ -108,7 +108,7 @@ async def _changed(
     except stopping.UnknownAlloc as error:
         raise NotFound("alloc not found") from error
     index = leading.view.api_index(done.eval_index)
-    shown = {"EvalID": done.evaluation.id, "Index": index}
+    shown = {"EvalID": done.eval_id, "Index": index}
     return answer(request, shown, index=index, is_read=False)
 
 

@@ -21,8 +21,10 @@ from api.openapi import openapi
 from api.query import BadRequest, Conflict, NotFound, Refused, check_region, read_headers
 from api.routes import ROUTES
 from api.websockets import NoWebsocket, OtherOrigin
-from leader.commands import EnforceIndexError, StillLeaving
+from leader.commands import EnforceIndexError, NothingToEvaluate, StillLeaving
+from leader.dispatching import DispatchRefused
 from leader.namespaces import NamespaceRefused
+from leader.periodic import NotPeriodic
 from leader.scheduling import RegistrationRejected
 from leader.versions import ScalingRefused, UnknownJob, VersionRefused
 from model.errors import InputError, SessionLost, StoreRefused, StoreUnavailable, WriteConflict
@@ -69,7 +71,10 @@ async def allow_origin(request: web.Request, response: web.StreamResponse) -> No
 
 # What is told as it is, with Nomad's status for what its servers will not do.
 _REFUSALS = (
+    DispatchRefused,
     EnforceIndexError,
+    NotPeriodic,
+    NothingToEvaluate,
     StillLeaving,
     NamespaceRefused,
     RegistrationRejected,
