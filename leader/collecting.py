@@ -16,12 +16,13 @@ from leader.decide.children import ChildRun, surplus
 from leader.decide.garbage import gone_nodes, is_over, old_evals, old_versions
 from leader.leading import Leading
 from model.errors import DroverError
-from model.job import JobId
+from model.job import History, JobId
 from model.node import NodeId, NodeStatus
 from model.snapshot import JobKey
 
 INTERVAL_S = 60.0
 _OPS_MAX = 48
+_NONE_KEPT = History(successful=0, failed=0)
 
 
 class NodeInUse(DroverError):
@@ -54,7 +55,9 @@ class Collecting:
         for key in list(view.jobs):
             await asyncio.sleep(0)
             await self._versions(key)
-            job = view.jobs.get(key)
+            job, parent = view.jobs.get(key), view.families.parent(key)
+            if parent is not None and parent in view.jobs:
+                continue  # goes by its parent's `history`
             if job is not None and is_over(job, view.allocs_by_job.get(key, {}).values(), now_ns, job_after_ns):
                 await commands.deregister(self.leading, *key, purge=True)
         await self._children(now_ns, is_forced=is_forced)
@@ -77,7 +80,7 @@ class Collecting:
             view.drop_versions(key, part)
 
     async def _children(self, now_ns: int, *, is_forced: bool) -> None:
-        """Ended children beyond what their parents' `history` keeps, each remembered in a line. Who dispatched one has
+        """Ended children beyond what their parents' `history` keeps, or all of them, each remembered in a line. Who dispatched one has
         the time to ask what became of it; a periodic job's nobody waits for."""
         view, keep_ns = self.leading.view, round(self.leading.settings.gc_after_s * 1e9)
         for key in view.families.parents():
@@ -85,6 +88,7 @@ class Collecting:
             history = history_of(job) if job is not None else None
             if job is None or history is None:
                 continue
+            history = _NONE_KEPT if is_forced else history
             before_ns = now_ns if is_forced or job.periodic is not None else now_ns - keep_ns
             async with self.leading.turn(key):
                 old = surplus(children.runs(view, key), history, before_ns)

@@ -39,9 +39,11 @@ def judge(config: PeriodicConfig, runs: Iterable[ChildRun], *, since_s: int, now
     until = [_until(config, now_s)]
     found = _failed(ended[-1]) if ended and ended[-1].outcome is Outcome.FAILED else None
     found = found or _overdue(config, good_s, since_s, now_s)
-    due_s = latest(config, since_s, now_s)
-    if due_s is not None and not any(run.due_s >= due_s for run in known):
-        found = found or _late(config, due_s, now_s, until)
+    # The oldest of those that did not start since the last one did.
+    due_s = following(config, max(since_s, known[-1].due_s if known else 0))
+    if due_s is not None and due_s <= now_s:
+        late = _late(config, due_s, now_s, until)
+        found = found or late
     if found is None:
         found = ("passing", f"the run of {_moment(good_s)} succeeded" if good_s else "no run has ended yet")
     soonest = min((moment for moment in until if moment is not None), default=None)
