@@ -191,6 +191,10 @@ class AllocRunner:
         self.wake()
 
     @property
+    def status(self) -> ClientStatus:
+        return self.row.ended_as or client_status(self.states().values())[0]
+
+    @property
     def is_dead(self) -> bool:
         return all(runner.row.phase is Phase.DEAD for runner in self.tasks.values())
 

@@ -43,6 +43,7 @@ class NodeSettings:
     node_class: str = ""
     meta: Mapping[str, str] = field(default_factory=dict)
     http_addr: str = ""
+    tls_enabled: bool = False
     cpu_mhz: int = 0
     memory_mb: int = 0
     disk_mb: int = 0
@@ -106,6 +107,7 @@ def fingerprint(
         virtual_datacenter=settings.virtual_datacenter,
         node_class=settings.node_class,
         http_addr=settings.http_addr,
+        tls_enabled=settings.tls_enabled,
         address=settings.address,
         attributes=attributes,
         meta=settings.meta,

@@ -11,7 +11,7 @@ comes from the caller, for it is shared with the rest of the process.
 import asyncio
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,11 +28,12 @@ from agent.hooks.logs import LogsHook
 from agent.journal_sqlite import SqliteJournal
 from agent.logs import LogRotation
 from agent.node_agent import NodeAgent
-from agent.permit import RestartPermit, without_asking
+from agent.permit import without_asking
 from agent.store import AgentStore
 from agent.sweep import sweep
 from agent.task_run import TaskServices
 from configs.settings import AgentConfig
+from model.alloc import AllocId
 from model.node import Node, NodeId
 
 
@@ -77,7 +78,7 @@ class TaskHost:
         services: TaskServices | None = None,
         checks: AllocChecks | None = None,
         hooks: Sequence[TaskHook] = (),
-        http_addr: str = "",
+        permit: Callable[[AllocId, int], Coroutine[Any, Any, None]] = without_asking,
     ) -> None:
         self._is_dev = config.is_dev
         self._journal = SqliteJournal(data.journal)
@@ -98,7 +99,7 @@ class TaskHost:
             services=services,
             checks=checks,
             hooks=(LogsHook(self._rotation), *hooks),
-            permit=RestartPermit(http_addr) if http_addr else without_asking,
+            permit=permit,
             kill_timeout_s_max=config.client.max_kill_timeout_s,
         )
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from agent.store import AgentStore
 from agent.tools import Tools
 from model.alloc import AllocId, ObservedAlloc
-from model.errors import StoreRefused, StoreUnavailable, WriteConflict
+from model.errors import StoreForbidden, StoreRefused, StoreUnavailable, WriteConflict
 from model.node import Node, NodeId
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class Reporter:
             await self._gather()
             try:
                 await self._report()
-            except (StoreUnavailable, WriteConflict) as error:
+            except (StoreUnavailable, StoreForbidden, WriteConflict) as error:
                 if tries == 0:
                     log.warning("cannot report just now, trying on: %s", error)
                 await asyncio.sleep(self._tools.backoff_s(tries))
@@ -132,6 +132,8 @@ class Reporter:
     async def _write(self, documents: list[ObservedAlloc], node: Node | None) -> None:
         try:
             await self._store.report(self._node_id, documents, node)
+        except StoreForbidden:
+            raise  # tried again until the token may
         except StoreRefused as error:
             if len(documents) + (node is not None) < 2:
                 log.error("Consul refuses this report for good: %s", error)

@@ -22,6 +22,7 @@ from typing import Protocol, TypeVar, assert_never
 
 from msgspec.structs import replace
 
+from agent import telemetry
 from agent.decide import events
 from agent.decide.lifecycle import LeaderDead, MainTasksDead, SiblingFailed, StopCause
 from agent.decide.step import Phase, Sight, Step, Wish, next_step
@@ -317,6 +318,7 @@ class TaskRunner:
         self._exit = None
         self.row = replace(self.row, handle=handle)
         if is_new:
+            telemetry.STARTS.inc()
             at = self._tools.now_ns()
             state = replace(self.row.state, started_at=_rfc3339(self._tools.now()), failed=False)
             self.row = replace(self.row, state=state)
@@ -328,6 +330,8 @@ class TaskRunner:
     async def _watch(self, handle: Handle) -> None:
         result = await self._retrying("watch", lambda: self._driver().wait(handle))
         self._exit = result
+        if result.oom_killed:
+            telemetry.OOM_KILLS.inc()
         self.row = replace(self.row, phase=Phase.EXITED)
         self._set(event=events.terminated(self._tools.now_ns(), result))
         self.wake()
@@ -452,6 +456,7 @@ class TaskRunner:
 
     def _finish(self) -> None:
         """Dead by wish: not a failure."""
+        telemetry.ENDS.labels("complete").inc()
         self._set(phase=Phase.DEAD, state=TaskStatus.DEAD)
 
     def _judge(self) -> None:
@@ -467,12 +472,15 @@ class TaskRunner:
         at = self._tools.now_ns()
         match verdict:
             case Finished():
+                telemetry.ENDS.labels("complete").inc()
                 self._set(phase=Phase.DEAD, state=TaskStatus.DEAD)
             case GivenUp(reason=reason):
                 has_failed = cause is not Cause.SUCCEEDED
+                telemetry.ENDS.labels("failed" if has_failed else "complete").inc()
                 event = events.not_restarting(at, reason)
                 self._set(phase=Phase.DEAD, state=TaskStatus.DEAD, failed=has_failed, event=event)
             case Again(delay_s=delay_s, reason=reason):
+                telemetry.RESTARTS.labels(cause.value).inc()
                 self._due_s = asyncio.get_running_loop().time() + delay_s
                 restarts = self.row.state.restarts + 1
                 state = replace(self.row.state, restarts=restarts, last_restart=_rfc3339(self._tools.now()))

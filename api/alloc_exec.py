@@ -25,12 +25,13 @@ import aiohttp
 from aiohttp import web
 
 from agent.drivers.base import ExecSession, StartFailed
-from api import websockets
+from api import rights, websockets
 from api.context import CONTEXT
 from api.query import BadRequest
+from api.rights import Forbidden, Right, TooManyFailures
 from api.websockets import CLIENTS_FAULT, GOING_AWAY, NORMAL, OUR_FAULT
 from model.alloc import AllocId
-from model.errors import DriverBusy, TaskRefused
+from model.errors import DriverBusy, StoreRefused, StoreUnavailable, TaskRefused
 from model.wire import encode
 
 log = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ async def run(request: web.Request) -> web.StreamResponse:
     code, reason = NORMAL, ""
     try:
         if has_handshake:
-            await _handshake(response)
+            await _handshake(request, response)
         await _begun(request, response, argv, is_tty=is_tty)
     except _Refused as error:
         code, reason = error.code, str(error)
@@ -98,15 +99,24 @@ def _flag(request: web.Request, name: str) -> bool:
     return text in ("1", "t", "true")
 
 
-async def _handshake(response: web.WebSocketResponse) -> None:
-    """The token that comes with it is whose rights count (api/routes.py), where the request has none."""
+async def _handshake(request: web.Request, response: web.WebSocketResponse) -> None:
+    """The token that comes with it is whose rights count where the request has none. Raises _Refused without them."""
     try:
         message = await response.receive(timeout=_HANDSHAKE_S_MAX)
     except TimeoutError:
         raise _Refused(CLIENTS_FAULT, "no handshake") from None
-    version = _object(message.data).get("version") if message.type is aiohttp.WSMsgType.TEXT else None
-    if version != 1:
-        raise _Refused(CLIENTS_FAULT, f"unexpected handshake value: {str(version)[:20]}")
+    shaken = _object(message.data) if message.type is aiohttp.WSMsgType.TEXT else {}
+    if shaken.get("version") != 1:
+        raise _Refused(CLIENTS_FAULT, f"unexpected handshake value: {str(shaken.get('version'))[:20]}")
+    if rights.has_handshake(request):
+        request[rights.HANDSHAKE_TOKEN] = str(shaken.get("auth_token") or "")
+        context = request.app[CONTEXT]
+        try:
+            await context.rights.require(request, Right.EXEC, None, context.agent)
+        except (Forbidden, TooManyFailures) as error:
+            raise _Refused(CLIENTS_FAULT, str(error)) from error
+        except (StoreUnavailable, StoreRefused) as error:
+            raise _Refused(OUR_FAULT, str(error)) from error
 
 
 async def _begun(request: web.Request, response: web.WebSocketResponse, argv: list[str], *, is_tty: bool) -> None:

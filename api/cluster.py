@@ -24,6 +24,7 @@ from leader.permits import PERMIT_WAIT_S
 from leader.view import View, job_key
 from model.alloc import Alloc, AllocId, EvalId
 from model.node import Drain, Eligibility, NodeId
+from model.snapshot import JobKey
 
 T = TypeVar("T")
 Handler = Callable[[web.Request, Leading], Awaitable[web.Response]]
@@ -81,6 +82,7 @@ _ALLOCS = Kind(
     lambda alloc: (-alloc.create_index, alloc.id),
     _shown_allocs,
     _filtered_alloc,
+    job_key,
 )
 
 
@@ -133,6 +135,7 @@ _EVALUATIONS = Kind(
     lambda e: (-e.create_index, e.document.id),
     lambda _, view, found: [evaluation_document(view, e) for e in found],
     lambda view, e, _: evaluation_document(view, e),
+    lambda e: (e.document.namespace, e.document.job_id),
 )
 
 
@@ -155,6 +158,7 @@ _NODES = Kind(
     lambda one: (one.id,),
     lambda request, view, found: [node_stub(view, one, has_resources=is_true(request, "resources")) for one in found],
     lambda view, one, _: node_document(view, one),
+    None,
 )
 
 
@@ -164,11 +168,16 @@ async def list_nodes(request: web.Request, leading: Leading) -> web.Response:
 
 
 async def node_allocations(request: web.Request, leading: Leading) -> web.Response:
-    def found(view: View, _: Query) -> object:
-        return [alloc_full(view, alloc) for alloc in view.allocs_by_node.get(node_id, {}).values()]
+    def of_node(view: View) -> list[tuple[JobKey, Alloc]]:
+        return [((a.desired.namespace, a.desired.job_id), a) for a in view.allocs_by_node.get(node_id, {}).values()]
+
+    def found(view: View, query: Query) -> object:
+        return [alloc_full(view, alloc) for key, alloc in of_node(view) if query.sees(key)]
 
     node_id = NodeId(request.match_info["id"])
-    return await of_state(request, leading.view, ("node-allocs", node_id), found)
+    return await of_state(
+        request, leading.view, ("node-allocs", node_id), found, lists=lambda view, _: {key for key, _ in of_node(view)}
+    )
 
 
 async def node_eligibility(request: web.Request, leading: Leading) -> web.Response:
@@ -185,8 +194,12 @@ async def node_eligibility(request: web.Request, leading: Leading) -> web.Respon
 
 
 async def node_drain(request: web.Request, leading: Leading) -> web.Response:
-    """DrainSpec null calls it off. Deadline in ns: 0 is none, less is at once, as Nomad's clients send it."""
-    body = decode(await request.read())
+    """DrainSpec null calls it off. Deadline in ns: 0 is none, less is at once, as Nomad's clients send it. Without a
+    body `?enable=` as old clients have it: true empties the node at once."""
+    if "enable" in request.query:
+        body: dict[str, Any] = {"DrainSpec": {"Deadline": -1} if is_true(request, "enable") else None}
+    else:
+        body = decode(await request.read())
     spec = member(body, "DrainSpec", dict)
     drain = None
     if spec is not None:
@@ -216,6 +229,34 @@ async def node_purge(request: web.Request, leading: Leading) -> web.Response:
         raise Refused(str(error)) from error
     shown = {"EvalIDs": None, "EvalCreateIndex": 0, "NodeModifyIndex": leading.view.api_index(index)}
     return answer(request, shown, index=leading.view.api_index(index), is_read=False)
+
+
+async def node_evaluate(request: web.Request, leading: Leading) -> web.Response:
+    """Decides again about every job that has something there, and those that belong on every node."""
+    node_id = NodeId(request.match_info["id"])
+    if node_id not in leading.view.nodes:
+        raise NotFound("node not found")
+    found = [await commands.evaluate(leading, *key) for key in sorted(leading.view.jobs_of_node(node_id)) if not _is_parent(leading, key)]
+    done = [one for one in found if one is not None]
+    view = leading.view
+    index = view.api_index(done[-1].eval_index if done else view.node_indexes.get(node_id, 1))
+    shown = {
+        "EvalIDs": [one.eval_id for one in done] or None,
+        "EvalCreateIndex": index if done else 0,
+        "NodeModifyIndex": view.api_index(view.node_indexes.get(node_id, 1)),
+        "Index": index,
+    }
+    return answer(request, shown, index=index, is_read=False)
+
+
+def _is_parent(leading: Leading, key: JobKey) -> bool:
+    job = leading.view.jobs.get(key)
+    return job is not None and job.is_parent
+
+
+async def reconcile_summaries(request: web.Request, leading: Leading) -> web.Response:
+    """Nothing to do: a summary is counted whenever it is asked for, and cannot be wrong."""
+    return web.Response()
 
 
 async def system_gc(request: web.Request, leading: Leading) -> web.Response:

@@ -16,9 +16,12 @@ from aiohttp import web
 from yarl import URL
 
 from api.leadership import LeaderLookup, Leadership
+from api.rights import Rights
 from api.shapes import StubCache
 from api.websockets import is_websocket, passed_on
 from catalog.leader_lock import LeaderLock
+from configs import Telemetry
+from configs.tls import Contexts
 from leader.election import Election
 from leader.leading import Leading
 from model.cluster import Leader
@@ -39,6 +42,8 @@ LEADER_POLL_S = 0.1
 # What a connection to another agent may take. A machine that is gone does not refuse: within LEADER_WAIT_S there are
 # two more attempts, the last of them after a take-over.
 CONNECT_S_MAX = 2.0
+# What an agent answers at once and by itself, whatever else is out of reach.
+ALIVE_PATH = "/v1/regions"
 _HOP_HEADERS = {"connection", "content-length", "transfer-encoding", "host", "date", "server", "upgrade"}
 
 
@@ -84,9 +89,15 @@ class Context:
     election: Election
     is_candidate: Callable[[], bool]
     lock: LeaderLock
+    rights: Rights
+    tls: Contexts
     agent: Any
     members: Callable[[], Any]
+    forget_member: Callable[[Any], Awaitable[None]]
+    # Of the node's check in Consul: its TTL, and how long ago it was passed (None: never); None without client.
+    heartbeat: Callable[[], tuple[float, float | None] | None]
     allows_exec: bool = True
+    telemetry: Telemetry = field(default_factory=Telemetry)
     stubs: StubCache = field(default_factory=StubCache)
     _session: aiohttp.ClientSession | None = None
     _leadership: Leadership = field(init=False)
@@ -132,10 +143,22 @@ class Context:
         if self._session is not None:
             await self._session.close()
 
-    async def is_up(self, http_addr: str) -> bool:
-        """Whether an agent answers there."""
+    def peer(self, http_addr: str, *, is_tls: bool, is_leader: bool = False) -> tuple[str, dict[str, Any]]:
+        """How another agent's API is called: what its URLs begin with, and aiohttp's arguments for TLS."""
+        if not is_tls:
+            return f"http://{http_addr}", {}
+        tls = self.tls.leaders if is_leader else self.tls.peers
+        named = is_leader and self.tls.tls.verify_server_hostname
+        return f"https://{http_addr}", {
+            "ssl": tls or True,
+            "server_hostname": f"server.{self.region}.nomad" if named else None,
+        }
+
+    async def is_up(self, leader: Leader) -> bool:
+        """Whether the agent that holds the lock answers."""
+        base, how = self.peer(leader.http_addr, is_tls=leader.tls_enabled, is_leader=True)
         try:
-            async with asyncio.timeout(CONNECT_S_MAX), self.session().get(f"http://{http_addr}/v1/agent/health") as found:
+            async with asyncio.timeout(CONNECT_S_MAX), self.session().get(f"{base}{ALIVE_PATH}", **how) as found:
                 return found.status == 200
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False
@@ -147,27 +170,35 @@ class Context:
         """
         if self.node_id in request.headers.get(FORWARDED_HEADER, "").split(","):
             raise NoLeader
-        return await self._pass_on(request, leader.http_addr, {}, leader)
+        peer = self.peer(leader.http_addr, is_tls=leader.tls_enabled, is_leader=True)
+        return await self._pass_on(request, peer, {}, leader)
 
-    async def forward_to_node(self, request: web.Request, http_addr: str, node_id: str) -> web.StreamResponse:
+    async def forward_to_node(
+        self, request: web.Request, http_addr: str, node_id: str, *, is_tls: bool
+    ) -> web.StreamResponse:
         """Passes the call to the agent of that node and its answer back. Raises NotReached."""
-        return await self._pass_on(request, http_addr, {NODE_HEADER: node_id}, None)
+        return await self._pass_on(request, self.peer(http_addr, is_tls=is_tls), {NODE_HEADER: node_id}, None)
 
     async def _pass_on(
-        self, request: web.Request, http_addr: str, more_headers: dict[str, str], leader: Leader | None
+        self,
+        request: web.Request,
+        peer: tuple[str, dict[str, Any]],
+        more_headers: dict[str, str],
+        leader: Leader | None,
     ) -> web.StreamResponse:
-        """leader: who is asked as the leader."""
+        """peer: see peer(). leader: who is asked as the leader."""
+        base, how = peer
         headers = {k: v for k, v in request.headers.items() if k.lower() not in _HOP_HEADERS} | more_headers
         headers[FORWARDED_HEADER] = ",".join(filter(None, (request.headers.get(FORWARDED_HEADER), self.node_id)))
         response: web.StreamResponse | None = None
-        url = URL(f"http://{http_addr}{request.raw_path}", encoded=True)  # as it came, a job named `..` included
+        url = URL(f"{base}{request.raw_path}", encoded=True)  # as it came, a job named `..` included
         try:
             if is_websocket(request):
-                taken_up = await passed_on(request, self.session(), url, headers)
+                taken_up = await passed_on(request, self.session(), url, headers, how)
                 if taken_up is not None:
                     return taken_up
             body = await request.read()
-            call = self.session().request(request.method, url, data=body, headers=headers, allow_redirects=False)
+            call = self.session().request(request.method, url, data=body, headers=headers, allow_redirects=False, **how)
             async with await self._answer(call, request, leader) as answer:
                 response = web.StreamResponse(status=answer.status)
                 for name, value in answer.headers.items():
@@ -190,14 +221,14 @@ class Context:
         except ClientGone:
             return web.Response(status=499)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise NotReached(f"agent {http_addr} does not answer: {error}") from error
+            raise NotReached(f"agent at {base} does not answer: {error}") from error
         except (aiohttp.ClientError, OSError) as error:
             if response is not None:
                 # The answer has begun: all that is left is to break it off, so that nobody takes it for whole.
                 if request.transport is not None:
                     request.transport.abort()
                 return response
-            raise StoreUnavailable(f"agent {http_addr} broke off: {error}") from error
+            raise StoreUnavailable(f"agent at {base} broke off: {error}") from error
 
     async def _answer(
         self, call: Awaitable[aiohttp.ClientResponse], request: web.Request, leader: Leader | None

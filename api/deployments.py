@@ -8,7 +8,7 @@ from aiohttp import web
 
 from api.context import CONTEXT
 from api.listing import Kind
-from api.query import BadRequest, NotFound, Query, Refused, answer, decode, member, of_state
+from api.query import BadRequest, Conflict, NotFound, Query, Refused, answer, decode, member, of_state
 from leader import rollouts
 from leader.commands import Registered
 from leader.leading import Leading
@@ -57,6 +57,7 @@ _DEPLOYMENTS = Kind(
     lambda one: (-one.create_index, one.document.id),
     lambda _, view, found: [deployment_document(view, one) for one in found],
     lambda view, one, _: deployment_document(view, one),
+    lambda one: (one.document.namespace, one.document.job_id),
 )
 
 
@@ -101,6 +102,13 @@ async def fail(request: web.Request, leading: Leading) -> web.Response:
 async def pause(request: web.Request, leading: Leading) -> web.Response:
     is_paused = bool(member(decode(await request.read()), "Pause", bool))
     return await _said(request, leading, rollouts.pause(leading, _id(request), is_paused=is_paused))
+
+
+async def unblock(request: web.Request, leading: Leading) -> web.Response:
+    """Of jobs over several regions, of which there are none: no deployment is ever blocked."""
+    if _id(request) not in leading.view.deployments:
+        raise NotFound("deployment not found")
+    raise Conflict("can't unblock deployment: it is not blocked")
 
 
 async def allocation_health(request: web.Request, leading: Leading) -> web.Response:

@@ -6,11 +6,21 @@ Handlers are given to one of these; what is not theirs to answer is passed on, a
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 from aiohttp import web
 
-from api.context import CONTEXT, LEADER_POLL_S, LEADER_WAIT_S, NODE_HEADER, LeaderChanged, NotReached
+from api.context import (
+    CONTEXT,
+    FORWARDED_HEADER,
+    LEADER_POLL_S,
+    LEADER_WAIT_S,
+    NODE_HEADER,
+    LeaderChanged,
+    NotReached,
+)
 from api.query import NotFound
+from api.rights import Right, has_handshake, job_of
 from leader.leading import Leading
 from leader.view import View
 from model.alloc import AllocId
@@ -19,9 +29,64 @@ from model.node import NodeId
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+_RIGHT: web.RequestKey[Right] = web.RequestKey("right", Right)
 
-def on_leader(handler: Callable[[web.Request, Leading], Awaitable[web.StreamResponse]]) -> Handler:
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A handler that asks for the caller's rights itself, once it is known who answers."""
+
+    answer: Handler
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        return await self.answer(request)
+
+
+def guarded(handler: Handler, right: Right) -> Handler:
+    """The handler of a route: nobody gets past this without the right."""
+    placed = handler if isinstance(handler, Placed) else here(handler)
+
+    async def enter(request: web.Request) -> web.StreamResponse:
+        context = request.app[CONTEXT]
+        request[_RIGHT] = right
+        if right is not Right.NONE:
+            view = context.leading.view if context.leading is not None else None
+            is_forwarded = FORWARDED_HEADER in request.headers or NODE_HEADER in request.headers
+            await context.rights.admit(request, view, is_forwarded=is_forwarded)
+        return await placed(request)
+
+    return enter
+
+
+def here(handler: Handler) -> Placed:
+    """Answered by whoever is asked."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        await _require(request, None)
+        return await handler(request)
+
+    return Placed(answer)
+
+
+async def _require(request: web.Request, view: View | None) -> None:
+    context, right = request.app[CONTEXT], request[_RIGHT]
+    if right is Right.EXEC and has_handshake(request):
+        return  # api/alloc_exec.py asks, on the node, once the token is there
+    await context.rights.require(request, right, view, context.agent)
+
+
+def on_leader(handler: Callable[[web.Request, Leading], Awaitable[web.StreamResponse]]) -> Placed:
     """Answered by the process that leads; any other passes the call on."""
+
+    async def allowed(request: web.Request, leading: Leading) -> web.StreamResponse:
+        agent = request.app[CONTEXT].agent
+        await _require(request, leading.view)
+        is_unknown = job_of(request, leading.view, agent) is None
+        response = await handler(request, leading)
+        if is_unknown and request[_RIGHT] is Right.JOB_READ and job_of(request, leading.view, agent) is not None:
+            # What was not there when it was asked for came while the call waited, and is of some job.
+            await _require(request, leading.view)
+        return response
 
     async def answer(request: web.Request) -> web.StreamResponse:
         context = request.app[CONTEXT]
@@ -33,7 +98,7 @@ def on_leader(handler: Callable[[web.Request, Leading], Awaitable[web.StreamResp
             try:
                 if isinstance(leader, Leading):
                     with nullcontext() if is_read else leader.writing():
-                        return await handler(request, leader)
+                        return await allowed(request, leader)
                 return await context.forward(request, leader)
             except (SessionLost, LeaderChanged):
                 # A read that waited under a leader that is none any more is asked of the next one.
@@ -46,19 +111,20 @@ def on_leader(handler: Callable[[web.Request, Leading], Awaitable[web.StreamResp
                     raise
                 await asyncio.sleep(LEADER_POLL_S)
 
-    return answer
+    return Placed(answer)
 
 
 NodeOf = Callable[[web.Request, View], NodeId | None]
 
 
-def on_node(handler: Handler, is_here: Callable[[web.Request], bool], node_of: NodeOf, unknown: str) -> Handler:
+def on_node(handler: Handler, is_here: Callable[[web.Request], bool], node_of: NodeOf, unknown: str) -> Placed:
     """Answered by the node that it concerns, which the leader knows (node_of) where it is not this one; any other
     passes the call on. unknown: what `{id}` was not found as."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         context = request.app[CONTEXT]
         if context.agent is not None and is_here(request):
+            await _require(request, None)
             return await handler(request)
         if request.headers.get(NODE_HEADER) == context.node_id:
             # The leader named this node, which has not taken the alloc up yet, or has forgotten it already.
@@ -72,17 +138,17 @@ def on_node(handler: Handler, is_here: Callable[[web.Request], bool], node_of: N
         if node is None or node.id == context.node_id:
             raise NotFound(f'Unknown {unknown} "{_asked_for(request)}"')
         # The leader's own hop is allowed: from here it goes to the node and no further.
-        return await context.forward_to_node(request, node.node.http_addr, node.id)
+        return await context.forward_to_node(request, node.node.http_addr, node.id, is_tls=node.node.tls_enabled)
 
     of_node = on_leader(pass_on)
-    return answer
+    return Placed(answer)
 
 
 def _asked_for(request: web.Request) -> str:
     return request.match_info.get("id") or request.query.get("node_id", "")
 
 
-def on_node_of_alloc(handler: Handler) -> Handler:
+def on_node_of_alloc(handler: Handler) -> Placed:
     """`{id}` is an alloc's."""
 
     def node_of(request: web.Request, view: View) -> NodeId | None:
@@ -97,7 +163,7 @@ def on_node_of_alloc(handler: Handler) -> Handler:
     )
 
 
-def on_named_node(handler: Handler) -> Handler:
+def on_named_node(handler: Handler) -> Placed:
     """`?node_id=` names the node; without it, it is the one that is asked."""
     return on_node(
         handler,

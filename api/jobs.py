@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 import jobspec
+from api import submissions
 from api.context import CONTEXT
 from api.deployments import deployment_document
 from api.launches import launches_document, next_launch_text
@@ -36,9 +37,15 @@ from leader.dispatching import Dispatch
 from leader.leading import Leading
 from leader.view import View
 from model.alloc import Apart
+from model.cluster import ScalingEvent
 from model.errors import JobspecError
 from model.job import DEFAULT_NAMESPACE, DEFAULT_REGION, Job, JobId
 from model.snapshot import JobKey
+from model.wire import encode
+
+# Of a scaling action: its message in characters, and what else is said with it. A record keeps 20 a group.
+_SCALING_MESSAGE_MAX = 1024
+_SCALING_META_BYTES_MAX = 2048
 
 
 def _found_jobs(view: View, query: Query) -> list[JobKey]:
@@ -50,7 +57,7 @@ def _shown_jobs(request: web.Request, view: View, keys: Sequence[JobKey]) -> obj
     return [job_stub(view, key, view.jobs[key], has_meta=has_meta) for key in keys]
 
 
-_JOBS = Kind(_found_jobs, lambda key: key, _shown_jobs, lambda view, key, _: job_document(view, key, view.jobs[key]))
+_JOBS = Kind(_found_jobs, lambda key: key, _shown_jobs, lambda view, key, _: job_document(view, key, view.jobs[key]), lambda key: key)
 
 
 async def list_jobs(request: web.Request, leading: Leading) -> web.Response:
@@ -61,11 +68,15 @@ async def list_jobs(request: web.Request, leading: Leading) -> web.Response:
 async def register(request: web.Request, leading: Leading) -> web.Response:
     body = decode(await request.read())
     job = _submitted(request, body, request.match_info.get("id"))
+    await request.app[CONTEXT].rights.may_submit(request, job)
     enforce = member(body, "JobModifyIndex", int) or 0
     is_enforced = member(body, "EnforceIndex", bool)
     adopt = bool(member(body, "Adopt", bool))
     warnings = [*_warnings(leading, job), *([] if adopt else _orphans(leading, job))]
-    done = await commands.register(leading, job, enforce_index=enforce if is_enforced else None, adopt=adopt)
+    source, omitted = submissions.of_body(body)
+    done = await commands.register(
+        leading, job, enforce_index=enforce if is_enforced else None, adopt=adopt, submission=source
+    )
     index = leading.view.api_index(done.eval_index)
     return answer(
         request,
@@ -73,7 +84,7 @@ async def register(request: web.Request, leading: Leading) -> web.Response:
             "EvalID": done.eval_id,
             "EvalCreateIndex": index,
             "JobModifyIndex": leading.view.api_index(done.job_modify_index),
-            "Warnings": "\n".join(warnings),
+            "Warnings": "\n".join((*warnings, *omitted)),
             "Index": index,
             "LastContact": 0,
             "KnownLeader": False,
@@ -258,7 +269,7 @@ async def summary(request: web.Request, leading: Leading) -> web.Response:
 
 
 async def scale_status(request: web.Request, leading: Leading) -> web.Response:
-    return await _of_known(request, leading, "job-allocs", job_scale)
+    return await _of_known(request, leading, "job-scale", job_scale)
 
 
 async def versions_of(request: web.Request, leading: Leading) -> web.Response:
@@ -284,6 +295,7 @@ async def plan(request: web.Request, leading: Leading) -> web.Response:
     """What submitting the job would do; nothing is written."""
     body = decode(await request.read())
     job = _submitted(request, body, request.match_info["id"])
+    await request.app[CONTEXT].rights.may_read(request, (job.namespace, job.id))
     found = planning.forecast(leading, job, has_diff=bool(member(body, "Diff", bool)))
     next_launch = next_launch_text(found.job, leading.fenced.now_ns)
     return answer(request, plan_document(leading.view, found, _warnings(leading, job), next_launch))
@@ -300,7 +312,9 @@ async def why(request: web.Request, leading: Leading) -> web.Response:
 
 async def why_submitted(request: web.Request, leading: Leading) -> web.Response:
     """Why not all of the body's job would be placed."""
-    return _why(request, leading, _submitted(request, decode(await request.read()), request.match_info["id"]))
+    job = _submitted(request, decode(await request.read()), request.match_info["id"])
+    await request.app[CONTEXT].rights.may_read(request, (job.namespace, job.id))
+    return _why(request, leading, job)
 
 
 def _why(request: web.Request, leading: Leading, job: Job) -> web.Response:
@@ -316,6 +330,8 @@ async def revert(request: web.Request, leading: Leading) -> web.Response:
     prior = member(body, "EnforcePriorVersion", int)
     if version < 0 or (prior or 0) < 0:
         raise BadRequest("a version is no negative number")
+    if (again := leading.view.versions.get((_key(request), version))) is not None:
+        await request.app[CONTEXT].rights.may_submit(request, again)
     return _eval_answer(request, leading, await versions.revert(leading, *_key(request), version, prior_version=prior))
 
 
@@ -336,9 +352,19 @@ async def scale(request: web.Request, leading: Leading) -> web.Response:
     if not group:
         raise BadRequest("missing task group name for scaling action")
     count = member(body, "Count", int)
-    if member(body, "Error", bool) and count is not None:
+    has_failed = bool(member(body, "Error", bool))
+    if has_failed and count is not None:
         raise BadRequest("scaling action should not contain count if error is true")
-    return _eval_answer(request, leading, await versions.scale(leading, *_key(request), group, count))
+    meta = member(body, "Meta", dict) or {}
+    if len(encode(meta)) > _SCALING_META_BYTES_MAX:
+        raise BadRequest(f"Meta of a scaling action has {len(encode(meta))} bytes (limit {_SCALING_META_BYTES_MAX})")
+    message = (member(body, "Message", str) or "")[:_SCALING_MESSAGE_MAX]
+    said = ScalingEvent(time=leading.fenced.now_ns, error=has_failed, message=message, meta=meta)
+    if count is not None:
+        return _eval_answer(request, leading, await versions.scale(leading, *_key(request), group, count, said))
+    index = leading.view.api_index(await versions.note_scaling(leading, *_key(request), group, said))
+    shown = {"EvalID": "", "EvalCreateIndex": 0, "JobModifyIndex": index, "Index": index, "LastContact": 0, "KnownLeader": False}
+    return answer(request, shown, index=index, is_read=False)
 
 
 async def dispatch(request: web.Request, leading: Leading) -> web.Response:

@@ -10,14 +10,18 @@ import binascii
 import json
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from aiohttp import web
 
+from api.context import CONTEXT
 from api.query import BadRequest, Query, answer, block, is_true, read
+from api.rights import jobs_in
 from leader.leading import Leading
 from leader.view import Topic, View
 from model.filters import FilterFault, compile_filter
+from model.snapshot import JobKey
 
 T = TypeVar("T")
 
@@ -27,7 +31,8 @@ Position = tuple[int | str, ...]
 
 class Kind(Generic[T]):
     """One kind of list. find: what the query asks for. position: by which it is sorted. shown: the items as the
-    answer's body. filtered: what a filter is asked of."""
+    answer's body. filtered: what a filter is asked of. job_of: the job that an item belongs to, which the caller must be
+    allowed to read; None where the list is of no jobs."""
 
     def __init__(
         self,
@@ -35,7 +40,9 @@ class Kind(Generic[T]):
         position: Callable[[T], Position],
         shown: Callable[[web.Request, View, Sequence[T]], object],
         filtered: Callable[[View, T, str], Mapping[str, Any]],
+        job_of: Callable[[T], JobKey] | None,
     ) -> None:
+        self._job_of = job_of
         self._find, self._position, self._shown, self._filtered = find, position, shown, filtered
 
     async def answer(self, request: web.Request, leading: Leading, topic: Topic) -> web.Response:
@@ -43,6 +50,10 @@ class Kind(Generic[T]):
         view, query = leading.view, read(request)
         per_page, after = _page(request)
         await block(view, topic, query)
+        if self._job_of is not None:
+            # After the wait, and with nothing awaited between this and the look.
+            rights = request.app[CONTEXT].rights
+            query = replace(query, sees=await rights.readable(request, jobs_in(view, query.namespace)))
         items = sorted(self._kept(request, view, query), key=self._position, reverse=is_true(request, "reverse"))
         following = ""
         if after is not None:
@@ -56,7 +67,10 @@ class Kind(Generic[T]):
         return response
 
     def _kept(self, request: web.Request, view: View, query: Query) -> Iterable[T]:
+        job_of = self._job_of
         found = self._find(view, query)
+        if job_of is not None:
+            found = (item for item in found if query.sees(job_of(item)))
         expression = request.query.get("filter", "")
         if not expression:
             return found

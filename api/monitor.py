@@ -90,7 +90,7 @@ async def _of_server(request: web.Request, name: str) -> web.StreamResponse:
         if member.node_id == leader.node_id if leader is not None else name in names:
             if member.node_id == context.node_id:
                 return await _stream(request)
-            return await context.forward_to_node(request, member.http_addr, member.node_id)
+            return await context.forward_to_node(request, member.http_addr, member.node_id, is_tls=member.tls_enabled)
     raise NotFound(f'Unknown server "{name[:80]}"')
 
 

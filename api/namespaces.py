@@ -6,6 +6,7 @@ import msgspec
 from aiohttp import web
 
 from api.query import BadRequest, NotFound, Query, decode, of_state
+from api.rights import whole_of
 from leader import namespaces
 from leader.leading import Leading
 from leader.view import Indexed, View
@@ -22,9 +23,11 @@ def _document(view: View, indexed: Indexed) -> dict[str, Any]:
 
 async def list_namespaces(request: web.Request, leading: Leading) -> web.Response:
     def chosen(view: View, query: Query) -> object:
-        return [_document(view, view.namespaces[n]) for n in sorted(view.namespaces) if n.startswith(query.prefix)]
+        return [_document(view, view.namespaces[n]) for n in sorted(view.namespaces) if n.startswith(query.prefix) and query.sees(whole_of(n))]
 
-    return await of_state(request, leading.view, ("namespaces",), chosen)
+    return await of_state(
+        request, leading.view, ("namespaces",), chosen, lists=lambda view, _: [whole_of(n) for n in view.namespaces]
+    )
 
 
 async def namespace(request: web.Request, leading: Leading) -> web.Response:

@@ -8,7 +8,8 @@ from aiohttp import web
 
 from api.context import CONTEXT
 from api.query import answer
-from api.routes import BLOCKING, ROUTES, Right, Route
+from api.rights import Right
+from api.routes import ABSENT, BLOCKING, ROUTES, Route
 
 _WORDS = {
     "prefix": "only ids that begin so",
@@ -40,11 +41,12 @@ _ERRORS = {
 
 def description(version: str) -> dict[str, Any]:
     """The whole API as an OpenAPI document."""
-    kinds = [kind for route in ROUTES for kind in route.body.values()]
+    described = [route for route in ROUTES if route not in ABSENT]  # what there is not is no part of the API
+    kinds = [kind for route in described for kind in route.body.values()]
     schemas, components = msgspec.json.schema_components(kinds, ref_template="#/components/schemas/{name}")
     left = iter(schemas)
     paths: dict[str, dict[str, Any]] = {}
-    for route in ROUTES:
+    for route in described:
         body = {name: next(left) for name in route.body}
         operation = _operation(route, body)
         path = paths.setdefault(route.template, {})

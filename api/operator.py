@@ -152,5 +152,5 @@ async def _lock(context: Context) -> dict[str, Any]:
     holder = await context.lock.holder()
     if holder is None:
         return {"Held": False, "Leader": None, "Session": "", "Answers": False}
-    answers = holder.leader.node_id == context.node_id or await context.is_up(holder.leader.http_addr)
+    answers = holder.leader.node_id == context.node_id or await context.is_up(holder.leader)
     return {"Held": True, "Leader": holder.leader, "Session": holder.session, "Answers": answers}

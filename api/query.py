@@ -7,8 +7,8 @@ JSON object, its members of the right type.
 
 import random
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,6 +17,7 @@ from aiohttp import web
 from api.context import CONTEXT
 from leader.view import Topic, View
 from model.job import Namespace
+from model.snapshot import JobKey
 
 T = TypeVar("T")
 
@@ -48,12 +49,19 @@ class Refused(Exception):
     """500 with this text: Nomad's status for what its servers will not do."""
 
 
+def _none(_: JobKey) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
+    """sees: whether the caller may read that job; asked for by lists, else no job at all."""
+
     index: int
     wait_s: float
     prefix: str
     namespace: Namespace
+    sees: Callable[[JobKey], bool] = _none
 
     def has_namespace(self, namespace: str) -> bool:
         return self.namespace in ("*", namespace)
@@ -159,11 +167,16 @@ async def of_state(
     look: Callable[[View, Query], object],
     *,
     missing: str = "",
+    lists: Callable[[View, Query], Iterable[JobKey]] | None = None,
 ) -> web.Response:
     """What the leader's view holds, once it is as new as was asked for. look: None where there is no such thing,
-    which is told as `missing`. Raises BadRequest, NotFound."""
+    which is told as `missing`. lists: the jobs that it is of, where it
+    is not the path's own; look shows what query.sees. Raises BadRequest, NotFound."""
     query = read(request)
     await block(view, topic, query)
+    if lists is not None:
+        # After the wait, and with nothing awaited between this and the look.
+        query = replace(query, sees=await request.app[CONTEXT].rights.readable(request, lists(view, query)))
     found = look(view, query)
     if found is None:
         raise NotFound(missing, index=view.topic_index(topic))

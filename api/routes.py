@@ -7,47 +7,38 @@ One row a path and method. The server's routes, the rights that are asked of Con
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from aiohttp import web
 
 from api import (
+    absent,
+    acl,
     agent,
     alloc_exec,
     alloc_gc,
+    candidates,
     cluster,
     deployments,
+    events,
     files,
     fs,
     jobs,
+    metrics,
     monitor,
     namespaces,
     node_meta,
     operator,
+    scaling,
+    search,
     stats,
+    submissions,
 )
-from api.forwarding import Handler, on_leader, on_named_node, on_node_of_alloc
-from model.cluster import NamespaceCapabilities, PreemptionConfig
+from api.forwarding import Handler, guarded, on_leader, on_named_node, on_node_of_alloc
+from api.rights import Right
+from model.cluster import NamespaceCapabilities, PreemptionConfig, Submission
 from model.job import Job
 from model.node import Eligibility
-
-
-class Right(StrEnum):
-    """What the caller's token must allow. The job rights are of the job that the path, the body or the alloc names;
-    a list shows those jobs that may be read."""
-
-    NONE = "none"
-    JOB_READ = "job:read"
-    JOB_WRITE = "job:write"
-    NODE_READ = "node:read"
-    NODE_WRITE = "node:write"
-    OPERATOR_READ = "operator:read"
-    OPERATOR_WRITE = "operator:write"
-    EXEC = "job:exec"
-    AGENT_READ = "agent:read"
-    AGENT_WRITE = "agent:write"
-    AGENT = "an agent's own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +60,15 @@ class Route:
         return re.sub(r"\{(\w+):[^}]*\}", r"{\1}", self.path)
 
     def registered(self) -> list[web.RouteDef]:
+        answer = guarded(self.answer, self.right)
         match self.method:
             case "GET":
-                return [web.get(self.path, self.answer)]
+                return [web.get(self.path, answer)]
             case "PUT":
-                return [web.put(self.path, self.answer), web.post(self.path, self.answer)]
+                return [web.put(self.path, answer), web.post(self.path, answer)]
             case "PUT!":
-                return [web.put(self.path, self.answer)]
-        return [web.route(self.method, self.path, self.answer)]
+                return [web.put(self.path, answer)]
+        return [web.route(self.method, self.path, answer)]
 
 
 # Query parameters of every read of state, and of every list.
@@ -91,7 +83,8 @@ OF_JOB = (
     Route("GET", "/v1/job/{id:.+}/summary", on_leader(jobs.summary), Right.JOB_READ, "How many allocations of each group are in which state", BLOCKING),
     Route("GET", "/v1/job/{id:.+}/versions", on_leader(jobs.versions_of), Right.JOB_READ, "A job's versions, the newest first", (*BLOCKING, "diffs",)),
     Route("GET", "/v1/job/{id:.+}/scale", on_leader(jobs.scale_status), Right.JOB_READ, "How many allocations each group should have, and has", BLOCKING),
-    Route("PUT", "/v1/job/{id:.+}/scale", on_leader(jobs.scale), Right.JOB_WRITE, "Changes a group's count", body={"Count": int, "Target": dict[str, str], "Message": str, "Error": bool}),
+    Route("PUT", "/v1/job/{id:.+}/scale", on_leader(jobs.scale), Right.JOB_WRITE, "Changes a group's count", body={"Count": int, "Target": dict[str, str], "Message": str, "Error": bool, "Meta": dict[str, Any]}),
+    Route("GET", "/v1/job/{id:.+}/submission", on_leader(submissions.submission), Right.JOB_READ, "The job file that a version was submitted as", (*BLOCKING, "version")),
     Route("PUT", "/v1/job/{id:.+}/evaluate", on_leader(jobs.evaluate), Right.JOB_WRITE, "Decides about a job again"),
     Route("PUT", "/v1/job/{id:.+}/plan", on_leader(jobs.plan), Right.JOB_READ, "Tells what submitting a job would do", body={"Job": Job, "Diff": bool}),
     Route("GET", "/v1/job/{id:.+}/why", on_leader(jobs.why), Right.JOB_READ, "Tells why not all of a job is placed", ("nodes",)),
@@ -107,29 +100,29 @@ OF_JOB = (
 # An id may hold slashes (as %2F); one that ends in a word from above, unescaped, is none.
 _JOB = "/v1/job/{id:.+" + "".join(f"(?<!/{word})" for word in sorted({r.path.removeprefix("/v1/job/{id:.+}/") for r in OF_JOB})) + "}"
 
-_SUBMITTED = {"Job": Job, "EnforceIndex": bool, "JobModifyIndex": int, "Adopt": bool}
+_SUBMITTED = {"Job": Job, "EnforceIndex": bool, "JobModifyIndex": int, "Adopt": bool, "Submission": Submission}
 
 JOBS = (
-    Route("GET", "/v1/jobs", on_leader(jobs.list_jobs), Right.JOB_READ, "Lists jobs", (*BLOCKING, *LISTING)),
-    Route("PUT", "/v1/jobs", on_leader(jobs.register), Right.JOB_WRITE, "Submits a job", body=_SUBMITTED),
+    Route("GET", "/v1/jobs", on_leader(jobs.list_jobs), Right.JOB_LIST, "Lists jobs", (*BLOCKING, *LISTING)),
+    Route("PUT", "/v1/jobs", on_leader(jobs.register), Right.JOB_SUBMIT, "Submits a job", body=_SUBMITTED),
     Route("PUT", "/v1/jobs/parse", jobs.parse, Right.NONE, "Turns HCL into the job's JSON", body={"JobHCL": str, "Canonicalize": bool, "hclv1": bool}),
     Route("PUT", "/v1/validate/job", jobs.validate, Right.NONE, "Tells what is wrong with a job", body={"Job": Job}),
     *OF_JOB,
     Route("GET", _JOB, on_leader(jobs.job), Right.JOB_READ, "Reads a job", BLOCKING),
-    Route("PUT", _JOB, on_leader(jobs.register), Right.JOB_WRITE, "Submits a new version of a job", body=_SUBMITTED),
+    Route("PUT", _JOB, on_leader(jobs.register), Right.JOB_SUBMIT, "Submits a new version of a job", body=_SUBMITTED),
     Route("DELETE", _JOB, on_leader(jobs.deregister), Right.JOB_WRITE, "Stops a job", ("purge", "orphan", "global")),
 )
 
 WORK = (
-    Route("GET", "/v1/allocations", on_leader(cluster.list_allocations), Right.JOB_READ, "Lists allocations", (*BLOCKING, *LISTING)),
+    Route("GET", "/v1/allocations", on_leader(cluster.list_allocations), Right.JOB_LIST, "Lists allocations", (*BLOCKING, *LISTING)),
     Route("GET", "/v1/allocation/{id}", on_leader(cluster.allocation), Right.JOB_READ, "Reads an allocation", BLOCKING),
     Route("PUT", "/v1/allocation/{id}/stop", on_leader(cluster.allocation_stop), Right.JOB_WRITE, "Stops an allocation; its job gets another"),
     Route("PUT", "/v1/allocation/{id}/release", on_leader(cluster.allocation_release), Right.JOB_WRITE, "Takes an allocation out of its job; it runs on without its services"),
     Route("PUT", "/v1/allocation/{id}/restart-permit", on_leader(cluster.restart_permit), Right.AGENT, "An agent asks whether it may restart a task now", body={"MaxParallel": int}),
-    Route("GET", "/v1/evaluations", on_leader(cluster.list_evaluations), Right.JOB_READ, "Lists evaluations", (*BLOCKING, *LISTING)),
+    Route("GET", "/v1/evaluations", on_leader(cluster.list_evaluations), Right.JOB_LIST, "Lists evaluations", (*BLOCKING, *LISTING)),
     Route("GET", "/v1/evaluation/{id}", on_leader(cluster.evaluation), Right.JOB_READ, "Reads an evaluation", BLOCKING),
     Route("GET", "/v1/evaluation/{id}/allocations", on_leader(cluster.evaluation_allocations), Right.JOB_READ, "Lists what an evaluation placed", BLOCKING),
-    Route("GET", "/v1/deployments", on_leader(deployments.list_deployments), Right.JOB_READ, "Lists deployments", (*BLOCKING, *LISTING)),
+    Route("GET", "/v1/deployments", on_leader(deployments.list_deployments), Right.JOB_LIST, "Lists deployments", (*BLOCKING, *LISTING)),
     Route("GET", "/v1/deployment/{id}", on_leader(deployments.deployment), Right.JOB_READ, "Reads a deployment", BLOCKING),
     Route("GET", "/v1/deployment/allocations/{id}", on_leader(deployments.allocations), Right.JOB_READ, "Lists a deployment's allocations", BLOCKING),
     Route("PUT", "/v1/deployment/promote/{id}", on_leader(deployments.promote), Right.JOB_WRITE, "Lets canaries take over", body={"All": bool, "Groups": list[str]}),
@@ -182,8 +175,8 @@ CLUSTER = (
     Route("GET", "/v1/status/leader", agent.leader, Right.NONE, "The leader's address"),
     Route("GET", "/v1/status/peers", agent.peers, Right.NONE, "The candidates' addresses"),
     Route("GET", "/v1/regions", agent.regions, Right.NONE, "The region"),
-    Route("GET", "/v1/namespaces", on_leader(namespaces.list_namespaces), Right.NONE, "Lists namespaces", (*BLOCKING, "prefix")),
-    Route("GET", "/v1/namespace/{id}", on_leader(namespaces.namespace), Right.NONE, "Reads a namespace", BLOCKING),
+    Route("GET", "/v1/namespaces", on_leader(namespaces.list_namespaces), Right.JOB_LIST, "Lists namespaces", (*BLOCKING, "prefix")),
+    Route("GET", "/v1/namespace/{id}", on_leader(namespaces.namespace), Right.JOB_READ, "Reads a namespace", BLOCKING),
     Route("PUT", "/v1/namespaces", on_leader(namespaces.write), Right.OPERATOR_WRITE, "Makes or changes a namespace", body=_NAMESPACE),
     Route("PUT", "/v1/namespace", on_leader(namespaces.write), Right.OPERATOR_WRITE, "Makes or changes a namespace", body=_NAMESPACE),
     Route("PUT", "/v1/namespace/{id}", on_leader(namespaces.write), Right.OPERATOR_WRITE, "Makes or changes a namespace", body=_NAMESPACE),
@@ -193,7 +186,7 @@ CLUSTER = (
     Route("GET", "/v1/operator/lock", operator.lock, Right.OPERATOR_READ, "Who holds the leader's lock"),
     Route("PUT", "/v1/operator/lock/break", operator.break_lock, Right.OPERATOR_WRITE, "Takes the leader's lock from a holder who is gone", ("force",)),
     Route("PUT", "/v1/operator/snapshot", on_leader(operator.restore), Right.OPERATOR_WRITE, "Puts a saved state into Consul", ("force",)),
-    Route("GET", "/v1/operator/snapshot", on_leader(operator.snapshot), Right.OPERATOR_READ, "drover's whole state as a file"),
+    Route("GET", "/v1/operator/snapshot", on_leader(operator.snapshot), Right.OPERATOR_WRITE, "drover's whole state as a file"),
     Route("GET", "/v1/operator/scheduler/configuration", on_leader(operator.scheduler), Right.OPERATOR_READ, "How the cluster places", BLOCKING),
     Route("PUT", "/v1/operator/scheduler/configuration", on_leader(operator.set_scheduler), Right.OPERATOR_WRITE, "Changes how the cluster places", ("cas",), body={"SchedulerAlgorithm": str, "PreemptionConfig": PreemptionConfig, "MemoryOversubscriptionEnabled": bool, "RejectJobRegistration": bool}),
     Route("GET", "/v1/operator/brake", on_leader(operator.brake), Right.OPERATOR_READ, "Why no node is held lost just now"),
@@ -202,4 +195,59 @@ CLUSTER = (
     Route("PUT!", "/v1/system/gc", on_leader(cluster.system_gc), Right.OPERATOR_WRITE, "Forgets what has ended"),
 )
 
-ROUTES = (*JOBS, *WORK, *NODES, *CLUSTER)
+TELLING = (
+    Route("GET", "/v1/event/stream", on_leader(events.stream), Right.JOB_LIST, "Follows what changes, one JSON object a line", ("topic", "index", "namespace")),
+    Route("GET", "/v1/metrics", metrics.metrics, Right.NONE, "What the agent measures", ("format",)),
+    Route("PUT", "/v1/search", on_leader(search.search), Right.JOB_LIST, "Finds ids by their beginning", ("namespace",), body={"Prefix": str, "Context": str}),
+    Route("PUT", "/v1/search/fuzzy", on_leader(search.fuzzy), Right.JOB_LIST, "Finds names by a part of them", ("namespace",), body={"Text": str, "Context": str}),
+    Route("GET", "/v1/scaling/policies", on_leader(scaling.list_policies), Right.JOB_LIST, "Lists scaling policies", (*BLOCKING, "prefix", "namespace", "job", "type")),
+    Route("GET", "/v1/scaling/policy/{id}", on_leader(scaling.policy), Right.JOB_LIST, "Reads a scaling policy", BLOCKING),
+)
+
+SERVERS = (
+    Route("GET", "/v1/agent/host", agent.host, Right.AGENT_READ, "The agent's machine"),
+    Route("PUT", "/v1/agent/join", absent.no_gossip, Right.AGENT_WRITE, "Joins nothing: drover has no gossip of its own", ("address",)),
+    Route("PUT", "/v1/agent/force-leave", agent.force_leave, Right.AGENT_WRITE, "Forgets a candidate that is gone", ("node",)),
+    Route("GET", "/v1/operator/raft/configuration", candidates.raft_configuration, Right.OPERATOR_READ, "Lists the candidates as peers"),
+    Route("DELETE", "/v1/operator/raft/peer", candidates.remove_peer, Right.OPERATOR_WRITE, "Refused: there are no peers", ("id", "address")),
+    Route("GET", "/v1/operator/autopilot/configuration", candidates.autopilot_configuration, Right.OPERATOR_READ, "How candidates are looked after"),
+    Route("PUT", "/v1/operator/autopilot/configuration", candidates.set_autopilot, Right.OPERATOR_WRITE, "Refused: there is no autopilot"),
+    Route("GET", "/v1/operator/autopilot/health", candidates.autopilot_health, Right.OPERATOR_READ, "How well the candidates are"),
+    Route("GET", "/v1/operator/license", absent.no_license, Right.OPERATOR_READ, "Empty: there is none"),
+    Route("PUT!", "/v1/system/reconcile/summaries", on_leader(cluster.reconcile_summaries), Right.OPERATOR_WRITE, "Does nothing: summaries are always counted anew"),
+    Route("PUT", "/v1/node/{id}/evaluate", on_leader(cluster.node_evaluate), Right.NODE_WRITE, "Decides again about all jobs of a node"),
+    Route("PUT", "/v1/deployment/unblock/{id}", on_leader(deployments.unblock), Right.JOB_WRITE, "Refused: no deployment is ever blocked"),
+)
+
+_NO_GOSSIP = absent.refused("drover has no gossip of its own, so it has no keyring: Consul has")
+_NO_CSI = absent.refused("CSI volumes are not supported by drover (host volumes are)")
+
+# What drover does not have. Volumes of a host are part of their node.
+ABSENT = (
+    *(Route("GET", f"/v1/{kind}", on_leader(absent.nothing), Right.NONE, "An empty list", ("type",)) for kind in ("volumes", "plugins")),
+    Route("GET", "/v1/volume/csi/{id}", on_leader(absent.no_volume), Right.NONE, "There is none"),
+    *(Route(method, "/v1/volume/csi/{id}", _NO_CSI, Right.NONE, "Refused: no CSI") for method in ("PUT", "DELETE")),
+    Route("GET", "/v1/plugin/csi/{id}", on_leader(absent.no_plugin), Right.NONE, "There is none"),
+    Route("GET", "/v1/agent/pprof/{id}", absent.no_profile, Right.NONE, "Refused: no Go program"),
+    Route("GET", "/v1/agent/keyring/list", _NO_GOSSIP, Right.NONE, "Refused: no gossip"),
+    *(Route("PUT", f"/v1/agent/keyring/{verb}", _NO_GOSSIP, Right.NONE, "Refused: no gossip") for verb in ("install", "use", "remove")),
+    *(
+        Route(method, path, absent.enterprise, Right.NONE, "501: Nomad Enterprise only")
+        for path in (
+            "/v1/quotas", "/v1/quota-usages", "/v1/quota", "/v1/quota/{id}", "/v1/quota/usage/{id}", "/v1/sentinel/policies",
+            "/v1/sentinel/policy/{id}", "/v1/recommendations", "/v1/recommendations/apply", "/v1/recommendation",
+            "/v1/recommendation/{id}",
+        )
+        for method in ("GET", "PUT", "DELETE")
+    ),
+)  # fmt: skip
+
+ACL = (
+    Route("GET", "/v1/acl/token/self", acl.token_self, Right.NONE, "The caller's token, as Consul knows it"),
+    *(
+        Route(method, "/v1/acl/{path:.*}", acl.elsewhere, Right.NONE, "Refused: tokens and policies are kept in Consul")
+        for method in ("GET", "PUT", "DELETE")
+    ),
+)
+
+ROUTES = (*JOBS, *WORK, *NODES, *CLUSTER, *TELLING, *SERVERS, *ABSENT, *ACL)

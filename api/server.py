@@ -6,21 +6,25 @@ Errors are Nomad's: the bare message as text/plain, with its status codes.
 import asyncio
 import logging
 import socket
-import ssl
 from weakref import WeakSet
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
-from api import alloc_exec, stats
+from api import absent, alloc_exec, connections, events, metrics, stats
+from api.acl import NotHere
+from api.connections import CONNECTIONS, Connections, timed
 from api.context import CONTEXT, Context, LeaderChanged, NoLeader
 from api.forwarding import Handler
 from api.jobs import errors_text
 from api.openapi import openapi
+from api.origins import ORIGINS, Origins, known_origin
 from api.query import BadRequest, Conflict, NotFound, Refused, check_region, read_headers
+from api.rights import Forbidden, TooManyFailures
 from api.routes import ROUTES
-from api.websockets import NoWebsocket, OtherOrigin
+from api.websockets import NoWebsocket
+from configs import AgentConfig
 from leader.commands import EnforceIndexError, NothingToEvaluate, StillLeaving
 from leader.dispatching import DispatchRefused
 from leader.namespaces import NamespaceRefused
@@ -36,7 +40,7 @@ _http_log = logging.getLogger("drover.http")
 BODY_BYTES_MAX = 8 * 1024 * 1024
 
 # What an agent says of itself and of what it is given, whatever region is named.
-_OWN = ("/v1/operator/lock", "/v1/agent/", "/v1/regions", "/v1/jobs/parse")
+_OWN = ("/v1/operator/lock", "/v1/agent/", "/v1/metrics", "/v1/regions", "/v1/jobs/parse")
 # What Nomad lets web pages of other origins read: a UI asks a node itself for logs and stats.
 _OPEN = "/v1/client/"
 _OPEN_METHODS = ("GET", "HEAD")
@@ -92,12 +96,16 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Every failure as Nomad words it; never a traceback in an answer."""
     try:
         return await handler(request)
+    except Forbidden as error:
+        return _text(403, str(error))
+    except NotHere as error:
+        return _text(501, str(error))
+    except TooManyFailures as error:
+        return _text(429, str(error))
     except (BadRequest, ScalingRefused) as error:
         return _text(400, str(error))
     except NoWebsocket as error:
         return _text(400, str(error))
-    except OtherOrigin as error:
-        return _text(403, str(error))
     except NotFound as error:
         response = _text(404, str(error))
         if error.index:
@@ -146,16 +154,23 @@ def _clients_own_faults(record: logging.LogRecord) -> bool:
 _http_log.addFilter(_clients_own_faults)
 
 
-def application(context: Context) -> web.Application:
-    app = web.Application(middlewares=[errors, one_region], client_max_size=BODY_BYTES_MAX)
+def application(context: Context, config: AgentConfig) -> web.Application:
+    app = web.Application(middlewares=[timed, errors, known_origin, one_region], client_max_size=BODY_BYTES_MAX)
     app.on_response_prepare.append(allow_origin)
+    app.on_response_prepare.append(metrics.count_call)
     app[CONTEXT] = context
     app[stats.METER] = stats.Meter()
+    app[CONNECTIONS] = Connections(config.limits)
+    own = (config.name, config.http_host, config.advertise.http.rpartition(":")[0])
+    app[ORIGINS] = Origins(own, config.http_hosts, is_tls=config.tls.http)
     app[alloc_exec.OPEN] = WeakSet()
     app.on_shutdown.append(alloc_exec.end_all)
+    app[metrics.LOOKS] = metrics.Looks()
+    app[events.RENDERED] = []
     for route in ROUTES:
         app.add_routes(route.registered())
     app.router.add_get("/v1/openapi.json", openapi)
+    app.router.add_get("/", absent.to_ui)
     app.router.add_options("/v1/client/{path:.*}", preflight)
     return app
 
@@ -163,29 +178,26 @@ def application(context: Context) -> web.Application:
 class ApiServer:
     """The listening API. Use as `async with`; raises OSError when the port is taken."""
 
-    def __init__(
-        self,
-        context: Context,
-        host: str,
-        port: int,
-        tls: ssl.SSLContext | None = None,
-        bound: socket.socket | None = None,
-    ) -> None:
+    def __init__(self, context: Context, config: AgentConfig, bound: socket.socket | None = None) -> None:
         """bound: holds the port already."""
-        self._context = context
-        self._host, self._port, self._tls, self._bound = host, port, tls, bound
+        self._context, self._config, self._bound = context, config, bound
+        self._app = application(context, config)
         self._runner = web.AppRunner(
-            application(context), access_log=None, logger=_http_log, handle_signals=False, shutdown_timeout=1.0
+            self._app, access_log=None, logger=_http_log, handle_signals=False, shutdown_timeout=1.0
         )
+        self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> "ApiServer":
         await self._runner.setup()
-        if self._bound is not None:
-            await web.SockSite(self._runner, self._bound, ssl_context=self._tls).start()
-        else:
-            await web.TCPSite(self._runner, self._host, self._port, ssl_context=self._tls).start()
+        host, port = self._config.http_host, self._config.ports.http
+        where = {"host": host, "port": port} if self._bound is None else {"sock": self._bound}
+        self._server = await connections.listen(
+            self._runner, self._app[CONNECTIONS], where, self._context.tls.server
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._server.close()
         await self._runner.cleanup()
         await self._context.close()

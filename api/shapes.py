@@ -20,6 +20,7 @@ from model.alloc import (
     ClientStatus,
     DeploymentHealth,
     DesiredAlloc,
+    EvalId,
     RescheduleTracker,
     TaskState,
     Verdict,
@@ -132,19 +133,20 @@ class StubCache:
         return b"[" + b",".join(parts) + b"]"
 
 
-def alloc_full(view: View, alloc: Alloc) -> dict[str, Any]:
-    """One allocation with its job and resources."""
+def alloc_full(view: View, alloc: Alloc, *, is_whole: bool = True) -> dict[str, Any]:
+    """One allocation with its job and resources. is_whole=False: without the job and NextAllocation, which is looked
+    for among all of the job's."""
     desired = alloc.desired
     job = view.versions.get((job_key(alloc), desired.job_version))
     group = job.group(desired.task_group) if job else None
     shown = _to_dict(alloc_stub(view, alloc))
     networks = _networks(alloc, group)
     shown |= {
-        "Job": job_document(view, job_key(alloc), job) if job else None,
+        "Job": job_document(view, job_key(alloc), job) if job and is_whole else None,
         "PreviousAllocation": desired.previous_allocation,
         "PreemptedAllocations": list(desired.preempted_allocations) or None,
         "PreemptedByAllocation": desired.preempted_by_allocation,
-        "NextAllocation": _next(view, alloc),
+        "NextAllocation": _next(view, alloc) if is_whole else "",
         "DeploymentID": desired.deployment_id,
         "Metrics": metric_document(alloc_metric(view, alloc)),
         "AllocModifyIndex": view.api_index(alloc.desired_index),
@@ -330,7 +332,7 @@ def job_scale(view: View, key: JobKey, job: Job) -> dict[str, Any]:
             "Running": sum(a.client_status is ClientStatus.RUNNING for a in allocs),
             "Healthy": healths.count(True),
             "Unhealthy": healths.count(False),
-            "Events": None,
+            "Events": _scaling_events(view, key, group.name),
         }
     record = view.records.get(key)
     return {
@@ -341,6 +343,17 @@ def job_scale(view: View, key: JobKey, job: Job) -> dict[str, Any]:
         "JobStopped": job.stop,
         "TaskGroups": groups,
     }
+
+
+def _scaling_events(view: View, key: JobKey, group: str) -> list[dict[str, Any]] | None:
+    """The newest first; their index is that of the evaluation that they led to, while it is known."""
+    record = view.records.get(key)
+    shown = []
+    for event in record.document.scaling_events.get(group, ()) if record else ():
+        evaluation = view.evals.get(EvalId(event.eval_id or ""))
+        index = view.api_index(evaluation.create_index) if evaluation else 0
+        shown.append({**_to_dict(event), "CreateIndex": index})
+    return shown or None
 
 
 def evaluation_document(view: View, evaluation: Indexed) -> dict[str, Any]:
@@ -372,7 +385,7 @@ def node_document(view: View, node: NodeView) -> dict[str, Any]:
     return {
         **node_stub(view, node),
         "HTTPAddr": document.http_addr,
-        "TLSEnabled": False,
+        "TLSEnabled": document.tls_enabled,
         "Attributes": dict(document.attributes),
         "Meta": dict(document.meta),
         "Links": {},

@@ -32,8 +32,9 @@ Read = Callable[[], Awaitable[T]]
 
 @dataclass(slots=True)
 class Meter:
-    """Remembers the counters that were seen last, by what they are of."""
+    """Remembers the counters that were seen last, by what they are of. span_s_max: for so long."""
 
+    span_s_max: float = _SPAN_S_MAX
     _seen: dict[str, tuple[float, Mapping[str, float]]] = field(default_factory=dict)
 
     async def growth(
@@ -54,7 +55,7 @@ class Meter:
         return found, {name: max(value - before.get(name, value), 0.0) / span_s for name, value in now.items()}
 
     def _forget(self, now_s: float) -> None:
-        for key in [key for key, (seen_s, _) in self._seen.items() if now_s - seen_s > _SPAN_S_MAX]:
+        for key in [key for key, (seen_s, _) in self._seen.items() if now_s - seen_s > self.span_s_max]:
             del self._seen[key]
 
 

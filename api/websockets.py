@@ -1,7 +1,7 @@
 """How is a websocket taken up, and how is one passed on to another agent?
 
-Nomad's browsers' rule: a page of another origin opens none (the browser asks nobody before it does, as it would for
-other calls). Looked at where the client comes in; between agents there is no origin.
+A web page of another origin opens none (api/origins.py): the browser asks nobody before it does, as it would for other
+calls. That is looked at where the client comes in; between agents there is no origin.
 
 What is passed on is passed on message by message, each only once the one before was taken: a slow client holds up
 the agent behind, and fills no memory here.
@@ -13,8 +13,7 @@ import select
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TypeVar
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
 import aiohttp
 from aiohttp import web
@@ -42,27 +41,12 @@ class NoWebsocket(Exception):
         super().__init__("websocket: the client is not using the websocket protocol")
 
 
-class OtherOrigin(Exception):
-    """403: a web page of elsewhere asks."""
-
-    def __init__(self) -> None:
-        super().__init__("Permission denied")
-
-
 def is_websocket(request: web.Request) -> bool:
     return request.headers.get("Upgrade", "").lower() == "websocket"
 
 
-def check_origin(request: web.Request) -> None:
-    """Raises OtherOrigin."""
-    origin = request.headers.get("Origin")
-    if origin and urlsplit(origin).netloc.lower() != request.host.lower():
-        raise OtherOrigin
-
-
 async def accepted(request: web.Request) -> web.WebSocketResponse:
-    """Raises NoWebsocket, OtherOrigin."""
-    check_origin(request)
+    """Raises NoWebsocket."""
     response = web.WebSocketResponse(max_msg_size=MESSAGE_BYTES_MAX, timeout=_CLOSE_S_MAX, compress=False)
     if not response.can_prepare(request):
         raise NoWebsocket
@@ -124,17 +108,17 @@ def cut(reason: str) -> bytes:
 
 
 async def passed_on(
-    request: web.Request, session: aiohttp.ClientSession, url: URL, headers: Mapping[str, str]
+    request: web.Request, session: aiohttp.ClientSession, url: URL, headers: Mapping[str, str], how: Mapping[str, Any]
 ) -> web.StreamResponse | None:
-    """None when the other agent takes up no websocket: asked in the plain way it says why.
+    """None when the other agent takes up no websocket: asked in the plain way it says why. how: aiohttp's arguments for
+    TLS.
 
-    Raises OtherOrigin, and aiohttp's errors as long as nothing was taken up.
+    Raises aiohttp's errors as long as nothing was taken up.
     """
-    check_origin(request)
     kept = {name: value for name, value in headers.items() if not name.lower().startswith(("sec-websocket", "origin"))}
     try:
         async with asyncio.timeout(_HANDSHAKE_S_MAX):
-            there = await session.ws_connect(url, headers=kept, max_msg_size=MESSAGE_BYTES_MAX)
+            there = await session.ws_connect(url, headers=kept, max_msg_size=MESSAGE_BYTES_MAX, **how)
     except aiohttp.WSServerHandshakeError:
         return None
     except TimeoutError as error:

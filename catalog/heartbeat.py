@@ -45,6 +45,7 @@ class Heartbeat:
         self._on_unknown = on_unknown
         self._ttls: dict[str, float] = {}
         self._next: dict[str, float] = {}
+        self._passed: dict[str, float] = {}
         self._ticked = time.monotonic()
         self._wake = threading.Event()
         self._stopping = False
@@ -73,6 +74,11 @@ class Heartbeat:
 
     def remove(self, check_id: str) -> None:
         self._ttls.pop(check_id, None)
+
+    def age_s(self, check_id: str) -> float | None:
+        """Since Consul last took a pass of this check; None: it never did."""
+        passed = self._passed.get(check_id)
+        return None if passed is None else time.monotonic() - passed
 
     def _tick(self) -> None:
         self._ticked = time.monotonic()
@@ -113,7 +119,9 @@ class Heartbeat:
             if connection is not None:
                 connection.close()
             return None
-        if answer.status >= 400 and self._on_unknown is not None and self._loop is not None:
+        if answer.status < 400:
+            self._passed[check_id] = time.monotonic()
+        elif self._on_unknown is not None and self._loop is not None:
             with suppress(RuntimeError):  # the loop is closing
                 self._loop.call_soon_threadsafe(self._on_unknown, check_id)
         return connection

@@ -11,6 +11,7 @@ The only place that builds keys. One writer per fact (docs/design/001-state-in-c
     <root>/state/restoring                   a snapshot is being restored    leader
     <root>/state/jobs/<ns>/<job>             which version is current        leader
     <root>/state/versions/<ns>/<job>/<v>     job documents, written once     leader
+    <root>/state/submissions/<ns>/<job>/<v>  the job file of a version       leader
     <root>/state/desired/<node>/<alloc>      what should run                 leader
     <root>/state/observed/<node>/<alloc>     what runs                       that node's agent
     <root>/state/nodes/<node>                fingerprint                     that node's agent
@@ -104,6 +105,9 @@ class Keys:
 
     def job_versions(self, namespace: Namespace, job_id: JobId) -> str:
         return f"{self.versions}{escape(namespace)}/{escape(job_id)}/"
+
+    def submission(self, namespace: Namespace, job_id: JobId, version: int) -> str:
+        return f"{self.state}submissions/{escape(namespace)}/{escape(job_id)}/{version}"
 
     @property
     def desired(self) -> str:

@@ -15,7 +15,7 @@ from enum import StrEnum
 import msgspec
 
 from catalog.transport import Response, Transport, checked
-from model.errors import SessionLost, StoreRefused, StoreUnavailable, WriteConflict
+from model.errors import SessionLost, StoreForbidden, StoreRefused, StoreUnavailable, WriteConflict
 
 TXN_OPS_MAX = 64
 TXN_BYTES_MAX = 512 * 1024
@@ -282,6 +282,8 @@ class Kv:
     def _conflict(self, response: Response, fence: Fence | None, ops: Sequence[Op]) -> Exception:
         errors = _decode_txn(response.body).errors or [_TxnError(what=response.text[:200])]
         first = errors[0]
+        if first.what == "Permission denied":
+            return StoreForbidden(f"Consul refused a write of {len(ops)} keys: {first.what}")
         if fence and first.op_index == 0:
             return SessionLost(f"the leader's session no longer holds the lock: {first.what}")
         if fence and first.op_index == 1:

@@ -10,6 +10,7 @@ and is counted from before that call was sent. After it nothing may be done as l
 """
 
 import asyncio
+import logging
 import random
 import uuid
 from collections.abc import Callable
@@ -27,6 +28,8 @@ from model.cluster import Epoch, Leader
 from model.errors import SessionLost, StoreRefused, StoreUnavailable, WriteConflict
 from model.node import NodeId
 from model.wire import decode, encode
+
+log = logging.getLogger(__name__)
 
 SERVER_SERVICE = "drover-server"
 # Confirmations per TTL: two may fail before the deadline passes.
@@ -90,6 +93,7 @@ class Lease:
     deadline_s: float = 0.0  # loop time
     _session: str = ""
     _term: Term | None = field(default=None)
+    _refusal: str = ""
 
     async def register(self) -> None:
         """Puts the candidate's service and check on the local agent. Raises StoreUnavailable. Idempotent."""
@@ -110,6 +114,7 @@ class Lease:
                     "drover_root": self.keys.root,
                     "drover_datacenter": self.candidate.datacenter,
                     "drover_version": self.candidate.version,
+                    **({"drover_tls": "true"} if who.tls_enabled else {}),
                 },
                 "Check": {
                     "Name": "drover leader candidate",
@@ -142,9 +147,19 @@ class Lease:
                 # Another was faster, or our session is gone: look again with a new one if need be.
                 await self._forget_dead_session()
                 index = 0
-            except (StoreUnavailable, StoreRefused):
+            except StoreRefused as error:
+                self._tell(str(error))
                 await pause(self.rng.random())
                 index = 0
+            except StoreUnavailable:
+                await pause(self.rng.random())
+                index = 0
+
+    def _tell(self, refusal: str) -> None:
+        """A missing right is no outage: it is said once, and again when it is another one."""
+        if refusal != self._refusal:
+            self._refusal = refusal
+            log.error("this agent cannot lead: %s (configs/policies/leader.hcl has what it needs)", refusal)
 
     async def confirm(self) -> None:
         """Moves the deadline. Raises SessionLost when another holds the lock, StoreUnavailable when nobody knows."""

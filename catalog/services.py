@@ -178,6 +178,9 @@ class Member:
     datacenter: str
     version: str
     is_passing: bool
+    service_id: str = ""
+    consul_node: str = ""
+    tls_enabled: bool = False
 
 
 @dataclass(slots=True)
@@ -209,8 +212,18 @@ class Candidates:
                     datacenter=meta.get("drover_datacenter", ""),
                     version=meta.get("drover_version", ""),
                     is_passing=all(check["Status"] == "passing" for check in one["Checks"]),
+                    service_id=service.get("ID", ""),
+                    consul_node=one["Node"]["Node"],
+                    tls_enabled=meta.get("drover_tls") == "true",
                 )
             )
         self._members = tuple(sorted(found, key=lambda m: (m.name, m.node_id)))
         self._read_s = now_s
         return self._members
+
+    async def forget(self, member: Member) -> None:
+        """Takes a candidate out of the catalog; one that lives is back as soon as its Consul agent looks. Raises
+        StoreUnavailable, StoreRefused."""
+        document = {"Node": member.consul_node, "ServiceID": member.service_id}
+        await self.client.call("PUT", "/v1/catalog/deregister", document=document, timeout_s=5.0)
+        self._read_s = -10.0

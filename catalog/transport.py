@@ -17,14 +17,30 @@ from typing import Protocol
 from urllib.parse import quote, urlencode
 
 import aiohttp
+from prometheus_client import Counter, Histogram
 from yarl import URL
 
-from model.errors import StoreRefused, StoreUnavailable, StoreUnclear
+from model.errors import StoreForbidden, StoreRefused, StoreUnavailable, StoreUnclear
 from model.secret import Secret
 
 # Consul's http_max_conns_per_client is 200 and counts idle connections; 20 leaves room for the other
 # processes of the machine (consul-facts: pool <= 20 per process).
 CONNECTIONS_MAX = 20
+
+# By the endpoint's first word. Blocking queries wait on purpose, so they are only counted, in BLOCKED.
+CALL_S = Histogram(
+    "drover_consul_call_seconds",
+    "Calls to the local Consul agent that got an answer, by endpoint",
+    ["kind"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+BLOCKED = Counter("drover_consul_blocking_calls", "Blocking queries that got an answer, by endpoint", ["kind"])
+ERRORS = Counter("drover_consul_errors", "Calls to the local Consul agent without a usable answer, by endpoint", ["kind"])
+# A series that begins with its first increase hides that increase from rate().
+for _kind in ("agent", "health", "kv", "session", "txn"):
+    ERRORS.labels(_kind)
+for _kind in ("health", "kv"):
+    BLOCKED.labels(_kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +131,28 @@ class HttpTransport:
         params: Mapping[str, str] | None = None,
         body: bytes = b"",
         timeout_s: float = 10.0,
+        token: Secret | None = None,
     ) -> Response:
+        """token: asks with this one instead of the process' own."""
         url = self._endpoint.url + quote(path, safe="/:")
+        headers = {"X-Consul-Token": token.reveal()} if token else None
         if params:
             url += "?" + urlencode(params)
+        began_s = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(timeout_s):
                 async with self._open().request(
-                    method, URL(url, encoded=True), data=body or None, allow_redirects=False
+                    method, URL(url, encoded=True), data=body or None, allow_redirects=False, headers=headers
                 ) as answer:
                     response = Response(answer.status, answer.headers, await answer.read())
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise unreachable(method, path, f"{type(error).__name__}: {error}".rstrip(": ")) from error
         if response.status >= 500 or response.status == 429:
             raise unreachable(method, path, f"{response.status} {response.text[:200]}")
+        if params and params.get("index"):
+            BLOCKED.labels(_kind_of(path)).inc()
+        else:
+            CALL_S.labels(_kind_of(path)).observe(asyncio.get_running_loop().time() - began_s)
         return response
 
     @asynccontextmanager
@@ -160,9 +184,15 @@ class HttpTransport:
 
 
 def unreachable(method: str, path: str, why: str) -> StoreUnavailable:
-    """The right error for a call that got no usable answer; never holds the query string or a token."""
+    """The right error for a call that got no usable answer; never holds the query string or a token. Counts it."""
+    ERRORS.labels(_kind_of(path)).inc()
     kind = StoreUnavailable if method == "GET" else StoreUnclear
     return kind(f"Consul: {method} {path}: {why}")
+
+
+def _kind_of(path: str) -> str:
+    """`/v1/kv/drover/state/…` is a call of kind `kv`."""
+    return path.split("/", 3)[2]
 
 
 def checked(response: Response, what: str) -> Response:
@@ -170,5 +200,5 @@ def checked(response: Response, what: str) -> Response:
     if response.status < 300:
         return response
     if response.status == 403:
-        raise StoreRefused(f"Consul refused {what}: {response.text or 'Permission denied'}")
+        raise StoreForbidden(f"Consul refused {what}: {response.text or 'Permission denied'}")
     raise StoreRefused(f"Consul refused {what}: {response.status} {response.text[:300]}")

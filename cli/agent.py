@@ -16,7 +16,7 @@ import uvloop
 import configs
 from cli import dev
 from cli.main import VERSION
-from cli.process import process
+from cli.process import Running, process
 from configs import AgentConfig, log_lines
 from model.errors import ConfigError
 
@@ -36,6 +36,18 @@ def run(args: argparse.Namespace) -> int:
             return uvloop.run(_until_signalled(config))
     except ConfigError as error:
         return _refused(error)
+
+
+def validate(args: argparse.Namespace) -> int:
+    """`config validate`: nothing is started or touched."""
+    try:
+        config = configs.load([Path(p) for p in args.files], dev=args.dev, overrides={})
+    except ConfigError as error:
+        return _refused(error)
+    for warning in config.warnings:
+        sys.stderr.write(f"Warning: {warning}\n")
+    print("Configuration is valid!")
+    return 0
 
 
 def _refused(error: ConfigError) -> int:
@@ -60,6 +72,16 @@ def _overrides(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in chosen.items() if value is not None}
 
 
+def _renew(running: Running) -> None:
+    """SIGHUP: certificates and keys are read again."""
+    try:
+        running.tls.renew()
+    except ConfigError as error:
+        log.error("TLS files are as before: %s", error)
+    else:
+        log.info("TLS files read again")
+
+
 async def _until_signalled(config: AgentConfig) -> int:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
@@ -69,8 +91,9 @@ async def _until_signalled(config: AgentConfig) -> int:
         # As a shell's background job starts: the tasks would ignore it too.
         signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     async with process(config) as running:
+        loop.add_signal_handler(signal.SIGHUP, _renew, running)
         print(
-            f"==> drover v{VERSION} agent started: API on http://{running.http_addr}, "
+            f"==> drover v{VERSION} agent started: API on {running.url}, "
             f"{running.consul_kind} Consul at {running.consul_address}",
             flush=True,
         )

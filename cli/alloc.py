@@ -53,7 +53,7 @@ def status(args: argparse.Namespace) -> int:
     try:
         api = Api(args)
         if not args.alloc:
-            allocs = api.get("/v1/allocations")
+            allocs = api.listed("/v1/allocations", args)
             if args.json:
                 print_json(allocs)
                 return 0

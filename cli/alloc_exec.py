@@ -106,10 +106,10 @@ class _Exec:
         """The command's exit code. Raises CommandFailed."""
         import aiohttp
 
-        url, headers, ssl = self._api.websocket(self._path, **self._params)
+        url, headers, how = self._api.websocket(self._path, **self._params)
         async with aiohttp.ClientSession() as client:
             try:
-                self._socket = await client.ws_connect(url, headers=headers, ssl=ssl, max_msg_size=0)
+                self._socket = await client.ws_connect(url, headers=headers, **how, max_msg_size=0)
             except aiohttp.WSServerHandshakeError as error:
                 self._api.get(self._path, **self._params)  # says why, in the plain way
                 raise CommandFailed(f"failed to exec into task: {error.message}") from error

@@ -53,8 +53,10 @@ class Api:
         self.address = address
         self.namespace = args.namespace or os.environ.get("NOMAD_NAMESPACE") or ""
         self.region = args.region or os.environ.get("NOMAD_REGION") or ""
-        self._host, self._port, self._tls = parts.hostname, port, parts.scheme == "https"
-        self._token = args.token or os.environ.get("NOMAD_TOKEN")
+        self._host, self._port = parts.hostname, port
+        # There is one kind of token: who is set up for Consul need not say it twice.
+        self._token = args.token or os.environ.get("NOMAD_TOKEN") or os.environ.get("CONSUL_HTTP_TOKEN")
+        self._tls = _tls(args) if parts.scheme == "https" else None
 
     def call(
         self, method: str, path: str, body: object = None, /, **params: object
@@ -78,8 +80,23 @@ class Api:
     def get(self, path: str, /, **params: object) -> Any:
         return self.call("GET", path, None, **params)[0]
 
+    def listed(self, path: str, args: argparse.Namespace, /, **params: object) -> list[dict[str, Any]]:
+        """A list as -filter, -per-page and -page-token ask for; where the next page begins is told on stderr."""
+        paging = {"filter": args.filter, "per_page": args.per_page, "next_token": args.page_token}
+        found, headers = self.call("GET", path, None, **paging, **params)
+        if token := headers.get("X-Nomad-NextToken"):
+            sys.stderr.write(f"Results have been paginated. To get the next page run with -page-token {token}\n")
+        listed: list[dict[str, Any]] = found
+        return listed
+
     def put(self, path: str, body: object = None, /, **params: object) -> Any:
         return self.call("PUT", path, body, **params)[0]
+
+    def raw(
+        self, method: str, path: str, data: bytes | None, params: Mapping[str, object], headers: Mapping[str, str]
+    ) -> http.client.HTTPResponse:
+        """The answer as it is, whatever its status; the body is the caller's to read."""
+        return self._send(method, path, data, params, headers)
 
     def upload(self, path: str, data: bytes, **params: object) -> Any:
         """Sends these very bytes; the decoded answer."""
@@ -101,32 +118,38 @@ class Api:
         except (OSError, http.client.HTTPException) as error:
             raise CommandFailed(f"{self.address} broke off: {_words(error)}") from error
 
-    def websocket(self, path: str, /, **params: object) -> tuple[str, dict[str, str], ssl.SSLContext | bool]:
-        """(URL, headers, how its certificate is verified) of a call that becomes a websocket."""
+    def websocket(self, path: str, /, **params: object) -> tuple[str, dict[str, str], dict[str, Any]]:
+        """(URL, headers, aiohttp's arguments for TLS) of a call that becomes a websocket."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         url = f"{'https' if self._tls else 'http'}://{host}:{self._port}{self._url(path, params)}"
-        return url, self._headers(), ssl.create_default_context() if self._tls else True
+        how = {} if self._tls is None else {"ssl": self._tls[0], "server_hostname": self._tls[1] or None}
+        return url, self._headers(), how
 
     def _headers(self) -> dict[str, str]:
         return {"X-Nomad-Token": self._token} if self._token else {}
 
     def _url(self, path: str, params: Mapping[str, object]) -> str:
-        query = {k: str(v).lower() if isinstance(v, bool) else str(v) for k, v in params.items() if v is not None}
+        query = {k: _in_query(v) for k, v in params.items() if v is not None}
         for name, value in (("namespace", self.namespace), ("region", self.region)):
             if value:
                 query.setdefault(name, value)
-        return quote(path, safe="/%") + (f"?{urlencode(query)}" if query else "")
+        return quote(path, safe="/%") + (f"?{urlencode(query, doseq=True)}" if query else "")
 
     def _send(
-        self, method: str, path: str, body: object, params: Mapping[str, object]
+        self,
+        method: str,
+        path: str,
+        body: object,
+        params: Mapping[str, object],
+        more_headers: Mapping[str, str] = {},
     ) -> http.client.HTTPResponse:
         url = self._url(path, params)
         connection = (
-            http.client.HTTPSConnection(self._host, self._port, timeout=TIMEOUT_S, context=ssl.create_default_context())
-            if self._tls
-            else http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
+            http.client.HTTPConnection(self._host, self._port, timeout=TIMEOUT_S)
+            if self._tls is None
+            else _Https(self._host, self._port, *self._tls)
         )
-        headers = self._headers()
+        headers = {**self._headers(), **more_headers}
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         try:
             connection.request(method, url, body=data, headers=headers)
@@ -147,6 +170,47 @@ class Api:
             ids = ", ".join(sorted(one["ID"] for one in found)[:10])
             raise CommandFailed(f"Prefix {prefix!r} matched several {kind}s: {ids}")
         return next((one for one in found if one["ID"] == prefix), found[0])
+
+
+class _Https(http.client.HTTPSConnection):
+    """With the name that the certificate is to have."""
+
+    def __init__(self, host: str, port: int, context: ssl.SSLContext, server_name: str) -> None:
+        super().__init__(host, port, timeout=TIMEOUT_S, context=context)
+        self._tls_context, self._server_name = context, server_name or host
+
+    def connect(self) -> None:
+        http.client.HTTPConnection.connect(self)
+        self.sock = self._tls_context.wrap_socket(self.sock, server_hostname=self._server_name)
+
+
+def _tls(args: argparse.Namespace) -> tuple[ssl.SSLContext, str]:
+    """How the agent's certificate is verified, and the name that it is to have. Raises CommandFailed."""
+
+    def given(flag: str, variable: str) -> str | None:
+        return getattr(args, flag, None) or os.environ.get(variable) or None
+
+    is_unverified = args.tls_skip_verify or os.environ.get("NOMAD_SKIP_VERIFY", "").lower() in ("1", "t", "true")
+    try:
+        context = ssl.create_default_context(cafile=given("ca_cert", "NOMAD_CACERT"), capath=given("ca_path", "NOMAD_CAPATH"))
+        if is_unverified:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        certificate, key = given("client_cert", "NOMAD_CLIENT_CERT"), given("client_key", "NOMAD_CLIENT_KEY")
+        if (certificate is None) != (key is None):
+            raise CommandFailed("-client-cert and -client-key belong together")
+        if certificate is not None:
+            context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise CommandFailed(f"TLS files cannot be used: {_words(error)}") from error
+    return context, given("tls_server_name", "NOMAD_TLS_SERVER_NAME") or ""
+
+
+def _in_query(value: object) -> str | list[str]:
+    """Lists are named more than once."""
+    if isinstance(value, list):
+        return [str(one) for one in value]
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _words(error: Exception) -> str:

@@ -193,3 +193,14 @@ def _last_lines(api: Api, alloc_id: str, task: str, kind: str) -> list[str]:
     lines = text.splitlines()
     # The first may be the rest of a line.
     return lines[1:][-_LOG_LINES_SHOWN:] if len(text) >= _LOG_BYTES_ASKED and len(lines) > 1 else lines[-_LOG_LINES_SHOWN:]
+
+
+def unblock(args: argparse.Namespace) -> int:
+    """Only a deployment over several regions is ever blocked."""
+    try:
+        api = Api(args)
+        found = api.find("deployment", "/v1/deployments", args.deployment)
+        api.put(f"/v1/deployment/unblock/{found['ID']}", {"DeploymentID": found["ID"]})
+    except CommandFailed as error:
+        return fail(error)
+    return 0

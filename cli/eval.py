@@ -1,9 +1,30 @@
-"""`drover eval status`."""
+"""`drover eval list` and `drover eval status`."""
 
 import argparse
 
-from cli.client import Api, CommandFailed, fail, fields, print_json, short
+from cli.client import Api, CommandFailed, fail, fields, print_json, short, table
 from cli.monitor import print_placement_failure
+
+
+def list_all(args: argparse.Namespace) -> int:
+    try:
+        found = Api(args).listed("/v1/evaluations", args)
+        found = [e for e in found if args.job in (None, e["JobID"]) and args.status in (None, e["Status"])]
+        if args.json:
+            print_json(found)
+            return 0
+        if not found:
+            print("No evals found")
+            return 0
+        rows: list[tuple[object, ...]] = [("ID", "Priority", "Triggered By", "Job ID", "Namespace", "Status", "Placement Failures")]
+        for one in found:
+            failures = "N/A - In Progress" if one["Status"] in ("blocked", "pending") else str(bool(one["FailedTGAllocs"])).lower()
+            identity = short(one["ID"], is_verbose=args.verbose)
+            rows.append((identity, one["Priority"], one["TriggeredBy"], one["JobID"], one["Namespace"], one["Status"], failures))
+        print(table(rows))
+        return 0
+    except CommandFailed as error:
+        return fail(error)
 
 
 def status(args: argparse.Namespace) -> int:

@@ -6,10 +6,11 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import jobspec
-from cli.client import Api, CommandFailed, fail
+from cli.client import Api, CommandFailed, clock, fail, segment
 from cli.monitor import follow
 from jobspec.durations import DurationFault, parse_duration
 from jobspec.files import SIZE_MAX
@@ -20,7 +21,14 @@ from model.wire import seconds
 
 def read(args: argparse.Namespace) -> tuple[dict[str, Any], Callable[[], Job]]:
     """The submission document, and how to get the valid job that it means. Both raise JobspecError with every fault."""
-    text = _standard_input() if args.file == "-" else jobspec.read_file(args.file, accepts_pipe=True)
+    return _parsed(args, _text(args))
+
+
+def _text(args: argparse.Namespace) -> bytes:
+    return _standard_input() if args.file == "-" else jobspec.read_file(args.file, accepts_pipe=True)
+
+
+def _parsed(args: argparse.Namespace, text: bytes) -> tuple[dict[str, Any], Callable[[], Job]]:
     if args.json:
         if args.var or args.var_file or args.hcl1:
             raise CommandFailed("a job of the JSON API has no variables and is no HCL (-json with -var, -var-file or -hcl1)")
@@ -111,13 +119,14 @@ def validate(args: argparse.Namespace) -> int:
 
 def run(args: argparse.Namespace) -> int:
     try:
-        document, checked = read(args)
+        text = _text(args)
+        document, checked = _parsed(args, text)
         if args.output:
             print(json.dumps({"Job": document}, indent=4))
             return 0
         job = checked()
         api = Api(args)
-        body: dict[str, Any] = {"Job": document}
+        body: dict[str, Any] = {"Job": document, "Submission": _submission(args, text)}
         if args.adopt:
             body["Adopt"] = True
         if args.check_index is not None:
@@ -127,6 +136,9 @@ def run(args: argparse.Namespace) -> int:
             print(f"Job Warnings:\n{answer['Warnings']}\n")
         if not answer["EvalID"]:
             print("Job registration successful")
+            if job.is_scheduled:
+                found = api.get(f"/v1/job/{segment(job.id)}/launches", namespace=api.namespace or job.namespace)
+                print(f"Approximate next launch time: {clock(found['NextLaunch']) if found['NextLaunch'] else 'none'}")
             return 0
         if args.detach:
             print(f"Job registration successful\nEvaluation ID: {answer['EvalID']}")
@@ -136,6 +148,20 @@ def run(args: argparse.Namespace) -> int:
         return print_faults(error)
     except CommandFailed as error:
         return fail(error)
+
+
+def _submission(args: argparse.Namespace, text: bytes) -> dict[str, Any]:
+    """The job file, for whoever wants to see it later. What a variable file from a pipe held cannot be read again."""
+    variables = []
+    for path in args.var_file:
+        with suppress(JobspecError):
+            variables.append(jobspec.read_file(path).decode("utf-8", "replace"))
+    return {
+        "Source": text.decode("utf-8", "replace"),
+        "Format": "json" if args.json else "hcl1" if args.hcl1 else "hcl2",
+        "VariableFlags": dict(pair.split("=", 1) for pair in args.var),
+        "Variables": "\n".join(variables),
+    }
 
 
 def _timeout_s(args: argparse.Namespace) -> float | None:

@@ -1,4 +1,4 @@
-"""`drover job status` and `drover job inspect`."""
+"""`drover job status`, `job allocs` and `job inspect`."""
 
 import argparse
 from typing import Any
@@ -16,6 +16,9 @@ def find_job(api: Api, name: str) -> dict[str, Any]:
         return exact
     if not found:
         raise CommandFailed(f"No job(s) with prefix or ID {name!r} found")
+    # The children of one that is meant are not meant.
+    known = {(job["Namespace"], job["ID"]) for job in found}
+    found = [job for job in found if (job["Namespace"], job["ParentID"]) not in known]
     if len(found) > 1:
         raise CommandFailed(f"Prefix {name!r} matched several jobs: {', '.join(job['ID'] for job in found)}")
     only: dict[str, Any] = found[0]
@@ -44,15 +47,20 @@ def inspect(args: argparse.Namespace) -> int:
 
 
 def _list(api: Api, args: argparse.Namespace) -> int:
-    jobs = api.get("/v1/jobs")
+    jobs = api.listed("/v1/jobs", args)
     if args.json:
         print_json(jobs)
     elif not jobs:
         print("No running jobs")
     else:
+        from cli.job_children import grouped, kind
+
+        jobs, notes = grouped(jobs, has_all=args.verbose)
         rows = [("ID", "Type", "Priority", "Status", "Submit Date")]
-        rows += [(j["ID"], j["Type"], j["Priority"], _status(j), clock(j["SubmitTime"])) for j in jobs]
+        rows += [(j["ID"], kind(j), j["Priority"], _status(j), clock(j["SubmitTime"])) for j in jobs]
         print(table(rows))
+        if notes:
+            print("\n" + "\n".join(notes))
     return 0
 
 
@@ -66,8 +74,13 @@ def _show(api: Api, job_id: str, namespace: str, args: argparse.Namespace) -> in
     if args.json:
         print_json(job)
         return 0
-    print(_basics(job))
+    from cli import job_children
+
+    print(fields([*_basics(job), *job_children.basics(job)]))
     if args.short:
+        return 0
+    if job["Periodic"] is not None or (job["ParameterizedJob"] is not None and not job["Dispatched"]):
+        job_children.show_parent(api, job, path)
         return 0
     allocs = api.get(f"{path}/allocations", namespace=namespace)
     evaluations = api.get(f"{path}/evaluations", namespace=namespace)
@@ -87,9 +100,29 @@ def _show(api: Api, job_id: str, namespace: str, args: argparse.Namespace) -> in
     if deployment:
         print(f"\nLatest Deployment\n{described(deployment, is_verbose=args.verbose)}")
     print("\nAllocations")
+    _print_allocations(allocs, args)
+    return 0
+
+
+def allocs(args: argparse.Namespace) -> int:
+    """`drover job allocs`: also those of earlier versions of a job of this id."""
+    try:
+        api = Api(args)
+        job = find_job(api, args.job)
+        found = api.get(f"/v1/job/{segment(job['ID'])}/allocations", namespace=job["Namespace"], all=args.all)
+        if args.json:
+            print_json(found)
+        else:
+            _print_allocations(found, args)
+        return 0
+    except CommandFailed as error:
+        return fail(error)
+
+
+def _print_allocations(allocs: list[dict[str, Any]], args: argparse.Namespace) -> None:
     if not allocs:
         print("No allocations placed")
-        return 0
+        return
     rows = [("ID", "Node ID", "Task Group", "Version", "Desired", "Status", "Created", "Modified")]
     for alloc in sorted(allocs, key=lambda a: -a["CreateTime"]):
         rows.append(
@@ -105,23 +138,21 @@ def _show(api: Api, job_id: str, namespace: str, args: argparse.Namespace) -> in
             )
         )
     print(table(rows))
-    return 0
 
 
-def _basics(job: dict[str, Any]) -> str:
-    return fields(
-        [
-            ("ID", job["ID"]),
-            ("Name", job["Name"]),
-            ("Submit Date", clock(job["SubmitTime"])),
-            ("Type", job["Type"]),
-            ("Priority", job["Priority"]),
-            ("Datacenters", ",".join(job["Datacenters"])),
-            ("Namespace", job["Namespace"]),
-            ("Status", _status(job)),
-            ("Version", job["Version"]),
-        ]
-    )
+def _basics(job: dict[str, Any]) -> list[tuple[str, object]]:
+    said = f" ({job['StatusDescription']})" if job.get("StatusDescription") else ""
+    return [
+        ("ID", job["ID"]),
+        ("Name", job["Name"]),
+        ("Submit Date", clock(job["SubmitTime"])),
+        ("Type", job["Type"]),
+        ("Priority", job["Priority"]),
+        ("Datacenters", ",".join(job["Datacenters"])),
+        ("Namespace", job["Namespace"]),
+        ("Status", f"{_status(job)}{said}"),
+        ("Version", job["Version"]),
+    ]
 
 
 def _evaluations(evaluations: list[dict[str, Any]], *, is_verbose: bool) -> str:

@@ -3,8 +3,9 @@
 import argparse
 from typing import Any
 
-from cli.client import Api, CommandFailed, clock, fail, fields, print_json, segment
+from cli.client import Api, CommandFailed, clock, fail, fields, print_json, segment, table
 from cli.deployment import described, listed
+from cli.job_children import removed
 from cli.job_plan import job_diff, plain
 from cli.job_status import find_job
 from cli.monitor import follow
@@ -14,6 +15,8 @@ def history(args: argparse.Namespace) -> int:
     try:
         api, job = _job(args)
         answer = api.get(f"/v1/job/{segment(job['ID'])}/versions", namespace=job["Namespace"], diffs=args.p)
+        is_parent = (job["Periodic"] or job["ParameterizedJob"]) and args.version is None and not args.json
+        gone = removed(api, job) if is_parent else ""
     except CommandFailed as error:
         return fail(error)
     versions, diffs = answer["Versions"], answer["Diffs"] or []
@@ -38,6 +41,8 @@ def history(args: argparse.Namespace) -> int:
         )
         if number < len(diffs) and diffs[number]:
             print(f"Diff         =\n{job_diff(diffs[number], plain, is_verbose=False)}")
+    if gone:
+        print(f"\n{gone}")
     return 0
 
 
@@ -61,6 +66,43 @@ def scale(args: argparse.Namespace) -> int:
         return {"Count": int(count), "Target": {"Job": job["ID"], "Group": name}}
 
     return _changed(args, "scale", body)
+
+
+def start(args: argparse.Namespace) -> int:
+    """Submits what a stopped job was."""
+    try:
+        api, job = _job(args)
+        if not job["Stop"]:
+            raise CommandFailed(f'job "{job["ID"]}" is not stopped')
+        path = f"/v1/job/{segment(job['ID'])}"
+        answer = api.put(path, {"Job": api.get(path, namespace=job["Namespace"]) | {"Stop": False}}, namespace=job["Namespace"])
+        if args.detach:
+            print(f"Evaluation ID: {answer['EvalID']}")
+            return 0
+        return follow(api, answer["EvalID"], is_verbose=args.verbose)
+    except CommandFailed as error:
+        return fail(error)
+
+
+def scaling_events(args: argparse.Namespace) -> int:
+    try:
+        api, job = _job(args)
+        found = api.get(f"/v1/job/{segment(job['ID'])}/scale", namespace=job["Namespace"])
+    except CommandFailed as error:
+        return fail(error)
+    events = [(group, event) for group, one in found["TaskGroups"].items() for event in one["Events"] or []]
+    events.sort(key=lambda one: -one[1]["Time"])
+    if args.json:
+        print_json({group: one["Events"] for group, one in found["TaskGroups"].items()})
+    elif not events:
+        print("No events found")
+    else:
+        rows: list[tuple[object, ...]] = [("Task Group", "Count", "PrevCount", "Error", "Message", "Date")]
+        for group, event in events:
+            count = "<nil>" if event["Count"] is None else event["Count"]
+            rows.append((group, count, event["PreviousCount"], str(event["Error"]).lower(), event["Message"], clock(event["Time"])))
+        print(table(rows))
+    return 0
 
 
 def restart(args: argparse.Namespace) -> int:

@@ -5,34 +5,41 @@ process. A Consul that is away is no reason not to start: tasks are to be watche
 """
 
 import asyncio
+import errno
 import json
 import os
 import random
 import socket
-import ssl
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from agent.data_dir import DataDir
 from agent.fingerprint import ConsulFacts
 from catalog.services import LocalAgent
 from catalog.transport import Endpoint, HttpTransport
 from configs import AgentConfig
+from configs.tls import Contexts, contexts
 from model.errors import ConfigError, Fault, StoreRefused, StoreUnavailable
+
+if TYPE_CHECKING:
+    from catalog.embedded import DnsServer, HttpServer
 
 # How long the start waits for the local Consul agent to say who it is; without an answer drover starts anyway.
 CONSUL_FACTS_S = 2.0
 # Consul's own ports, so that `dig` and everything else that looks for a Consul finds the embedded one.
 EMBEDDED_HTTP_PORT = 8500
 EMBEDDED_DNS_PORT = 8600
+ANOTHERS = "another drover's embedded"
 
 
-async def reach(config: AgentConfig, stack: AsyncExitStack) -> tuple[Endpoint, str]:
-    """The local Consul agent, or, with -dev on a machine without one, the embedded Consul; and what it is to be
+async def reach(config: AgentConfig, named: Endpoint, stack: AsyncExitStack) -> tuple[Endpoint, str]:
+    """The local Consul agent at `named`, or, with -dev on a machine without one, the embedded Consul; and what it is to be
     called. Raises ConfigError when nobody answers at an address that was named."""
-    named = endpoint(config)
     kind = await found_at(named)
-    if kind:
+    # One that lives in another drover's process ends with it: who may have one of its own does not lean on that.
+    if kind and not (kind == ANOTHERS and config.is_dev and not config.consul.is_address_named):
         return named, kind
     # A Consul that is away at this moment must not keep drover from watching its tasks: only an
     # address at which nothing of drover's ever ran is a mistake that must be told.
@@ -45,9 +52,10 @@ async def reach(config: AgentConfig, stack: AsyncExitStack) -> tuple[Endpoint, s
     return Endpoint(address=await _embedded(stack)), "embedded"
 
 
-def endpoint(config: AgentConfig) -> Endpoint:
+def endpoint(config: AgentConfig, tls: Contexts | None = None) -> Endpoint:
     """The Consul agent that the configuration names. Raises ConfigError."""
-    return Endpoint(address=config.consul.address, tls=_tls(config), token=config.consul.token)
+    found = tls or contexts(config.tls, config.consul)
+    return Endpoint(address=config.consul.address, tls=found.consul, token=config.consul.token)
 
 
 async def _embedded(stack: AsyncExitStack) -> str:
@@ -59,19 +67,31 @@ async def _embedded(stack: AsyncExitStack) -> str:
     consul = ConsulAgent(state, socket.gethostname(), "127.0.0.1", prober=prober, is_server=True)
     await stack.enter_async_context(consul)
     try:
-        await stack.enter_async_context(HttpServer(consul, "127.0.0.1", EMBEDDED_HTTP_PORT))
-        await stack.enter_async_context(DnsServer(consul, "127.0.0.1", EMBEDDED_DNS_PORT))
+        http_port = await _listening(stack, lambda port: HttpServer(consul, "127.0.0.1", port), EMBEDDED_HTTP_PORT)
+        await _listening(stack, lambda port: DnsServer(consul, "127.0.0.1", port), EMBEDDED_DNS_PORT)
     except OSError as error:
         raise ConfigError(
             (
                 Fault(
                     path="consul.address",
-                    message=f"no Consul answers, and the embedded one cannot listen on 127.0.0.1:{EMBEDDED_HTTP_PORT} "
-                    f"(DNS {EMBEDDED_DNS_PORT}): {os.strerror(error.errno or 0)}",
+                    message=f"no Consul answers, and the embedded one cannot listen on 127.0.0.1: {os.strerror(error.errno or 0)}",
                 ),
             )
         ) from error
-    return f"127.0.0.1:{EMBEDDED_HTTP_PORT}"
+    return f"127.0.0.1:{http_port}"
+
+
+async def _listening(stack: AsyncExitStack, server: "Callable[[int], HttpServer | DnsServer]", port: int) -> int:
+    """On this port, or, where it is taken, on a free one; returns which."""
+    listening = server(port)
+    try:
+        await stack.enter_async_context(listening)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        listening = server(0)
+        await stack.enter_async_context(listening)
+    return listening.port
 
 
 async def found_at(place: Endpoint) -> str:
@@ -87,22 +107,7 @@ async def found_at(place: Endpoint) -> str:
         return ""
     finally:
         await transport.close()
-    return "another drover's embedded" if itself.get("DroverEmbedded") else "real"
-
-
-def _tls(config: AgentConfig) -> ssl.SSLContext | None:
-    if not config.consul.ssl:
-        return None
-    try:
-        context = ssl.create_default_context(cafile=str(config.consul.ca_file) if config.consul.ca_file else None)
-        if not config.consul.verify_ssl:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if config.consul.cert_file:
-            context.load_cert_chain(config.consul.cert_file, config.consul.key_file)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError((Fault(path="consul", message=f"TLS files cannot be used: {error}"),)) from error
-    return context
+    return ANOTHERS if itself.get("DroverEmbedded") else "real"
 
 
 async def facts(local: LocalAgent, data_dir: DataDir) -> ConsulFacts:

@@ -55,7 +55,13 @@ def _client_flags(parser: argparse.ArgumentParser) -> None:
     _flag(parser, "address", metavar="URL", help="the agent's API (NOMAD_ADDR, else http://127.0.0.1:4646)")
     _flag(parser, "namespace", metavar="NAME", help="NOMAD_NAMESPACE, else default")
     _flag(parser, "region", metavar="NAME", help="NOMAD_REGION, else the agent's own")
-    _flag(parser, "token", metavar="TOKEN", help="NOMAD_TOKEN")
+    _flag(parser, "token", metavar="TOKEN", help="a Consul token (NOMAD_TOKEN, else CONSUL_HTTP_TOKEN)")
+    _flag(parser, "ca-cert", metavar="FILE", help="who vouches for the agent's certificate (NOMAD_CACERT)")
+    _flag(parser, "ca-path", metavar="DIR", help="the same, a directory of such (NOMAD_CAPATH)")
+    _flag(parser, "client-cert", metavar="FILE", help="our own certificate (NOMAD_CLIENT_CERT)")
+    _flag(parser, "client-key", metavar="FILE", help="its key (NOMAD_CLIENT_KEY)")
+    _flag(parser, "tls-server-name", metavar="NAME", help="what the agent's certificate is for (NOMAD_TLS_SERVER_NAME)")
+    _flag(parser, "tls-skip-verify", action="store_true", help="believe any certificate (NOMAD_SKIP_VERIFY)")
     _flag(parser, "no-color", action="store_true", help=argparse.SUPPRESS)
 
 
@@ -116,8 +122,10 @@ def _build() -> _Parser:
         name: str, text: str, under: "argparse._SubParsersAction[_Parser]" = commands
     ) -> "argparse._SubParsersAction[_Parser]":
         sub = under.add_parser(name, help=text, description=text, allow_abbrev=False)
-        return sub.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+        groups[name] = sub.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+        return groups[name]
 
+    groups: dict[str, argparse._SubParsersAction[_Parser]] = {}
     command(commands, "agent", "cli.agent:run", "run an agent", _agent)
     command(commands, "version", "cli.main:version", "print the version")
     completing = command(commands, "completion", "cli.completion:script", "print what makes a shell complete drover's commands")
@@ -146,9 +154,12 @@ def _build() -> _Parser:
         init = command(under, name, "cli.job_init:run", "write an example job file")
         init.add_argument("file", nargs="?", metavar="FILE", help="default: example.nomad.hcl")
         _flag(init, "short", action="store_true", help="without explanations")
-    for under, name in ((job, "status"), (commands, "status")):
-        status = command(under, name, "cli.job_status:run", "list jobs, or show one", _client_flags, _shown_flags)
-        status.add_argument("job", nargs="?", metavar="JOB")
+    for under, handler, name, text in (
+        (job, "cli.job_status:run", "job", "list jobs, or show one"),
+        (commands, "cli.status:run", "id", "list jobs, or show whatever has this id"),
+    ):
+        status = command(under, "status", handler, text, _client_flags, _shown_flags, _list_flags)
+        status.add_argument(name, nargs="?", metavar=name.upper())
         _flag(status, "short", action="store_true", help="of one job: only what it is, not what became of it")
         _flag(status, "evals", action="store_true", help="of one job: its evaluations as well")
     for under, name in ((job, "stop"), (commands, "stop")):
@@ -165,6 +176,7 @@ def _build() -> _Parser:
     inspect.add_argument("job", metavar="JOB")
 
     jobs_own(job, command)
+    children(job, command)
 
     deployment = group("deployment", "look at roll-outs, and say what becomes of them")
     command(deployment, "list", "cli.deployment:list_all", "list deployments", _client_flags, _shown_flags)
@@ -184,7 +196,7 @@ def _build() -> _Parser:
             _flag(sub, "all", action="store_true", help=argparse.SUPPRESS)
 
     alloc = group("alloc", "look at allocations")
-    alloc_status = command(alloc, "status", "cli.alloc:status", "show an allocation", _client_flags, _shown_flags)
+    alloc_status = command(alloc, "status", "cli.alloc:status", "show an allocation", _client_flags, _shown_flags, _list_flags)
     alloc_status.add_argument("alloc", metavar="ALLOC", nargs="?")
     _flag(alloc_status, "stats", action="store_true", help="what its tasks use just now")
     _reaching_in(alloc, commands, command)
@@ -204,7 +216,7 @@ def _build() -> _Parser:
     released.add_argument("alloc", metavar="ALLOC")
 
     node = group("node", "look at nodes")
-    node_status = command(node, "status", "cli.node:status", "list nodes, or show one", _client_flags)
+    node_status = command(node, "status", "cli.node:status", "list nodes, or show one", _client_flags, _list_flags)
     node_status.add_argument("node", metavar="NODE", nargs="?")
     _flag(node_status, "json", action="store_true", help="print the API's JSON")
     _flag(node_status, "verbose", action="store_true", help="full ids; of one node also attributes, host volumes and networks")
@@ -295,9 +307,68 @@ def _build() -> _Parser:
     evaluation = group("eval", "look at evaluations")
     eval_status = command(evaluation, "status", "cli.eval:status", "show an evaluation", _client_flags, _shown_flags)
     eval_status.add_argument("eval", metavar="EVAL")
+    _acl_commands(group, command)
     system = group("system", "housekeeping")
     command(system, "gc", "cli.server:gc", "forget what has ended", _client_flags)
+    _telling(commands, command, group, job, evaluation, operator, server, system)
+    _habits(commands, groups, command)
     return parser
+
+
+def _acl_commands(group: Callable[..., Any], command: Callable[..., _Parser]) -> None:
+    """What Consul knows of the caller."""
+    token = group("token", "the token that is sent along", under=group("acl", "tokens and policies, which Consul keeps"))
+    itself = command(token, "self", "cli.acl:token_self", "show what Consul knows of it", _client_flags)
+    _flag(itself, "json", action="store_true", help="print the API's JSON")
+
+
+def _list_flags(parser: argparse.ArgumentParser) -> None:
+    _flag(parser, "filter", metavar="EXPRESSION", help='as Meta.team == "red" and Status == "running"')
+    _flag(parser, "per-page", type=int, metavar="N", help="of a list: at most so many")
+    _flag(parser, "page-token", metavar="TOKEN", help="of a list: where to begin, as the page before said")
+
+
+def _habits(
+    commands: "argparse._SubParsersAction[_Parser]", groups: "dict[str, argparse._SubParsersAction[_Parser]]", command: Callable[..., _Parser]
+) -> None:
+    """What Nomad's users type beside the rest."""
+    job = groups["job"]
+    started = command(job, "start", "cli.job_versions:start", "start a stopped job again", _client_flags, _monitor_flags)
+    scalings = command(job, "scaling-events", "cli.job_versions:scaling_events", "list how a job was scaled", _client_flags, _shown_flags)
+    inspected = command(commands, "inspect", "cli.job_status:inspect", "print a job's JSON", _client_flags)
+    for sub in (started, scalings, inspected):
+        sub.add_argument("job", metavar="JOB")
+    unblocked = command(groups["deployment"], "unblock", "cli.deployment:unblock", "only for jobs of several regions", _client_flags)
+    unblocked.add_argument("deployment", metavar="DEPLOYMENT")
+    joined = command(groups["server"], "join", "cli.server:join", "candidates find one another in Consul", _client_flags)
+    joined.add_argument("servers", metavar="ADDRESS", nargs="+")
+    removed = command(groups["raft"], "remove-peer", "cli.operator_raft:remove_peer", "candidates are removed otherwise", _client_flags)
+    _flag(removed, "peer-address", metavar="ADDRESS")
+    _flag(removed, "peer-id", metavar="ID")
+    servers = command(groups["node"], "config", "cli.node:config", "show which candidates the agent knows", _client_flags)
+    _flag(servers, "servers", action="store_true", help="list them")
+    _flag(servers, "update-servers", action="store_true", help="they are found in Consul: nothing to update")
+    configuration = commands.add_parser("config", help="look at agent configurations", allow_abbrev=False)
+    under = configuration.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    checked = command(under, "validate", "cli.agent:validate", "check configuration files")
+    checked.add_argument("files", metavar="FILE|DIR", nargs="+")
+    _flag(checked, "dev", action="store_true", help="as for an agent in -dev mode")
+    ui = command(commands, "ui", "cli.server:ui", "print where the web UI is", _client_flags)
+    ui.add_argument("what", metavar="ID", nargs="?")
+    # Nomad's former names.
+    for old, (of, name) in _FORMER.items():
+        commands._name_parser_map[old] = groups[of]._name_parser_map[name]
+
+
+_FORMER = {
+    "alloc-status": ("alloc", "status"),
+    "eval-status": ("eval", "status"),
+    "node-status": ("node", "status"),
+    "node-drain": ("node", "drain"),
+    "server-members": ("server", "members"),
+    "server-join": ("server", "join"),
+    "server-force-leave": ("server", "force-leave"),
+}
 
 
 def _namespaces(namespace: "argparse._SubParsersAction[_Parser]", command: Callable[..., _Parser]) -> None:
@@ -312,6 +383,65 @@ def _namespaces(namespace: "argparse._SubParsersAction[_Parser]", command: Calla
     _flag(applied, "description", metavar="TEXT")
     _flag(applied, "virtual-datacenter", metavar="NAME,NAME", help="its jobs run only there (\"\": anywhere)")
     _flag(applied, "json", action="store_true", help="FILE is in JSON")
+
+
+def _telling(
+    commands: "argparse._SubParsersAction[_Parser]",
+    command: Callable[..., _Parser],
+    group: Callable[..., "argparse._SubParsersAction[_Parser]"],
+    job: "argparse._SubParsersAction[_Parser]",
+    evaluation: "argparse._SubParsersAction[_Parser]",
+    operator: "argparse._SubParsersAction[_Parser]",
+    server: "argparse._SubParsersAction[_Parser]",
+    system: "argparse._SubParsersAction[_Parser]",
+) -> None:
+    """What tells how the cluster and its agents are."""
+    allocs = command(job, "allocs", "cli.job_status:allocs", "list a job's allocations", _client_flags, _shown_flags)
+    allocs.add_argument("job", metavar="JOB")
+    _flag(allocs, "all", action="store_true", help="also those of an earlier job of this id")
+    evals = command(evaluation, "list", "cli.eval:list_all", "list evaluations", _client_flags, _shown_flags)
+    _flag(evals, "job", metavar="JOB", help="only of this job")
+    _flag(evals, "status", metavar="STATUS", help="only those")
+    _list_flags(evals)
+    followed = command(group("event", "follow what changes"), "stream", "cli.event:stream", "print each change as JSON", _client_flags)
+    _flag(followed, "topic", action="append", metavar="TOPIC[:KEY]", help="only these: Job:web, Allocation, Node … (may be repeated)")
+    _flag(followed, "index", type=int, metavar="N", help="from this index on")
+    called = command(operator, "api", "cli.operator_api:call", "call an agent's API as it is", _client_flags)
+    called.add_argument("path", metavar="PATH")
+    called.add_argument("data", metavar="DATA", nargs="?", help="sent as the body; @FILE, or - for standard input")
+    _flag(called, "H", action="append", default=[], metavar="HEADER")
+    _flag(called, "X", metavar="METHOD", help="default: GET, with DATA PUT")
+    _flag(called, "dryrun", action="store_true", help="only print what would be called")
+    _flag(called, "filter", metavar="EXPRESSION")
+    _flag(called, "verbose", action="store_true", help="also the headers, on standard error")
+    measured = command(operator, "metrics", "cli.operator_api:metrics", "print what an agent measures", _client_flags)
+    _flag(measured, "pretty", action="store_true", help="indented")
+    _flag(measured, "format", choices=("json", "prometheus"), default="json")
+    _flag(measured, "json", action="store_true", help=argparse.SUPPRESS)
+    raft = group("raft", "leader candidates, as peers", under=operator)
+    command(raft, "list-peers", "cli.operator_raft:list_peers", "list them", _client_flags, _shown_flags)
+    autopilot = group("autopilot", "how leader candidates are looked after", under=operator)
+    command(autopilot, "get-config", "cli.operator_raft:autopilot_config", "show it", _client_flags, _shown_flags)
+    command(autopilot, "health", "cli.operator_raft:autopilot_health", "tell how they are", _client_flags, _shown_flags)
+    command(group("license", "of Nomad Enterprise"), "get", "cli.operator_raft:license_get", "tell that there is none", _client_flags)
+    command(commands, "agent-info", "cli.agent_info:info", "tell what an agent is doing", _client_flags, _shown_flags)
+    check = command(commands, "check", "cli.agent_info:check", "whether an agent is well: 0 yes, 2 no, 3 not known", _client_flags)
+    _flag(check, "min-peers", type=int, default=0, metavar="N", help="other candidates that a candidate must know")
+    _flag(check, "min-servers", type=int, default=1, metavar="N", help="candidates that a client must know")
+    left = command(server, "force-leave", "cli.agent_info:force_leave", "forget a candidate that is gone", _client_flags)
+    left.add_argument("node", metavar="NAME")
+    _flag(left, "prune", action="store_true", help=argparse.SUPPRESS)
+    reconcile = group("reconcile", "count again", under=system)
+    command(reconcile, "summaries", "cli.agent_info:reconcile_summaries", "does nothing: summaries are always counted anew", _client_flags)
+    policy = group("policy", "how groups may be scaled", under=group("scaling", "what autoscalers may do"))
+    policies = command(policy, "list", "cli.scaling:policy_list", "list scaling policies", _client_flags, _shown_flags)
+    _flag(policies, "job", metavar="JOB", help="only of this job")
+    _flag(policies, "type", metavar="TYPE", help="only of this type")
+    info = command(policy, "info", "cli.scaling:policy_info", "show a scaling policy", _client_flags, _shown_flags)
+    info.add_argument("policy", metavar="POLICY")
+    for kind in ("volume", "plugin"):
+        status = command(group(kind, "of CSI, which drover does not have"), "status", f"cli.storage:{kind}_status", "show them", _client_flags, _shown_flags)
+        status.add_argument("id", metavar="ID", nargs="?")
 
 
 def jobs_own(job: "argparse._SubParsersAction[_Parser]", command: Callable[..., _Parser]) -> None:
@@ -333,6 +463,20 @@ def jobs_own(job: "argparse._SubParsersAction[_Parser]", command: Callable[..., 
     revert.add_argument("version", metavar="VERSION", type=int)
     scale.add_argument("group_or_count", metavar="[GROUP] COUNT")
     scale.add_argument("count", nargs="?", help=argparse.SUPPRESS)
+
+
+def children(job: "argparse._SubParsersAction[_Parser]", command: Callable[..., _Parser]) -> None:
+    """What starts children of a job."""
+    dispatch = command(job, "dispatch", "cli.job_children:dispatch", "start an instance of a parameterized job", _client_flags, _monitor_flags)
+    dispatch.add_argument("job", metavar="JOB")
+    dispatch.add_argument("input", metavar="FILE", nargs="?", help="the payload; - reads standard input")
+    _flag(dispatch, "meta", action="append", default=[], metavar="KEY=VALUE", help="may be repeated")
+    _flag(dispatch, "id-prefix-template", metavar="TEXT", help="put into the id of the instance")
+    _flag(dispatch, "idempotency-token", metavar="TEXT", help="the same token is the same instance")
+    periodic = job.add_parser("periodic", help="start periodic jobs", description="start periodic jobs", allow_abbrev=False)
+    under = periodic.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    force = command(under, "force", "cli.job_children:force", "start a periodic job now", _client_flags, _monitor_flags)
+    force.add_argument("job", metavar="JOB")
 
 
 def _reaching_in(

@@ -28,7 +28,7 @@ def status(args: argparse.Namespace) -> int:
 
 
 def _list(api: Api, args: argparse.Namespace) -> int:
-    nodes = api.get("/v1/nodes")
+    nodes = api.listed("/v1/nodes", args)
     if args.json:
         print_json(nodes)
     elif not nodes:
@@ -217,4 +217,16 @@ def purge(args: argparse.Namespace) -> int:
     except CommandFailed as error:
         return fail(error)
     print(f'Node "{node["Name"]}" is forgotten')
+    return 0
+
+
+def config(args: argparse.Namespace) -> int:
+    """`node config -servers`: the candidates that the agent finds in Consul."""
+    try:
+        if args.update_servers:
+            raise CommandFailed("leader candidates are found in Consul: there is nothing to update")
+        for address in Api(args).get("/v1/agent/servers"):
+            print(address)
+    except CommandFailed as error:
+        return fail(error)
     return 0

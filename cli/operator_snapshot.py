@@ -73,8 +73,9 @@ def restore(args: argparse.Namespace) -> int:
         holder = Api(args).get("/v1/operator/lock")["Leader"]
         if holder is None:
             raise CommandFailed("nobody leads: a snapshot is restored through the leader")
+        scheme = "https" if holder.get("TLSEnabled") else "http"
         # Straight to the leader: what passes a call on takes no body of this size.
-        leader = Api(argparse.Namespace(**{**vars(args), "address": f"http://{holder['HTTPAddr']}"}))
+        leader = Api(argparse.Namespace(**{**vars(args), "address": f"{scheme}://{holder['HTTPAddr']}"}))
         done = leader.upload("/v1/operator/snapshot", path.read_bytes(), force=args.force or None)
     except (SnapshotFault, CommandFailed) as error:
         return fail(CommandFailed(str(error)))

@@ -20,15 +20,20 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
+
+import aiohttp
 
 from agent.data_dir import DataDir
 from agent.fingerprint import ConsulFacts, NodeSettings, fingerprint
 from agent.local import TaskHost
 from agent.node_agent import NodeAgent
+from agent.permit import RestartPermit
 from agent.presence import Presence
 from agent.services import NodeServices
-from api.context import Context
+from api.context import ALIVE_PATH, Context
+from api.rights import Rights
 from api.server import ApiServer
 from catalog.agent_store import AgentStore
 from catalog.client import Client
@@ -37,16 +42,18 @@ from catalog.keys import Keys
 from catalog.kv import Kv
 from catalog.leader_lock import LeaderLock
 from catalog.lease import Candidate, Lease, forget_candidate
+from catalog.rights import Authority
 from catalog.services import Candidates, LocalAgent
-from catalog.transport import Endpoint, HttpTransport
+from catalog.transport import HttpTransport
 from cli import dev, local_consul
 from cli.machine import Machine, machine_of
 from cli.main import VERSION
 from configs import Advertise, AgentConfig, Ports
+from configs.tls import Contexts, contexts
 from leader.candidacy import Candidacy
 from leader.election import Election
 from model.cluster import Leader
-from model.errors import ConfigError, Fault, StoreUnavailable
+from model.errors import ConfigError, Fault
 from model.node import HostVolume, Node, NodeId, ReservedResources
 from model.snapshot import Settings
 
@@ -55,7 +62,8 @@ from model.snapshot import Settings
 class Running:
     """What one process consists of."""
 
-    http_addr: str
+    url: str
+    tls: Contexts
     consul_kind: str
     consul_address: str
     presence: Presence | None
@@ -82,7 +90,8 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
         config, bound = _with_port(config, stack)
         data_dir = stack.enter_context(DataDir(config.data_dir, config.client.alloc_dir))
         node_id = data_dir.node_id()
-        endpoint, kind = await local_consul.reach(config, stack)
+        tls = contexts(config.tls, config.consul)
+        endpoint, kind = await local_consul.reach(config, local_consul.endpoint(config, tls), stack)
         transport = HttpTransport(endpoint)
         stack.push_async_callback(transport.close)
         rng = random.SystemRandom()
@@ -97,6 +106,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
         facts = await local_consul.facts(local, data_dir)
         http_addr = _advertised(config, machine.address)
         node = _node(config, node_id, machine, http_addr, facts)
+        scheme = "https" if config.tls.http else "http"
         store = AgentStore(kv, keys, rng)
         presence: Presence | None = None
 
@@ -121,7 +131,8 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             if config.is_dev:
                 stack.push_async_callback(presence.deregister)
             services = NodeServices(local, node_id, machine.address)
-            host = TaskHost(config, data_dir, node, store, services=services, checks=services, http_addr=http_addr)
+            permit = RestartPermit(f"{scheme}://{http_addr}", config.consul.token, tls.peers)
+            host = TaskHost(config, data_dir, node, store, services=services, checks=services, permit=permit)
             node_agent = host.agent
         if not config.server.enabled:
             # Of a time when it was one: its check, failing for ever, would keep work from this node.
@@ -137,7 +148,13 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
                 pulse=heartbeat,
                 candidate=Candidate(
                     leader=Leader(
-                        node_id=node_id, name=node.name, http_addr=http_addr, epoch=0, since=0, nonce=""
+                        node_id=node_id,
+                        name=node.name,
+                        http_addr=http_addr,
+                        tls_enabled=config.tls.http,
+                        epoch=0,
+                        since=0,
+                        nonce="",
                     ),
                     datacenter=config.datacenter,
                     version=VERSION,
@@ -160,11 +177,26 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             ),
             now=_now,
             rng=rng,
-            probe=is_answering,
+            probe=partial(is_answering, tls),
         )
         candidacy = Candidacy(
             kv=kv, keys=keys, node_id=node_id, election=election, is_configured=config.server.enabled
         )
+        candidates = Candidates(client, keys.root)
+        rights = Rights(
+            authority=Authority(
+                transport=HttpTransport(replace(endpoint, token=None)),
+                datacenter=config.consul.home_datacenter,
+                root=keys.root,
+                now_s=time.monotonic,
+            ),
+            keys=keys,
+            acl=config.acl,
+            node_id=node_id,
+            consul_node=facts.node or config.name,
+            fleet=candidates.read,
+        )
+        stack.push_async_callback(rights.close)
         context = Context(
             node_id=node_id,
             name=node.name,
@@ -177,16 +209,23 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             election=election,
             is_candidate=lambda: candidacy.is_candidate,
             lock=LeaderLock(client=client, kv=kv, keys=keys),
+            rights=rights,
+            tls=tls,
             agent=node_agent,
-            members=Candidates(client, keys.root).read,
+            members=candidates.read,
+            forget_member=candidates.forget,
+            heartbeat=lambda: (presence.ttl_s, heartbeat.age_s(presence.check_id)) if presence is not None else None,
             allows_exec=not config.client.disable_remote_exec,
+            telemetry=config.telemetry,
         )
         try:
-            await stack.enter_async_context(ApiServer(context, config.http_host, config.ports.http, bound=bound))
+            await stack.enter_async_context(ApiServer(context, config, bound=bound))
         except OSError as error:
             raise _not_listening(config, error) from error
+        await rights.tell()
         yield Running(
-            http_addr=http_addr,
+            url=f"{scheme}://{http_addr}",
+            tls=tls,
             consul_kind=kind,
             consul_address=endpoint.address,
             presence=presence,
@@ -226,15 +265,16 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-async def is_answering(node: Node) -> bool:
-    """Asks an agent's own address whether it is alive though gossip lost its machine."""
-    other = HttpTransport(Endpoint(address=node.http_addr))
+async def is_answering(tls: Contexts, node: Node) -> bool:
+    """Asks an agent's own address whether it is alive though gossip lost its machine. Not for its health, which is bad
+    while it is cut off from Consul: its tasks run on."""
+    timeout = aiohttp.ClientTimeout(total=1.0)
+    url = f"{'https' if node.tls_enabled else 'http'}://{node.http_addr}{ALIVE_PATH}"
     try:
-        return (await other.request("GET", "/v1/agent/health", timeout_s=1.0)).status == 200
-    except StoreUnavailable:
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url, ssl=tls.peers or True) as found:
+            return found.status == 200
+    except (aiohttp.ClientError, OSError, TimeoutError):
         return False
-    finally:
-        await other.close()
 
 
 def _advertised(config: AgentConfig, address: str) -> str:
@@ -254,6 +294,7 @@ def _node(config: AgentConfig, node_id: NodeId, machine: Machine, http_addr: str
         meta=client.meta,
         address=machine.address,
         http_addr=http_addr,
+        tls_enabled=config.tls.http,
         cpu_mhz=client.cpu_total_compute,
         memory_mb=client.memory_total_mb,
         disk_mb=client.disk_total_mb,
@@ -290,6 +331,6 @@ def _shown(config: AgentConfig) -> dict[str, Any]:
         "Server": {"Enabled": config.server.enabled},
         "Client": {"Enabled": config.client.enabled},
         "Consul": {"Addr": config.consul.address},
-        "ACL": {"Enabled": False},
+        "TLSConfig": {"EnableHTTP": config.tls.http, "VerifyHTTPSClient": config.tls.verify_https_client},
         "Vault": {"Enabled": False},
     }

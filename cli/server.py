@@ -1,4 +1,4 @@
-"""`drover server members` and `drover system gc`."""
+"""`drover server members|join`, `drover system gc` and `drover ui`."""
 
 import argparse
 
@@ -39,3 +39,22 @@ def gc(args: argparse.Namespace) -> int:
         return 0
     except CommandFailed as error:
         return fail(error)
+
+
+def join(args: argparse.Namespace) -> int:
+    try:
+        answer = Api(args).put("/v1/agent/join", None, address=args.servers)
+    except CommandFailed as error:
+        return fail(error)
+    if answer.get("error"):
+        return fail(CommandFailed(str(answer["error"])))
+    print(f"Joined {answer['num_joined']} servers successfully")
+    return 0
+
+
+def ui(args: argparse.Namespace) -> int:
+    try:
+        print(f"{Api(args).address.rstrip('/')}/ui/")
+    except CommandFailed as error:
+        return fail(error)
+    return 0

@@ -10,6 +10,7 @@ from typing import Any
 
 from configs.settings import (
     DEV_DIR_PREFIX,
+    Acl,
     Addresses,
     Advertise,
     AgentConfig,
@@ -18,16 +19,20 @@ from configs.settings import (
     Docker,
     HostNetwork,
     HostVolume,
+    Limits,
     Plugins,
     Ports,
     RawExec,
     Reserved,
     Server,
+    Telemetry,
+    Tls,
 )
 from model.errors import ConfigError
 
 __all__ = [
     "DEV_DIR_PREFIX",
+    "Acl",
     "Addresses",
     "Advertise",
     "AgentConfig",
@@ -37,11 +42,14 @@ __all__ = [
     "Docker",
     "HostNetwork",
     "HostVolume",
+    "Limits",
     "Plugins",
     "Ports",
     "RawExec",
     "Reserved",
     "Server",
+    "Tls",
+    "Telemetry",
     "load",
 ]
 

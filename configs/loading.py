@@ -15,6 +15,7 @@ from typing import Any
 from configs.reading import Given, Key, Reader, config_files
 from configs.settings import (
     DEV_DIR_PREFIX,
+    Acl,
     Addresses,
     Advertise,
     AgentConfig,
@@ -23,11 +24,14 @@ from configs.settings import (
     Docker,
     HostNetwork,
     HostVolume,
+    Limits,
     Plugins,
     Ports,
     RawExec,
     Reserved,
     Server,
+    Telemetry,
+    Tls,
 )
 from model.cluster import PreemptionConfig, SchedulerConfiguration
 from model.errors import ConfigError, Fault
@@ -152,6 +156,22 @@ def _build(reader: Reader, *, dev: bool) -> AgentConfig | None:
         server=server,
         client=client,
         consul=consul,
+        acl=Acl(**settings.section(("acl",), "enabled open_to")),
+        tls=_tls(settings),
+        limits=Limits(
+            **settings.section(
+                ("limits",),
+                "http_max_conns_per_client",
+                "https_handshake_timeout http_header_timeout http_stall_timeout",
+            )
+        ),
+        telemetry=Telemetry(
+            **settings.section(
+                ("telemetry",),
+                "prometheus_metrics publish_allocation_metrics publish_node_metrics disable_hostname use_node_name",
+                "collection_interval",
+            )
+        ),
         is_dev=dev,
         is_data_dir_temporary=settings.get("data_dir") is None,
         warnings=tuple(reader.warnings),
@@ -159,7 +179,7 @@ def _build(reader: Reader, *, dev: bool) -> AgentConfig | None:
             (),
             "region datacenter bind_addr log_level log_json log_file log_rotate_bytes log_rotate_max_files"
             " log_include_location enable_syslog syslog_facility enable_debug disable_update_check"
-            " leave_on_terminate leave_on_interrupt telemetry",
+            " leave_on_terminate leave_on_interrupt http_hosts",
             "log_rotate_duration",
         ),
     )
@@ -319,6 +339,22 @@ def _plugins(settings: _Settings, client: Client) -> Plugins:
     for name in sorted(client.options.keys() - {_ENABLE_RAW_EXEC}):
         settings.ignored(("client", "options"), f'client.options "{name[:60]}"')
     return Plugins(raw_exec=RawExec(enabled=given), docker=Docker(config=settings.below(prefix)))
+
+
+def _tls(settings: _Settings) -> Tls:
+    prefix = ("tls",)
+    tls = Tls(**settings.section(prefix, "http ca_file cert_file key_file verify_https_client verify_server_hostname"))
+    if tls.http and (tls.cert_file is None or tls.key_file is None):
+        settings.refuse((*prefix, "http"), "needs cert_file and key_file")
+    elif (tls.cert_file is None) != (tls.key_file is None):
+        settings.refuse((*prefix, "key_file" if tls.cert_file is None else "cert_file"), "needs key_file and cert_file both")
+    if tls.verify_https_client and not (tls.http and tls.ca_file is not None):
+        settings.refuse((*prefix, "verify_https_client"), "needs http = true, and ca_file (who vouches for the clients)")
+    for name in ("ca_file", "cert_file", "key_file"):
+        path = getattr(tls, name)
+        if path is not None and not path.is_file():
+            settings.refuse((*prefix, name), f"no such file: {path}")
+    return tls
 
 
 def _consul(settings: _Settings) -> Consul:

@@ -22,6 +22,8 @@ class Kind(Enum):
     PORTS = auto()  # "22,80,8500-8600"
     CORES = auto()  # "0-2,7"
     CIDR = auto()
+    NETWORKS = auto()  # a list of CIDRs
+    NAMES = auto()  # a list of texts
     LEVEL = auto()
     SECRET = auto()
     TEXTS = auto()  # a block or object of texts
@@ -184,6 +186,23 @@ _CONSUL = Section(
     }
 )
 
+_TELEMETRY = Section(
+    rules={
+        **_rules(Kind.BOOL, "prometheus_metrics publish_allocation_metrics publish_node_metrics disable_hostname use_node_name"),
+        **_rules(Kind.SPAN, "collection_interval"),
+        **_rules(
+            Kind.IGNORED,
+            "circonus_api_app circonus_api_token circonus_api_url circonus_broker_id circonus_broker_select_tag"
+            " circonus_check_display_name circonus_check_force_metric_activation circonus_check_id"
+            " circonus_check_instance_id circonus_check_search_tag circonus_check_tags circonus_submission_interval"
+            " circonus_submission_url datadog_address datadog_tags disable_allocation_hook_metrics"
+            " disable_dispatched_job_summary_metrics disable_quota_utilization_metrics disable_rpc_rate_metrics_labels"
+            " filter_default in_memory_collection_interval in_memory_retention_period include_alloc_metadata_in_metrics"
+            " allowed_metadata_keys_in_metrics prefix_filter statsd_address statsite_address",
+        ),
+    }
+)
+
 AGENT = Section(
     rules={
         **_rules(Kind.TEXT, "name region datacenter bind_addr log_file syslog_facility"),
@@ -200,14 +219,37 @@ AGENT = Section(
         "server": _SERVER,
         "client": _CLIENT,
         "consul": _CONSUL,
-        "telemetry": Rule(kind=Kind.DATA, is_unused=True),
+        "telemetry": _TELEMETRY,
         "vault": Section(refused_if=("enabled",), is_ignored=True),
-        "acl": Section(refused_if=("enabled",), is_ignored=True),
-        "tls": Section(refused_if=("enabled", "http", "rpc"), is_ignored=True),
+        "acl": Section(
+            rules={
+                **_rules(Kind.BOOL, "enabled"),
+                **_rules(Kind.NETWORKS, "open_to"),
+                **_rules(
+                    Kind.IGNORED,
+                    "token_ttl policy_ttl role_ttl replication_token token_min_expiration_ttl token_max_expiration_ttl",
+                ),
+            }
+        ),
+        "tls": Section(
+            rules={
+                **_rules(Kind.BOOL, "http verify_https_client verify_server_hostname"),
+                **_rules(Kind.FILE, "ca_file cert_file key_file"),
+                **_rules(Kind.IGNORED, "rpc rpc_upgrade_mode tls_cipher_suites tls_min_version tls_prefer_server_cipher_suites"),
+            }
+        ),
+        "limits": Section(
+            rules={
+                **_rules(Kind.INT, "http_max_conns_per_client"),
+                **_rules(Kind.SPAN, "https_handshake_timeout http_header_timeout http_stall_timeout"),
+                **_rules(Kind.IGNORED, "rpc_handshake_timeout rpc_max_conns_per_client"),
+            }
+        ),
+        "http_hosts": Rule(kind=Kind.NAMES),
         **{name: Section(is_ignored=True) for name in ("audit", "autopilot", "sentinel")},
         **_rules(
             Kind.IGNORED,
-            "client_introduction disable_anonymous_signature eventlog http_api_response_headers keyring limits"
+            "client_introduction disable_anonymous_signature eventlog http_api_response_headers keyring"
             " plugin_dir reporting ui users",
         ),
     }

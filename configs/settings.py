@@ -6,6 +6,7 @@ drover's own are marked.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,52 @@ class Consul:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Acl:
+    """enabled: whether Consul's ACLs decide what a caller may do; None: if they are on in Consul. open_to: drover's:
+    other machines that may do everything where they do not decide."""
+
+    enabled: bool | None = None
+    open_to: tuple[IPv4Network | IPv6Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """Of the API, and of calls to other agents. http: whether there is any; then cert_file and key_file are set.
+    verify_https_client: callers need a certificate that ca_file vouches for. verify_server_hostname: the leader's has
+    to be for server.<region>.nomad."""
+
+    http: bool = False
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    verify_https_client: bool = False
+    verify_server_hostname: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Of the API. 0: no limit."""
+
+    http_max_conns_per_client: int = 1000  # Nomad's is 100; here one agent passes on the calls of all of its clients
+    https_handshake_timeout_s: float = 5.0
+    http_header_timeout_s: float = 15.0  # drover's: from the connection to the end of the first request's headers
+    http_stall_timeout_s: float = 60.0  # drover's: how long a peer may neither send what it began nor read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry:
+    """What /v1/metrics serves. All of it unless said otherwise: drover collects nothing before somebody asks, so what
+    Nomad leaves out by default costs nothing here either (docs/metrics.md)."""
+
+    prometheus_metrics: bool = True
+    publish_allocation_metrics: bool = True
+    publish_node_metrics: bool = True
+    disable_hostname: bool = False  # true: gauges have no label `host`
+    use_node_name: bool = False  # that label is the agent's name, not the machine's
+    collection_interval_s: float = 1.0  # who asks again within it gets what was found before
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
     """Everything an agent is told. warnings: what was accepted and has no effect, one sentence each."""
 
@@ -167,7 +214,11 @@ class AgentConfig:
     server: Server = Server()
     client: Client = Client()
     consul: Consul = Consul()
-    telemetry: Mapping[str, Any] = field(default_factory=dict)
+    acl: Acl = Acl()
+    tls: Tls = Tls()
+    limits: Limits = Limits()
+    http_hosts: tuple[str, ...] = ()  # drover's: further names that the API is called by; "*": any
+    telemetry: Telemetry = Telemetry()
     is_dev: bool = False
     is_data_dir_temporary: bool = False  # made for this one run
     warnings: tuple[str, ...] = ()

@@ -34,6 +34,8 @@ def convert(kind: Kind, value: object) -> object:
         return _whole(value, _PORTS_MAX if kind is Kind.PORT else 1 << 62)
     if kind is Kind.NUMBER:
         return _number(value)
+    if kind in (Kind.NETWORKS, Kind.NAMES):
+        return _listed(kind, value)
     text = _text(value)
     if kind is Kind.SECRET:
         return Secret(text)
@@ -81,6 +83,13 @@ def _cidr(text: str) -> str:
         return str(ipaddress.ip_network(text, strict=False))
     except ValueError:
         raise ValueFault(f'"{text[:60]}" is no block of addresses (expected as "10.0.0.0/8")') from None
+
+
+def _listed(kind: Kind, value: object) -> tuple[object, ...]:
+    if not isinstance(value, list | tuple):
+        value = [value]
+    texts = [_text(one) for one in value]
+    return tuple(ipaddress.ip_network(_cidr(one)) if kind is Kind.NETWORKS else one for one in texts)
 
 
 def _shown(value: object) -> str:

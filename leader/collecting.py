@@ -74,9 +74,10 @@ class Collecting:
         named = {alloc.desired.job_version for alloc in view.allocs_by_job.get(key, {}).values()}
         known = view.version_numbers(key)
         old = old_versions(known, record.document.version, record.document.stable, named)
-        for start in range(0, len(old), _OPS_MAX):
-            part = old[start : start + _OPS_MAX]
-            await self.leading.fenced.commit([delete(keys.version(*key, version)) for version in part])
+        for start in range(0, len(old), _OPS_MAX // 2):
+            part = old[start : start + _OPS_MAX // 2]
+            gone = [name(*key, version) for version in part for name in (keys.version, keys.submission)]
+            await self.leading.fenced.commit([delete(one) for one in gone])
             view.drop_versions(key, part)
 
     async def _children(self, now_ns: int, *, is_forced: bool) -> None:

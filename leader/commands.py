@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from catalog.kv import Entry, Op, delete, put, replace
+from catalog.kv import TXN_BYTES_MAX, Entry, Op, delete, put, replace
 from leader import namespaces, scheduling
 from leader.deciding import new_evaluation
 from leader.leading import Leading
-from model.cluster import JobRecord, SchedulerConfiguration
+from model.cluster import JobRecord, SchedulerConfiguration, Submission
 from model.errors import DroverError, StoreRefused, StoreUnclear, WriteConflict
 from model.evaluation import EvalStatus, Evaluation
 from model.job import Job, JobId, JobStatus, Namespace, spec_of
@@ -64,22 +64,28 @@ class Registered:
 
 
 async def register(
-    leading: Leading, job: Job, *, enforce_index: int | None = None, adopt: bool = False
+    leading: Leading,
+    job: Job,
+    *,
+    enforce_index: int | None = None,
+    adopt: bool = False,
+    submission: Submission | None = None,
 ) -> Registered:
     """Makes `job` the current version. An unchanged job keeps its version and only gets an evaluation.
 
     adopt: what `deregister` left running of a job of this id is taken over.
+    submission: kept with the version, if both fit into one transaction.
     enforce_index: the JobModifyIndex (of the API) the caller saw, 0 for "must not exist", None for any.
     Raises EnforceIndexError, SessionLost, WriteConflict, StoreRefused (too large), StoreUnavailable.
     """
     key: JobKey = (job.namespace, job.id)
     async with leading.turn(key):
         try:
-            return await _register(leading, key, job, enforce_index, adopt=adopt)
+            return await _register(leading, key, job, enforce_index, adopt=adopt, submission=submission)
         except WriteConflict:
             # A deployment that ended just now changed the job's record.
             await leading.deciding.read_doubted()
-            return await _register(leading, key, job, enforce_index, adopt=adopt)
+            return await _register(leading, key, job, enforce_index, adopt=adopt, submission=submission)
 
 
 async def deregister(
@@ -161,7 +167,7 @@ async def _put_control(leading: Leading, node_id: NodeId, change: Callable[[Node
 
 
 async def _register(
-    leading: Leading, key: JobKey, job: Job, enforce_index: int | None, *, adopt: bool
+    leading: Leading, key: JobKey, job: Job, enforce_index: int | None, *, adopt: bool, submission: Submission | None
 ) -> Registered:
     view = leading.view
     scheduling.check_registration(leading)
@@ -187,7 +193,7 @@ async def _register(
         modify_index=0,
         job_modify_index=0,
     )
-    return await _write_version(leading, key, job, "job-register")
+    return await _write_version(leading, key, job, "job-register", submission)
 
 
 def as_current(current: Job | None, job: Job, *, adopt: bool = False) -> Job:
@@ -265,7 +271,9 @@ def _enforce(leading: Leading, key: JobKey, current: Job | None, wanted: int) ->
         )
 
 
-async def _write_version(leading: Leading, key: JobKey, job: Job, triggered_by: str) -> Registered:
+async def _write_version(
+    leading: Leading, key: JobKey, job: Job, triggered_by: str, submission: Submission | None = None
+) -> Registered:
     view, keys = leading.view, leading.keys
     evaluation = new_evaluation(leading.fenced, job, triggered_by)
     known = view.records.get(key)
@@ -274,6 +282,7 @@ async def _write_version(leading: Leading, key: JobKey, job: Job, triggered_by: 
         job_id=job.id,
         version=job.version,
         stable=known.document.stable if known else (),
+        scaling_events=known.document.scaling_events if known else {},
         modify_time=leading.fenced.now_ns,
         epoch=leading.fenced.epoch,
     )
@@ -286,6 +295,11 @@ async def _write_version(leading: Leading, key: JobKey, job: Job, triggered_by: 
     ops: list[Op] = [version, replace(record_key, encode(record), known.modify_index if known else 0)]
     if not job.is_parent:
         ops.append(put(eval_key, encode(evaluation)))
+    if submission is not None:
+        kept = put(keys.submission(*key, job.version), encode(submission))
+        # Never so much that the job itself would not fit.
+        if sum(op.size for op in (*ops, kept)) <= TXN_BYTES_MAX // 2:
+            ops.append(kept)
     written = await _commit(leading, evaluation, ops)
     view.put_version(job, *indexes(written[version_key]))
     view.put_record(record, *indexes(written[record_key]))

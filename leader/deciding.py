@@ -20,7 +20,7 @@ import msgspec
 
 from catalog.keys import last_segment
 from catalog.kv import Entry, Op, delete, pause, put, replace
-from leader import lines
+from leader import lines, telemetry
 from leader.decide.counted import MIGRATED
 from leader.decide.feasible import FeasibleCache, fitting_nodes
 from leader.decide.place import as_changed, held_by, leaving, merged, place
@@ -34,7 +34,7 @@ from leader.fenced import Fenced
 from leader.metrics import timed, with_placements
 from leader.store import LeaderStore
 from leader.view import View, job_key
-from model.alloc import Alloc, AllocId, DesiredAlloc, DesiredStatus, EvalId
+from model.alloc import Alloc, AllocId, DesiredAlloc, DesiredStatus, EvalId, RescheduleTracker
 from model.cluster import JobRecord
 from model.deployment import Deployment, DeploymentId
 from model.errors import InvariantBroken, StoreUnavailable, WriteConflict
@@ -63,6 +63,17 @@ _DEPLOYMENTS_PER_JOB = 10
 _STABLE_MAX = 6
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """Jobs to decide about: ready, in_hand (by the cycle under way), later (at a known moment), blocked (until there is
+    room). errands: commands that wait for their job's turn."""
+
+    ready: int
+    in_hand: int
+    errands: int
+    later: int
+    blocked: int
+
 
 @dataclass(slots=True, kw_only=True)
 class Deciding:
@@ -81,6 +92,7 @@ class Deciding:
     _doubted_nodes: set[NodeId] = field(default_factory=set)
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _is_held: bool = False
+    _in_hand: int = 0  # jobs of the cycle under way
     _strangers: set[AllocId] = field(default_factory=set)  # orphans of no known job, told once
 
     def take_over(self) -> None:
@@ -136,6 +148,16 @@ class Deciding:
         # Purged jobs whose allocs still run have no record, so both maps are needed.
         self.view.mark([*self.view.jobs, *self.view.allocs_by_job, *(key for key, _ in self.view.versions)])
 
+    def queue(self) -> "Queue":
+        """How much there is to decide."""
+        return Queue(
+            ready=len(self.view.dirty),
+            in_hand=self._in_hand,
+            errands=self._errands.waiting,
+            later=len(self._wake_at),
+            blocked=len(self._blocked),
+        )
+
     async def run(self) -> None:
         await self.fenced.keep_on("decide", self._cycle)
 
@@ -146,6 +168,7 @@ class Deciding:
         self._unblock()
         keys = sorted(self.view.dirty)
         self.view.dirty.clear()
+        self._in_hand = len(keys)
         try:
             await self.read_doubted_nodes()
             await self.read_doubted()
@@ -154,6 +177,8 @@ class Deciding:
             # Nothing is lost: the next cycle looks at all of them again.
             self.view.mark(keys)
             raise
+        finally:
+            self._in_hand = 0
         self._force_gc = False
 
     def _unblock(self) -> None:
@@ -267,7 +292,9 @@ class Deciding:
         eval_id = under.id if under else EvalId("")
         after = as_changed(self.view.allocs_by_job.get(key, {}).values(), needed)
         placed = self.placed(job, needed, after, table=self.view.table, rng=self.fenced.rng, eval_id=eval_id)
-        placed = timed(placed, self.fenced.now_ns - now_ns)
+        took_ns = self.fenced.now_ns - now_ns
+        telemetry.DECISION_S.observe(took_ns / 1e9)
+        placed = timed(placed, took_ns)
         changed = {alloc.id: alloc for alloc in (*needed.change, *placed.stopped, *placed.preempted)}
         plan = Plan(
             change=tuple(
@@ -609,6 +636,8 @@ class Deciding:
             if op.key in written:
                 document = documents.get(op.key)
                 create_index, modify_index = written[op.key].create_index, written[op.key].modify_index
+                if document is not None:
+                    self._count(document)
                 match document:
                     case Evaluation():
                         self.view.put_eval(document, create_index, modify_index)
@@ -631,6 +660,23 @@ class Deciding:
                 self.view.drop_deployment(DeploymentId(last_segment(op.key)), highest)
             elif op.key.startswith(self.store.keys.evals):
                 self.view.drop_eval(EvalId(last_segment(op.key)), highest)
+
+    def _count(self, document: Written) -> None:
+        """What the view does not hold yet, for /v1/metrics."""
+        match document:
+            case Evaluation(status=EvalStatus.COMPLETE):
+                known = self.view.evals.get(document.id)
+                if known is None or known.document.status is EvalStatus.PENDING:
+                    telemetry.EVALUATION_S.observe(max(0, self.fenced.now_ns - document.create_time) / 1e9)
+            case Deployment() if not document.is_active:
+                known = self.view.deployments.get(document.id)
+                if known is None or known.document.is_active:
+                    telemetry.DEPLOYMENTS.labels(document.status.value).inc()
+            case DesiredAlloc(reschedule_tracker=RescheduleTracker(events=(*_, last))) if document.id not in self.view.allocs:
+                if last.prev_alloc_id == document.previous_allocation:
+                    telemetry.RESCHEDULES.inc()
+            case _:
+                pass
 
     async def _look_again(self, decided: Sequence["_Decided"]) -> None:
         """The plan's fate is unknown: forget it and read those keys before deciding anything again."""
@@ -659,7 +705,12 @@ class Deciding:
         purged = [key for key in keys if key not in view.jobs and not view.allocs_by_job.get(key)]
         versions = {key: view.version_numbers(key) for key in purged}
         deployments = {key: list(view.deployments_by_job.get(key, {})) for key in purged}
-        gone = [names.version(*key, version) for key in purged for version in versions[key]]
+        gone = [
+            name(*key, version)
+            for key in purged
+            for version in versions[key]
+            for name in (names.version, names.submission)
+        ]
         gone += [names.deployment(*key, deployment_id) for key in purged for deployment_id in deployments[key]]
         for start in range(0, len(gone), _GATHER_OPS):
             await self.fenced.commit([delete(one) for one in gone[start : start + _GATHER_OPS]])

@@ -43,6 +43,10 @@ class Errands:
 
     _waiting: dict[JobKey, deque[Errand]] = field(default_factory=dict)
 
+    @property
+    def waiting(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
     async def run(self, key: JobKey, work: Callable[[], Sequence[Written]], wake: Callable[[], None]) -> Mapping[str, Entry]:
         """Returns when Consul holds it. Raises what `work` raises, and StoreUnavailable after 30 s: then it may have
         happened, or happen yet."""

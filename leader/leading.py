@@ -29,7 +29,7 @@ from catalog.client import Client
 from catalog.keys import Keys
 from catalog.kv import pause, put
 from catalog.lease import CONFIRMS_PER_TTL
-from leader import scheduling
+from leader import scheduling, telemetry
 from leader.deciding import Deciding
 from leader.fenced import Fenced
 from leader.health import NodeHealth
@@ -73,6 +73,7 @@ class Leading:
     deciding: Deciding = field(init=False)
     lives: NodeLives = field(init=False)
     is_ready: bool = False
+    since_s: float = 0.0  # loop time at which the term began
     # Asked for by `system gc`.
     garbage: asyncio.Event = field(default_factory=asyncio.Event)
     permits: Permits = field(default_factory=Permits)
@@ -144,6 +145,7 @@ class Leading:
     async def lead(self) -> None:
         """Leads until the lease is lost. Raises SessionLost then; never returns."""
         deadline_s = self.fenced.lease.deadline_s
+        self.since_s = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout_at(deadline_s) as scope, asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._confirm(scope), name="leader confirm")
@@ -157,6 +159,7 @@ class Leading:
                     doubt=self.deciding.doubt_node,
                 )
                 self.is_ready = True
+                telemetry.TAKEOVERS.inc()
                 parts: tuple[Part, ...] = (
                     Inboxes(fenced=self.fenced, store=self.store, view=self.view),
                     NodeHealth(self.client, self.view, self.fenced.rng),
@@ -219,6 +222,7 @@ class Leading:
                 self.view = View()
                 self.deciding = self._deciding()
                 await pause(self.fenced.rng.random())
+        self.view.events.begin(self.view.floor)
         self.deciding.take_over()
         log.info(
             "leading in epoch %d: %d jobs, %d allocs, %d nodes",

@@ -13,14 +13,18 @@ from leader.commands import EnforceIndexError, Registered
 from leader.deciding import new_evaluation
 from leader.errands import Written
 from leader.leading import Leading
-from model.cluster import JobRecord
+from model.cluster import JobRecord, ScalingEvent
 from model.errors import DroverError
 from model.evaluation import Evaluation
 from model.job import COUNT_MAX, Job, JobId, Namespace
 from model.snapshot import JobKey
+from model.wire import encode
 
 # Versions that are remembered as good: as many as Nomad keeps of a job's history.
 STABLE_MAX = 6
+# Scaling events of a group: as many as Nomad keeps. And of all groups of a job: its record is written with each.
+SCALING_EVENTS_MAX = 20
+_SCALING_BYTES_MAX = 64 * 1024
 
 
 class UnknownJob(DroverError):
@@ -57,10 +61,10 @@ async def revert(
 
 
 async def scale(
-    leading: Leading, namespace: Namespace, job_id: JobId, group_name: str, count: int | None
+    leading: Leading, namespace: Namespace, job_id: JobId, group_name: str, count: int, said: ScalingEvent
 ) -> Registered:
-    """Changes a group's count; None only records that somebody looked. Within the group's scaling bounds; not while a
-    deployment is under way, as with Nomad."""
+    """Changes a group's count, and remembers it with what was `said` about it. Within the group's scaling bounds; not
+    while a deployment is under way, as with Nomad."""
     scheduling.check_registration(leading)
     key: JobKey = (namespace, job_id)
 
@@ -68,8 +72,6 @@ async def scale(
         group = current.group(group_name)
         if group is None:
             raise ScalingRefused(f'task group "{group_name}" specified for scaling does not exist in job')
-        if count is None:
-            return current
         if current.is_system:
             raise ScalingRefused(f'400: cannot scale jobs of type "{current.type.value}"')
         low, high = (group.scaling or {}).get("Min"), (group.scaling or {}).get("Max")
@@ -89,7 +91,45 @@ async def scale(
         groups = (msgspec.structs.replace(g, count=count) if g.name == group_name else g for g in current.task_groups)
         return msgspec.structs.replace(current, task_groups=tuple(groups))
 
-    return await _new_version(leading, key, "job-scaling", change)
+    def noted(current: Job, evaluation: Evaluation) -> Mapping[str, object]:
+        event = msgspec.structs.replace(said, count=count, eval_id=evaluation.id)
+        return _with_event(leading, key, current, group_name, event)
+
+    return await _new_version(leading, key, "job-scaling", change, noted)
+
+
+async def note_scaling(
+    leading: Leading, namespace: Namespace, job_id: JobId, group_name: str, said: ScalingEvent
+) -> int:
+    """Remembers what an autoscaler said about a group that it left as it is. Returns Consul's index."""
+    key: JobKey = (namespace, job_id)
+
+    def work() -> list[Written]:
+        current = _current(leading, key)
+        if current.group(group_name) is None:
+            raise ScalingRefused(f'task group "{group_name}" specified for scaling does not exist in job')
+        record: JobRecord = leading.view.records[key].document
+        if any(event.time == said.time for event in record.scaling_events.get(group_name, ())):
+            return []  # it is done, though the answer was lost
+        return [_record(leading, record, **_with_event(leading, key, current, group_name, said))]
+
+    await leading.deciding.errand(key, work)
+    return leading.view.records[key].modify_index
+
+
+def _with_event(
+    leading: Leading, key: JobKey, current: Job, group_name: str, event: ScalingEvent
+) -> Mapping[str, object]:
+    """The record's changes: the group's newest events, and of all groups no more than the record may hold."""
+    group = current.group(group_name)
+    event = msgspec.structs.replace(event, previous_count=group.count if group else 0)
+    known: JobRecord = leading.view.records[key].document
+    events = {name: of_group for name, of_group in known.scaling_events.items() if current.group(name) is not None}
+    events[group_name] = (event, *events.get(group_name, ()))[:SCALING_EVENTS_MAX]
+    while len(encode(events)) > _SCALING_BYTES_MAX:
+        oldest = min((name for name in events if events[name]), key=lambda name: events[name][-1].time)
+        events[oldest] = events[oldest][:-1]
+    return {"scaling_events": events}
 
 
 async def restart(leading: Leading, namespace: Namespace, job_id: JobId) -> Registered:
@@ -124,8 +164,14 @@ async def set_stable(leading: Leading, namespace: Namespace, job_id: JobId, vers
     return leading.view.records[key].modify_index
 
 
-async def _new_version(leading: Leading, key: JobKey, triggered_by: str, change: Callable[[Job], Job]) -> Registered:
-    """An unchanged job only gets an evaluation."""
+async def _new_version(
+    leading: Leading,
+    key: JobKey,
+    triggered_by: str,
+    change: Callable[[Job], Job],
+    noted: Callable[[Job, Evaluation], Mapping[str, object]] = lambda *_: {},
+) -> Registered:
+    """An unchanged job only gets an evaluation. noted: what else changes of the job's record."""
     view = leading.view
     evaluation: Evaluation | None = None
 
@@ -141,8 +187,11 @@ async def _new_version(leading: Leading, key: JobKey, triggered_by: str, change:
             job = msgspec.structs.replace(
                 job, version=newest + 1, submit_time=leading.fenced.now_ns, stable=False
             )
-            written += [job, _record(leading, view.records[key].document, version=job.version)]
+            written.append(job)
         evaluation = new_evaluation(leading.fenced, job, triggered_by)
+        changes = {**noted(current, evaluation), **({} if job is current else {"version": job.version})}
+        if changes:
+            written.append(_record(leading, view.records[key].document, **changes))
         return [*written, evaluation]
 
     await leading.deciding.errand(key, work)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from leader.decide.table import Ask, NodeTable, ask_of
+from leader.events import Events, EventTopic
 from leader.families import Families
 from model.alloc import Alloc, AllocId, DesiredAlloc, EvalId, ObservedAlloc, Verdict
 from model.cluster import BrakeRelease, JobRecord, Launches, NamespaceSpec, SchedulerConfiguration
@@ -80,6 +81,7 @@ class View:
     freed: set[NodeId] = field(default_factory=set)
     heard_at_s: float = 0.0  # loop time of the last full read of Consul's health
     is_over: bool = False
+    events: Events = field(default_factory=Events)
     _observed: dict[AllocId, tuple[ObservedAlloc, int]] = field(default_factory=dict)
     _topic_indexes: dict[Topic, int] = field(default_factory=dict)
     # Topics whose index was told to somebody since it last moved.
@@ -120,6 +122,7 @@ class View:
     def end(self) -> None:
         """The term is over: nothing here moves any more, and who waits must ask the next leader."""
         self.is_over = True
+        self.events.end()
         for waiting in self._waiters.values():
             for future in waiting:
                 if not future.done():
@@ -196,14 +199,19 @@ class View:
     def put_record(self, record: JobRecord, create_index: int, modify_index: int) -> None:
         """The job's current version; that version's document must be here already."""
         key = (Namespace(record.namespace), JobId(record.job_id))
+        known, scaled = self.records.get(key), _scaling_of(self.jobs.get(key))
         self.records[key] = Indexed(record, create_index, modify_index)
         self.jobs[key] = self.versions[key, record.version]
+        if _scaling_of(self.jobs[key]) != scaled:
+            self.touch(modify_index, ("scaling",), ("scaling", *key))
+        if known is None or known.modify_index != modify_index:
+            self._note_job(self.jobs[key], modify_index)
         if self.jobs[key].is_system:
             self._system_jobs.add(key)
         else:
             self._system_jobs.discard(key)
         self.families.put(key, self.jobs[key], create_index)
-        self.touch(modify_index, ("jobs",), ("job", key), *self._parent_topics(key))
+        self.touch(modify_index, ("jobs",), ("job", key), ("job-scale", key), *self._parent_topics(key))
         self.mark([key])
 
     def put_launches(self, launches: Launches, create_index: int, modify_index: int) -> None:
@@ -222,7 +230,11 @@ class View:
         self.mark([parent for parent in [self.families.parent(key)] if parent])
         self.families.drop(key)
         self.records.pop(key, None)
-        self.jobs.pop(key, None)
+        job = self.jobs.pop(key, None)
+        if job is not None:
+            self.note(consul_index, EventTopic.JOB, "JobDeregistered", job)
+            if _scaling_of(job):
+                self.touch(consul_index, ("scaling",), ("scaling", *key))
         self._system_jobs.discard(key)
         self.touch(consul_index, ("jobs",), ("job", key), *topics)
         self.mark([key])
@@ -249,6 +261,8 @@ class View:
         key = (deployment.namespace, deployment.job_id)
         self.deployments[deployment.id] = indexed
         self.deployments_by_job.setdefault(key, {})[deployment.id] = indexed
+        if known is None or known.modify_index != modify_index:
+            self.note(modify_index, EventTopic.DEPLOYMENT, _happened_to(known.document if known else None, deployment), indexed)
         self.touch(modify_index, ("deployments",), ("deployment", deployment.id), ("job-deployments", key))
 
     def drop_deployment(self, deployment_id: DeploymentId, consul_index: int) -> None:
@@ -274,6 +288,8 @@ class View:
                 static_meta=node.meta,
             )
         )
+        if known is None or modify_index > self.node_indexes.get(node.id, 0):
+            self.note(modify_index, EventTopic.NODE, "NodeRegistration", view)
         self._set_node(view, modify_index)
         if view.reach is not Reach.PASSING:
             self.unheard.set()
@@ -282,7 +298,10 @@ class View:
         known = self.nodes.get(control.node_id)
         if known is not None:
             node = _with_meta(known.node, known.static_meta, control)
-            self._set_node(replace(known, node=node, control=control, control_index=modify_index), modify_index)
+            view = replace(known, node=node, control=control, control_index=modify_index)
+            if known.control_index != modify_index:
+                self.note(modify_index, EventTopic.NODE, _happened_to_node(known.control, control), view)
+            self._set_node(view, modify_index)
 
     def put_reach(self, node_id: NodeId, reach: Reach, now_s: float, *, is_stalled: bool = False) -> None:
         """What Consul's health says of the node. No document; but the node is shown otherwise when its life changes."""
@@ -292,10 +311,15 @@ class View:
         # A node of which nothing was known yet (0) is silent since now: it has its whole grace under each leader.
         since_s = known.reach_since_s if known.reach is reach and known.reach_since_s else now_s
         view = replace(known, reach=reach, reach_since_s=since_s, is_stalled=is_stalled)
-        self._set_node(view, self.index if view.life is not known.life else 0)
+        is_shown_otherwise = view.life is not known.life
+        if is_shown_otherwise:
+            self.note(0, EventTopic.NODE, "NodeStreamEvent", view)  # no write: the newest index so far
+        self._set_node(view, self.index if is_shown_otherwise else 0)
 
     def drop_node(self, node_id: NodeId, consul_index: int) -> None:
-        if self.nodes.pop(node_id, None) is not None:
+        known = self.nodes.pop(node_id, None)
+        if known is not None:
+            self.note(consul_index, EventTopic.NODE, "NodeDeregistration", known)
             self.node_indexes.pop(node_id, None)
             self.table.drop_node(node_id)
             self.touch(consul_index, ("nodes",), ("node", node_id))
@@ -311,6 +335,8 @@ class View:
             desired_index=modify_index,
             observed_index=observed_index,
         )
+        if known is None or known.desired_index != modify_index:
+            self.note(modify_index, EventTopic.ALLOCATION, "PlanResult", alloc)
         self._set_alloc(alloc, modify_index)
 
     def put_observed(self, observed: ObservedAlloc, modify_index: int) -> None:
@@ -320,6 +346,9 @@ class View:
             self._put_orphan(observed)
             return
         alloc = replace(known, observed=observed, observed_index=modify_index)
+        if modify_index != known.observed_index or modify_index <= self.floor:
+            # What an inbox names that the leader before has not emptied: perhaps it told nobody.
+            self.note(modify_index, EventTopic.ALLOCATION, "AllocationUpdated", alloc)
         self._set_alloc(alloc, modify_index)
         self._put_orphan(observed)  # its desired document is gone, though we did not delete it
         if (
@@ -368,6 +397,8 @@ class View:
         key = (evaluation.namespace, evaluation.job_id)
         self.evals[evaluation.id] = indexed
         self.evals_by_job.setdefault(key, {})[evaluation.id] = indexed
+        if known is None or known.modify_index != modify_index:
+            self.note(modify_index, EventTopic.EVALUATION, _happened_to_eval(evaluation), indexed)
         self.touch(modify_index, ("evals",), ("eval", evaluation.id), ("job-evals", key))
         if EvalStatus.BLOCKED in (evaluation.status, known.document.status if known else None):
             self.touch(modify_index, ("jobs",), ("summary", key))  # what is queued
@@ -380,6 +411,17 @@ class View:
             if not self.evals_by_job.get(key):
                 self.evals_by_job.pop(key, None)
             self.touch(consul_index, ("evals",), ("job-evals", key))
+
+    # -- telling
+
+    def note(self, consul_index: int, topic: EventTopic, type_: str, document: Job | Alloc | Indexed | NodeView) -> None:
+        """Adds an event about a document of this view."""
+        if self.events.is_open:
+            key, others, namespace = names_of(document)
+            self.events.add(consul_index, topic, type_, key, others, namespace, document)
+
+    def _note_job(self, job: Job, consul_index: int) -> None:
+        self.note(consul_index, EventTopic.JOB, "JobDeregistered" if job.stop else "JobRegistered", job)
 
     # -- inside
 
@@ -449,6 +491,10 @@ class View:
         job = self.versions.get((job_key(alloc), alloc.desired.job_version))
         return job is not None and job.is_system
 
+    def jobs_of_node(self, node_id: NodeId) -> set[JobKey]:
+        """That have something there, or belong on every node."""
+        return self._jobs_on(node_id) | self._system_jobs
+
     def _jobs_on(self, node_id: NodeId) -> set[JobKey]:
         return {job_key(alloc) for alloc in self.allocs_by_node.get(node_id, {}).values()}
 
@@ -481,6 +527,7 @@ class View:
             ("allocs",),
             ("alloc", alloc.id),
             ("job-allocs", job_key(alloc)),
+            ("job-scale", job_key(alloc)),
             ("node-allocs", alloc.desired.node_id),
             ("eval-allocs", alloc.desired.eval_id),
         )
@@ -493,6 +540,56 @@ def _with_meta(node: Node, static: Mapping[str, str], control: NodeControl) -> N
 
 def job_key(alloc: Alloc) -> JobKey:
     return (alloc.desired.namespace, alloc.desired.job_id)
+
+
+def _scaling_of(job: Job | None) -> tuple[Any, ...]:
+    """What an autoscaler may do with the job; empty where that is nothing."""
+    if job is None or job.stop:
+        return ()
+    asked = ((group.name, group.scaling, [(task.name, task.scaling_policies) for task in group.tasks]) for group in job.task_groups)
+    return tuple(one for one in asked if one[1] is not None or any(policies for _, policies in one[2]))
+
+
+def names_of(document: Job | Alloc | Indexed | NodeView) -> tuple[str, tuple[str, ...], str]:
+    """By what an event about it is found: its key, further keys, and the namespace (empty for nodes)."""
+    match document:
+        case Job():
+            return document.id, (), document.namespace
+        case Alloc():
+            desired = document.desired
+            return desired.id, (desired.job_id, desired.deployment_id), desired.namespace
+        case NodeView():
+            return document.id, (), ""
+        case Indexed(document=Evaluation() as one):
+            return one.id, (one.job_id, one.deployment_id), one.namespace
+        case Indexed(document=one):
+            return one.id, (one.job_id,), one.namespace
+
+
+def _happened_to(before: Deployment | None, after: Deployment) -> str:
+    """Nomad's word."""
+    if before is None:
+        return "PlanResult"
+    if (before.status, before.status_description) != (after.status, after.status_description):
+        return "DeploymentStatusUpdate"
+    promoted = (tuple(group.promoted for group in one.task_groups.values()) for one in (before, after))
+    return "DeploymentPromotion" if len(set(promoted)) > 1 else "DeploymentAllocHealth"
+
+
+def _happened_to_node(before: NodeControl, after: NodeControl) -> str:
+    if (before.drain is None) != (after.drain is None):
+        return "NodeDrain"
+    if before.scheduling_eligibility is not after.scheduling_eligibility:
+        return "NodeEligibility"
+    return "NodeStreamEvent"
+
+
+def _happened_to_eval(evaluation: Evaluation) -> str:
+    if evaluation.status is EvalStatus.PENDING and evaluation.triggered_by == "job-register":
+        return "JobRegistered"
+    if evaluation.status is EvalStatus.PENDING and evaluation.triggered_by == "job-deregister":
+        return "JobDeregistered"
+    return "EvaluationUpdated"
 
 
 def _health(alloc: Alloc) -> bool | None:

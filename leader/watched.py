@@ -12,14 +12,17 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
+import msgspec
+
 from catalog.services import OutsideNode, Outsider
 from leader import children
 from leader.decide.children import ChildRun, Outcome
 from leader.decide.watch import Watch, judge
+from leader.events import EventTopic
 from leader.leading import Leading
 from leader.view import View
 from model.cluster import ChildLine, Launches
-from model.job import DEFAULT_NAMESPACE, Job, JobId
+from model.job import DEFAULT_NAMESPACE, Job, JobId, Namespace
 from model.snapshot import JobKey
 
 _COMPARE_S = 30.0
@@ -104,8 +107,10 @@ class Watched:
     async def _write(self, node: OutsideNode) -> None:
         wanted = self._wanted()
         for service_id, outsider in wanted.items():
-            if not _is_same(self._shown.get(service_id), outsider):
+            known = self._shown.get(service_id)
+            if not _is_same(known, outsider):
                 await node.put(outsider)
+                self._tell(outsider, known)
                 self._shown[service_id], self._has_node = outsider, True
         for service_id in sorted(self._shown.keys() - wanted.keys()):
             await node.drop(service_id)
@@ -113,6 +118,14 @@ class Watched:
         if self._has_node and not self._shown:
             await node.drop_all()
             self._has_node = False
+
+    def _tell(self, outsider: Outsider, before: Outsider | None) -> None:
+        """An event of the job, when it does otherwise than before."""
+        view = self.leading.view
+        job = view.jobs.get((Namespace(outsider.meta["drover_namespace"]), JobId(outsider.meta["drover_job"])))
+        if job is not None and before is not None and before.status != outsider.status:
+            shown = msgspec.structs.replace(job, status_description=outsider.output)
+            view.note(0, EventTopic.JOB, f"Periodic{outsider.status.capitalize()}", shown)
 
     def _wanted(self) -> dict[str, Outsider]:
         view, now_s = self.leading.view, self.leading.fenced.now_ns // 1_000_000_000

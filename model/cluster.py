@@ -1,6 +1,9 @@
 """Who leads, and what does drover keep about itself in Consul?"""
 
 from collections.abc import Mapping
+from typing import Any
+
+import msgspec
 
 from model.node import NodeId
 from model.wire import Document
@@ -15,6 +18,7 @@ class Leader(Document):
     epoch: int
     since: int  # ns since the epoch
     nonce: str
+    tls_enabled: bool = msgspec.field(name="TLSEnabled", default=False)  # whether http_addr is HTTPS
 
 
 class Epoch(Document):
@@ -41,13 +45,36 @@ NODE_FACT = "node"
 INBOX_NAMES_MAX = 256
 
 
+class Submission(Document):
+    """The job file that a version was made of. format: hcl2, hcl1 or json; variables: a file of them in HCL."""
+
+    source: str = ""
+    format: str = ""
+    variable_flags: Mapping[str, str] | None = None
+    variables: str = ""
+
+
+class ScalingEvent(Document):
+    """That a group was scaled, or that an autoscaler had something to say about it (count None)."""
+
+    time: int  # ns since the epoch
+    count: int | None = None
+    previous_count: int = 0
+    error: bool = False
+    message: str = ""
+    meta: Mapping[str, Any] = {}
+    eval_id: str | None = None
+
+
 class JobRecord(Document):
-    """Which version of a job is current. The version itself is a key of its own, written once."""
+    """Which version of a job is current. The version itself is a key of its own, written once. scaling_events: by group,
+    the newest first."""
 
     namespace: str
     job_id: str
     version: int
     stable: tuple[int, ...] = ()  # versions that a deployment brought to success, or an operator called so
+    scaling_events: Mapping[str, tuple[ScalingEvent, ...]] = {}
     modify_time: int = 0
     epoch: int = 0
 

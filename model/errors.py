@@ -40,6 +40,10 @@ class TaskRefused(DroverError):
     """The task cannot run as written (bad command, unknown image): tell the user, count as a failure."""
 
 
+class StoreForbidden(StoreRefused):
+    """Consul does not let our token do that. It will once an operator changes the token's policies: retry later."""
+
+
 class InvariantBroken(DroverError):
     """A fact that must hold does not: a bug. Never caught narrowly."""
 

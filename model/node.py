@@ -94,6 +94,7 @@ class Node(Document):
     virtual_datacenter: str = ""
     node_class: str = ""
     http_addr: str = msgspec.field(name="HTTPAddr", default="")  # host:port of the agent's API
+    tls_enabled: bool = msgspec.field(name="TLSEnabled", default=False)  # whether that is HTTPS
     address: str = ""  # IP that services and ports are published on
     attributes: Mapping[str, str] = {}
     meta: Mapping[str, str] = {}

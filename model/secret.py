@@ -1,5 +1,7 @@
 """How is a secret kept from being shown?"""
 
+import hmac
+
 
 class Secret:
     """A secret text that prints as dots; reveal() only where it is handed to the other side."""
@@ -16,7 +18,8 @@ class Secret:
         return bool(self._text)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._text == other._text
+        # Takes as long for a wrong one as for the right one.
+        return isinstance(other, Secret) and hmac.compare_digest(_bytes(self), _bytes(other))
 
     def __hash__(self) -> int:
         return hash(self._text)
@@ -25,3 +28,7 @@ class Secret:
         return "••••••••"
 
     __str__ = __repr__
+
+
+def _bytes(secret: Secret) -> bytes:
+    return secret.reveal().encode("utf-8", "surrogateescape")

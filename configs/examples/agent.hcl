@@ -30,6 +30,18 @@ consul {
   address = "127.0.0.1:8500"
 }
 
+# Whose calls are served where Consul has no ACLs; with ACLs on, Consul says it (docs/security.md).
+# acl {
+#   open_to = ["10.0.0.0/8"]
+# }
+
+# tls {
+#   http      = true
+#   ca_file   = "/etc/drover.d/ca.pem"
+#   cert_file = "/etc/drover.d/agent.pem"
+#   key_file  = "/etc/drover.d/agent-key.pem"
+# }
+
 # raw_exec runs tasks without isolation, as the agent's user: off unless asked for.
 plugin "raw_exec" {
   config {

@@ -1,13 +1,15 @@
 """One real Consul, a leader with a client, and a second agent that never leads: every call is asked of both."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
 from tests.api.http import ask
-from tests.components.consul import ConsulServer
+from tests.api.policies import agent_with_policies, policy
+from tests.components.consul import MANAGEMENT, ConsulServer
 from tests.conftest import or_skip
-from tests.e2e.drover import Drover, wait
+from tests.e2e.drover import Drover, marking_job, wait
 
 
 @pytest.fixture(scope="package")
@@ -55,3 +57,39 @@ def clean(one: Drover) -> Iterator[None]:
         "a cluster as before",
         lambda: {(a["Namespace"], a["JobID"]) for a in one.get("/v1/allocations?namespace=*") if a["ID"] not in left} <= before,
     )
+
+
+@dataclass(slots=True)
+class Guarded:
+    """A cluster on a Consul with default-deny ACLs: `one` leads and runs tasks, `two` only runs tasks, each with its own
+    policies. tokens: of each role, by the policies that drover brings."""
+
+    consul: ConsulServer
+    one: Drover
+    two: Drover
+    tokens: dict[str, str]
+
+    def alloc(self, job_id: str) -> str:
+        """A running alloc of the job, on `two`."""
+        return str(self.two.wait_running(job_id, 1)[0]["ID"])
+
+
+@pytest.fixture(scope="package")
+def guarded() -> Iterator[Guarded]:
+    """Two jobs: `web-used` runs one alloc on `two`, `web-idle` none."""
+    with or_skip(lambda: ConsulServer(acl=True).__enter__()) as consul:
+        tokens = {role: consul.make_token(role, policy(role)) for role in ("read-only", "submitter", "operator", "leader")}
+        tokens |= {"anonymous": "", "management": MANAGEMENT}
+        with (
+            agent_with_policies(consul, "one", server=True, token=tokens["operator"]) as one,
+            agent_with_policies(consul, "two", server=False, token=tokens["operator"]) as two,
+        ):
+            tokens["agent"] = two.own_token
+            one.wait_ready(2)
+            here = [{"LTarget": "${node.unique.name}", "Operand": "=", "RTarget": "two"}]
+            used = marking_job("web-used", group={"Constraints": here, "Services": [{"Name": "web-used"}], "Update": {"MaxParallel": 0}})
+            one.submit(used)
+            one.submit(marking_job("web-idle", count=0))
+            cluster = Guarded(consul, one, two, tokens)
+            cluster.alloc("web-used")
+            yield cluster

@@ -65,7 +65,7 @@ def completed(line: str, address: str = "") -> list[str]:
 
 def test_a_shell_completes_commands_flags_and_ids(one: Drover, run: Run) -> None:
     one.submit(marking_job("completed", count=0))
-    assert completed("drover job s") == ["scale", "status", "stop"]
+    assert completed("drover deployment p") == ["pause", "promote"]
     assert completed("drover job stop -pu") == ["-purge"]
     assert completed("drover job status comp", one.address) == ["completed"]
     assert completed("drover job status comp", "127.0.0.1:1") == []

@@ -34,6 +34,8 @@ from tests.components.debian import unpack
 START_WAIT_S_MAX = 30.0  # a lone server has a leader after 1.5-3 s, three servers after 3-6 s
 STOP_WAIT_S_MAX = 10.0
 POLL_S = 0.03
+# The token that may do everything, of a Consul with ACLs.
+MANAGEMENT = "6d616e61-6765-4d65-8e74-000000000000"
 # Below Linux's ephemeral range (from 32768), or an outgoing connection could take a port between its
 # choice and Consul's bind.
 PORTS = range(12_000, 32_000)
@@ -66,7 +68,7 @@ class ConsulServer:
     """One Consul process (server, or client agent with server=False) on loopback.
 
     join: processes whose gossip pool it joins. join_wan: servers of another datacenter.
-    servers: how many servers the cluster starts with. config: more Consul configuration, merged last.
+    servers: how many servers the cluster starts with. acl: default-deny, and MANAGEMENT may do everything. config: more Consul configuration, merged last.
     start() and stop() block: call them through asyncio.to_thread from an async test.
     """
 
@@ -80,6 +82,7 @@ class ConsulServer:
         join: Sequence["ConsulServer"] = (),
         join_wan: Sequence["ConsulServer"] = (),
         address: str = "127.0.0.1",
+        acl: bool = False,
         config: Mapping[str, Any] | None = None,
     ) -> None:
         self.node_name = node_name
@@ -90,6 +93,7 @@ class ConsulServer:
         self._join = tuple(join)
         self._join_wan = tuple(join_wan)
         self._config = dict(config or {})
+        self.token = MANAGEMENT if acl else ""
         self._process: subprocess.Popen[bytes] | None = None
         self._home = Path(tempfile.mkdtemp(prefix="drover-consul-"))
         self.ports = {name: free_port(address) for name in ("http", "server", "serf_lan", "serf_wan", "dns")}
@@ -210,13 +214,43 @@ class ConsulServer:
     def _is_ready(self) -> bool:
         """`?consistent` asks the leader itself; serfHealth of our own node is what sessions bind to."""
         try:
-            with urllib.request.urlopen(
-                f"{self.url}/v1/health/node/{self.node_name}?consistent", timeout=2.0
-            ) as answer:
-                checks = json.load(answer)
-        except (OSError, urllib.error.URLError, ValueError):
+            checks = self.call("GET", f"/v1/health/node/{self.node_name}?consistent", timeout_s=2.0)[1] or ()
+        except (OSError, ValueError):
             return False
-        return any(check["CheckID"] == "serfHealth" and check["Status"] == "passing" for check in checks)
+        return isinstance(checks, list) and any(check["CheckID"] == "serfHealth" and check["Status"] == "passing" for check in checks)
+
+    def call(
+        self, method: str, path: str, body: object = None, *, token: str | None = None, timeout_s: float = 10.0
+    ) -> tuple[int, Any]:
+        """Status and answer (decoded where it is JSON, else its text). token: else the one that may do everything."""
+        chosen = self.token if token is None else token
+        request = urllib.request.Request(
+            self.url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"X-Consul-Token": chosen} if chosen else {},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+                status, raw = answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                status, raw = error.code, error.read()
+        try:
+            return status, json.loads(raw)
+        except ValueError:
+            return status, raw.decode(errors="replace")
+
+    def make_token(self, name: str, *policies: str) -> str:
+        """A new token with these rules (HCL)."""
+        names = [f"{name}-{number}" for number in range(len(policies))]
+        for policy, rules in zip(names, policies, strict=True):
+            status, answer = self.call("PUT", "/v1/acl/policy", {"Name": policy, "Rules": rules})
+            assert status == 200, answer
+        document = {"Description": name, "Policies": [{"Name": policy} for policy in names]}
+        status, answer = self.call("PUT", "/v1/acl/token", document)
+        assert status == 200, answer
+        return str(answer["SecretID"])
 
     def _configuration(self) -> dict[str, Any]:
         ports = dict(self.ports, grpc=-1)
@@ -225,6 +259,13 @@ class ConsulServer:
             role["bootstrap_expect"] = self._servers
         else:
             ports["serf_wan"] = -1
+        if self.token:
+            role["acl"] = {
+                "enabled": True,
+                "default_policy": "deny",
+                "down_policy": "extend-cache",
+                "tokens": {"agent": self.token} | ({"master": self.token} if self.is_server else {}),
+            }
         return {
             **role,
             "data_dir": str(self._home / "data"),

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -64,11 +65,25 @@ class Answer(OSError):
         self.status, self.text = status, text
 
 
-def call(address: str, method: str, path: str, body: object = None, timeout_s: float = 30.0) -> Any:
+def call(
+    address: str,
+    method: str,
+    path: str,
+    body: object = None,
+    timeout_s: float = 30.0,
+    *,
+    token: str = "",
+    tls: ssl.SSLContext | None = None,
+) -> Any:
     """One HTTP call; the decoded answer."""
-    connection = http.client.HTTPConnection(address, timeout=timeout_s)
+    connection = (
+        http.client.HTTPConnection(address, timeout=timeout_s)
+        if tls is None
+        else http.client.HTTPSConnection(address, timeout=timeout_s, context=tls)
+    )
+    headers = {"X-Nomad-Token": token} if token else {}
     try:
-        connection.request(method, path, None if body is None else json.dumps(body))
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
         answer = connection.getresponse()
         raw = answer.read()
     finally:
@@ -82,7 +97,8 @@ def call(address: str, method: str, path: str, body: object = None, timeout_s: f
 
 
 class Drover:
-    """One agent process. server, client: its roles. settings: more HCL for its configuration file."""
+    """One agent process. server, client: its roles. settings: more HCL for its configuration file. token, tls: how the
+    test asks its API."""
 
     def __init__(
         self,
@@ -94,8 +110,12 @@ class Drover:
         settings: str = "",
         server_settings: str = "",
         log_level: str = "INFO",
+        token: str = "",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.consul = consul
+        self.token, self.tls = token, tls
+        self.node_id = self.own_token = ""  # where the test chose them
         self.name = name
         self.home = Path(tempfile.mkdtemp(prefix=f"drover-{name}-"))
         self.data_dir = self.home / "data"
@@ -162,7 +182,7 @@ plugin "raw_exec" {{
         assert self._process is not None
         if self._process.poll() is not None:
             raise AssertionError(f"drover {self.name} ended with {self._process.returncode}:\n{self.log[-4000:]}")
-        return bool(call(self.address, "GET", "/v1/agent/health"))
+        return bool(self.call("GET", "/v1/regions"))
 
     def kill(self) -> None:
         """SIGKILL, as a crash; its tasks live on."""
@@ -203,15 +223,18 @@ plugin "raw_exec" {{
 
     # -- its API
 
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        return call(self.address, method, path, body, token=self.token, tls=self.tls)
+
     def get(self, path: str) -> Any:
-        return call(self.address, "GET", path)
+        return self.call("GET", path)
 
     def submit(self, job: Mapping[str, Any]) -> dict[str, Any]:
-        answer: dict[str, Any] = call(self.address, "PUT", "/v1/jobs", {"Job": job})
+        answer: dict[str, Any] = self.call("PUT", "/v1/jobs", {"Job": job})
         return answer
 
     def stop_job(self, job_id: str, *, purge: bool = False) -> None:
-        call(self.address, "DELETE", f"/v1/job/{job_id}?purge={str(purge).lower()}")
+        self.call("DELETE", f"/v1/job/{job_id}?purge={str(purge).lower()}")
 
     def allocs(self, job_id: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.get(f"/v1/job/{job_id}/allocations")
@@ -251,11 +274,14 @@ plugin "raw_exec" {{
 
     def run(self, *argv: str, check: bool = False) -> subprocess.CompletedProcess[str]:
         """One `drover` command against this agent."""
-        return drover(*argv, address=f"http://{self.address}")
+        token = {"NOMAD_TOKEN": self.token} if self.token else {}
+        return drover(*argv, address=f"http{'s' if self.tls else ''}://{self.address}", environ=token)
 
 
-def drover(*argv: str, address: str = "", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environ = {k: v for k, v in os.environ.items() if not k.startswith(("NOMAD_", "CONSUL_"))}
+def drover(
+    *argv: str, address: str = "", cwd: Path | None = None, environ: Mapping[str, str] = {}
+) -> subprocess.CompletedProcess[str]:
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(("NOMAD_", "CONSUL_"))} | dict(environ)
     if address:
         environ["NOMAD_ADDR"] = address
     environ["PYTHONPATH"] = str(Path(__file__).parents[2])

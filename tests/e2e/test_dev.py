@@ -35,7 +35,7 @@ def consul() -> Iterator[ConsulServer]:
 class Dev:
     """One `drover agent -dev` with a temporary directory of its own as /tmp."""
 
-    def __init__(self, consul: ConsulServer, folder: Path) -> None:
+    def __init__(self, consul: ConsulServer | None, folder: Path) -> None:
         self.address = f"127.0.0.1:{free_port()}"
         self.temporary = folder
         config = folder / "agent.hcl"
@@ -48,7 +48,7 @@ class Dev:
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
-                env={**os.environ, "CONSUL_HTTP_ADDR": consul.http_addr, "TMPDIR": str(folder)},
+                env={**os.environ, **({"CONSUL_HTTP_ADDR": consul.http_addr} if consul else {}), "TMPDIR": str(folder)},
             )
 
     def __enter__(self) -> "Dev":
@@ -159,7 +159,7 @@ def test_what_a_killed_dev_agent_left_is_removed_by_the_next(consul: ConsulServe
         (broken / "lock").touch()
         (broken / "journal.db").write_bytes(b"no database" * 1000)
         with Dev(consul, tmp_path) as dev:
-            wait("the API", lambda: call(dev.address, "GET", "/v1/agent/health"))
+            wait("the API", lambda: call(dev.address, "GET", "/v1/regions"))
             assert not is_alive(pid)
             assert cgroups(left) == []
             assert dev.end(signal.SIGTERM) == 0
@@ -200,3 +200,17 @@ def test_a_consul_that_was_named_and_does_not_answer_is_an_error_also_in_dev(
     assert list(tmp_path.glob("drover-dev-*")) == []
 
 
+
+
+def test_two_without_a_consul_do_not_lean_on_one_another(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    with Dev(None, tmp_path / "first") as first:
+        wait("it leads", lambda: call(first.address, "GET", "/v1/status/leader"))
+        with Dev(None, tmp_path / "second") as second:
+            second.submit(marking_job("dev"))
+            wait("it runs", lambda: second.running("dev"))
+            first.end(signal.SIGTERM)
+            second.submit(marking_job("after"))
+            wait("that runs too", lambda: second.running("after"))
+            assert second.end(signal.SIGTERM) == 0

@@ -25,6 +25,7 @@ from configs import (
     RawExec,
     Reserved,
     Server,
+    Telemetry,
 )
 from model.cluster import PreemptionConfig, SchedulerConfiguration
 from model.secret import Secret
@@ -116,7 +117,8 @@ def test_settings_are_read_in_their_types(folder: Path) -> None:
           virtual_datacenter = "edge"
         }
         telemetry {
-          prometheus_metrics = true
+          prometheus_metrics  = false
+          collection_interval = "5s"
         }
         """,
     )
@@ -131,7 +133,7 @@ def test_settings_are_read_in_their_types(folder: Path) -> None:
         cpu_total_compute=4000,
         virtual_datacenter="edge",
     )
-    assert config.telemetry == {"prometheus_metrics": True}
+    assert config.telemetry == Telemetry(prometheus_metrics=False, collection_interval_s=5.0)
 
 
 def test_host_volumes_networks_and_cores_are_read_by_their_names(folder: Path) -> None:
@@ -298,7 +300,7 @@ def test_what_is_read_and_used_by_nothing_is_told_if_it_asks_for_something(folde
 enable_debug = true
 leave_on_terminate = false
 telemetry {
-  prometheus_metrics = true
+  statsd_address = "127.0.0.1:8125"
 }
 client {
   state_dir    = "/var/lib/drover/state"
@@ -321,7 +323,7 @@ plugin "docker" {
     config = load(folder, text)
     assert [line.rsplit("/", 1)[-1] for line in config.warnings] == [
         "a.hcl:2: enable_debug has no effect in drover",
-        "a.hcl:4: telemetry has no effect in drover",
+        "a.hcl:5: telemetry.statsd_address has no effect in drover",
         "a.hcl:8: client.state_dir has no effect in drover",
         "a.hcl:9: client.gc_max_allocs has no effect in drover",
         "a.hcl:19: plugin.docker.config.gc has no effect in drover",
@@ -367,8 +369,13 @@ REFUSED: Mapping[str, tuple[str | bytes, str]] = {
     "missing certificate": ('consul { ca_file = "/nowhere" }', "consul.ca_file: no such file: /nowhere"),
     "empty root": ('consul { kv_path = "/" }', "consul.kv_path: must not be empty"),
     "vault": ("vault { enabled = true }", "a.hcl:1: vault.enabled: vault is not supported by drover yet"),
-    "acl": ("acl { enabled = true }", "acl is not supported by drover yet"),
-    "tls": ("tls { http = true }", "tls is not supported by drover yet"),
+    "unknown network": ('acl { open_to = ["10.0.0.0/8", "x"] }', 'acl.open_to: "x" is no block of addresses'),
+    "tls without a certificate": ("tls { http = true }", "a.hcl:1: tls.http: needs cert_file and key_file"),
+    "tls without a key": ('tls {\n cert_file = "/etc/passwd"\n}', "a.hcl:2: tls.cert_file: needs key_file and cert_file both"),
+    "missing tls file": ('tls { ca_file = "/nowhere" }', "tls.ca_file: no such file: /nowhere"),
+    "clients without a CA": ('tls {\n http = true\n cert_file = "/etc/passwd"\n key_file = "/etc/passwd"\n verify_https_client = true\n}', "a.hcl:5: tls.verify_https_client: needs http = true, and ca_file"),
+    "clients without tls": ("tls { verify_https_client = true }", "a.hcl:1: tls.verify_https_client: needs http = true"),
+    "negative limit": ("limits { http_max_conns_per_client = -1 }", "must not be negative"),
     "reserved cores": ('client { reserved { cores = "0,x" } }', '"x" is no core or range (expected as "0-2,7")'),
     "core out of range": ('client { reservable_cores = "0-9999" }', 'client.reservable_cores: "0-9999" is no range of cores between 0 and 8191'),
     "absent host volume": ('client {\n host_volume "v" { path = "/nowhere" }\n}', "a.hcl:2: client.host_volume.v.path: /nowhere does not exist"),

@@ -1,0 +1,28 @@
+"""`drover acl`: what Consul knows of the caller's token. Tokens and policies are made with `consul acl`."""
+
+import argparse
+
+from cli.client import Api, CommandFailed, fail, fields, print_json
+
+
+def token_self(args: argparse.Namespace) -> int:
+    try:
+        token = Api(args).get("/v1/acl/token/self")
+    except CommandFailed as error:
+        return fail(error)
+    if args.json:
+        print_json(token)
+        return 0
+    print(
+        fields(
+            [
+                ("Accessor ID", token["AccessorID"]),
+                ("Name", token["Name"] or "<none>"),
+                ("Type", token["Type"]),
+                ("Global", str(token["Global"]).lower()),
+                ("Create Time", token["CreateTime"]),
+                ("Policies", ", ".join(token["Policies"] or []) or "<none>"),
+            ]
+        )
+    )
+    return 0
