@@ -84,6 +84,7 @@ class View:
     events: Events = field(default_factory=Events)
     _observed: dict[AllocId, tuple[ObservedAlloc, int]] = field(default_factory=dict)
     _topic_indexes: dict[Topic, int] = field(default_factory=dict)
+    _gone: int = 1  # the highest index of a topic that was forgotten
     # Topics whose index was told to somebody since it last moved.
     _shown: set[Topic] = field(default_factory=set)
     _running: dict[JobKey, int] = field(default_factory=dict)  # allocs that have not ended
@@ -108,12 +109,31 @@ class View:
 
     def topic_index(self, topic: Topic) -> int:
         """The API index at which the topic last changed."""
-        if topic in self._topic_indexes:
+        if topic in self._topic_indexes or self._gone > self.floor:
             self._shown.add(topic)
         return self.api_index(self._consul_index(topic))
 
     def _consul_index(self, topic: Topic) -> int:
-        return max(self.floor, self._topic_indexes.get(topic, 1))
+        return max(self.floor, self._topic_indexes.get(topic, self._gone))
+
+    def forget_topics(self) -> None:
+        """Those of what is gone: else memory would grow with all that ever was. What has no index of its own any more
+        shows the highest of theirs: it never goes back, and at worst wakes somebody once in vain."""
+        for topic, index in list(self._topic_indexes.items()):
+            if topic not in self._waiters and not self._is_there(topic):
+                self._gone = max(self._gone, index)
+                del self._topic_indexes[topic]
+        self._shown = {topic for topic in self._shown if topic in self._waiters or self._is_there(topic)}
+
+    def _is_there(self, topic: Topic) -> bool:
+        match topic:
+            case ("job" | "summary" | "job-allocs" | "job-evals" | "job-deployments" | "job-scale", key):
+                return key in self.jobs or key in self.allocs_by_job or key in self.evals_by_job
+            case ("alloc", alloc_id):
+                return alloc_id in self.allocs
+            case ("eval" | "eval-allocs", eval_id):
+                return eval_id in self.evals
+        return True
 
     def version_numbers(self, key: JobKey) -> list[int]:
         """Of the job's versions that are known, in order."""
