@@ -1,7 +1,6 @@
 """What dispatch, periodic/force and launches answer, on the leader and through another agent."""
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,8 +22,8 @@ def address(request: pytest.FixtureRequest, one: Drover, two: Drover) -> str:
 
 
 @pytest.fixture
-def name(one: Drover, clean: None) -> Iterator[str]:
-    yield f"p{next(_numbers)}"
+def name(one: Drover, clean: None) -> str:
+    return f"p{next(_numbers)}"
 
 
 def submit(address: str, name: str, **of_job: Any) -> Reply:
