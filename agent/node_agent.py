@@ -34,6 +34,7 @@ from agent.drivers.base import Driver, ExecSession, TaskStats
 from agent.health import AllocChecks, HealthWatch
 from agent.hooks.base import TaskHook
 from agent.hooks.dirs import DirsHook
+from agent.hooks.payload import PayloadHook
 from agent.hooks.services import ServicesHook
 from agent.journal import AllocRow, Contents, Journal, TaskRow, job_key
 from agent.permit import without_asking
@@ -98,7 +99,7 @@ class NodeAgent:
         self._journal = journal
         self._dirs = dirs
         self._pace = pace or Pace()
-        all_hooks: list[TaskHook] = [DirsHook(dirs), *hooks]
+        all_hooks: list[TaskHook] = [DirsHook(dirs), PayloadHook(), *hooks]
         if services is not None:
             all_hooks.append(ServicesHook(services))
         self._tools = Tools(

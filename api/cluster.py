@@ -110,7 +110,7 @@ async def _changed(
     except stopping.UnknownAlloc as error:
         raise NotFound("alloc not found") from error
     index = leading.view.api_index(done.eval_index)
-    shown = {"EvalID": done.evaluation.id, "Index": index}
+    shown = {"EvalID": done.eval_id, "Index": index}
     return answer(request, shown, index=index, is_read=False)
 
 
@@ -236,17 +236,22 @@ async def node_evaluate(request: web.Request, leading: Leading) -> web.Response:
     node_id = NodeId(request.match_info["id"])
     if node_id not in leading.view.nodes:
         raise NotFound("node not found")
-    found = [await commands.evaluate(leading, *key) for key in sorted(leading.view.jobs_of_node(node_id))]
+    found = [await commands.evaluate(leading, *key) for key in sorted(leading.view.jobs_of_node(node_id)) if not _is_parent(leading, key)]
     done = [one for one in found if one is not None]
     view = leading.view
     index = view.api_index(done[-1].eval_index if done else view.node_indexes.get(node_id, 1))
     shown = {
-        "EvalIDs": [one.evaluation.id for one in done] or None,
+        "EvalIDs": [one.eval_id for one in done] or None,
         "EvalCreateIndex": index if done else 0,
         "NodeModifyIndex": view.api_index(view.node_indexes.get(node_id, 1)),
         "Index": index,
     }
     return answer(request, shown, index=index, is_read=False)
+
+
+def _is_parent(leading: Leading, key: JobKey) -> bool:
+    job = leading.view.jobs.get(key)
+    return job is not None and job.is_parent
 
 
 async def reconcile_summaries(request: web.Request, leading: Leading) -> web.Response:

@@ -133,7 +133,7 @@ async def _said(request: web.Request, leading: Leading, saying: Any) -> web.Resp
         raise Refused(str(error)) from error
     index = leading.view.api_index(done.eval_index)
     shown = {
-        "EvalID": done.evaluation.id,
+        "EvalID": done.eval_id,
         "EvalCreateIndex": index,
         "DeploymentModifyIndex": leading.view.api_index(done.job_modify_index),
         "RevertedJobVersion": None,

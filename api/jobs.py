@@ -4,6 +4,7 @@ Job ids may hold slashes: a path ends in one of the known suffixes (api/routes.p
 """
 
 import asyncio
+import base64
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -15,13 +16,13 @@ import jobspec
 from api import submissions
 from api.context import CONTEXT
 from api.deployments import deployment_document
+from api.launches import launches_document, next_launch_text
 from api.listing import Kind
 from api.plans import plan_document, why_document
 from api.query import (
     BadRequest,
     NotFound,
     Query,
-    Refused,
     answer,
     check_region,
     decode,
@@ -32,7 +33,8 @@ from api.query import (
 )
 from api.shapes import evaluation_document, job_document, job_scale, job_stub, job_summary
 from jobspec.diff import job_diff
-from leader import commands, explaining, planning, versions
+from leader import commands, dispatching, explaining, lines, periodic, planning, versions
+from leader.dispatching import Dispatch
 from leader.leading import Leading
 from leader.view import View
 from model.alloc import Apart
@@ -86,7 +88,7 @@ async def register(request: web.Request, leading: Leading) -> web.Response:
     return answer(
         request,
         {
-            "EvalID": done.evaluation.id,
+            "EvalID": done.eval_id,
             "EvalCreateIndex": index,
             "JobModifyIndex": leading.view.api_index(done.job_modify_index),
             "Warnings": "\n".join((*warnings, *omitted)),
@@ -243,7 +245,13 @@ async def _of_known(
 
 
 async def job(request: web.Request, leading: Leading) -> web.Response:
-    return await _of_known(request, leading, "job", job_document)
+    def look(view: View, key: JobKey, current: Job) -> object:
+        shown = job_document(view, key, current)
+        if lines.waits(view, key, current):
+            shown["StatusDescription"] = f"waits for max_running ({lines.ahead(view, key)} before it)"
+        return shown
+
+    return await _of_known(request, leading, "job", look)
 
 
 async def allocations(request: web.Request, leading: Leading) -> web.Response:
@@ -291,7 +299,7 @@ async def versions_of(request: web.Request, leading: Leading) -> web.Response:
     has_diffs = is_true(request, "diffs")
 
     def look(view: View, key: JobKey, _: Job) -> object:
-        numbers = sorted((v for k, v in view.versions if k == key), reverse=True)
+        numbers = view.version_numbers(key)[::-1]
         known = [view.versions[key, v] for v in numbers]
         diffs = [job_diff(old, new) for new, old in pairwise(known)] if has_diffs else None
         return {"Versions": [job_document(view, key, one) for one in known], "Diffs": diffs}
@@ -317,7 +325,8 @@ async def plan(request: web.Request, leading: Leading) -> web.Response:
     job = await _submitted(request, body, request.match_info["id"])
     await request.app[CONTEXT].rights.may_read(request, (job.namespace, job.id))
     found = planning.forecast(leading, job, has_diff=bool(member(body, "Diff", bool)))
-    return answer(request, plan_document(leading.view, found, _warnings(leading, job)))
+    next_launch = next_launch_text(found.job, leading.fenced.now_ns)
+    return answer(request, plan_document(leading.view, found, _warnings(leading, job), next_launch))
 
 
 async def why(request: web.Request, leading: Leading) -> web.Response:
@@ -389,22 +398,61 @@ async def scale(request: web.Request, leading: Leading) -> web.Response:
 
 
 async def dispatch(request: web.Request, leading: Leading) -> web.Response:
-    """No parameterized job is taken yet, so that there is none to dispatch."""
-    job = _known(request, leading)
-    raise Refused(f'Specified job "{job.id}" is not a parameterized job')
+    body = decode(await request.read())
+    namespace, job_id = _key(request)
+    if (named := member(body, "JobID", str)) and named != job_id:
+        raise BadRequest("Job ID does not match")
+    asked = Dispatch(
+        payload=_payload(body),
+        meta=_meta(body),
+        prefix=member(body, "IdPrefixTemplate", str) or "",
+        token=member(body, "IdempotencyToken", str) or request.query.get("idempotency_token", ""),
+    )
+    done = await dispatching.dispatch(leading, namespace, job_id, asked)
+    if done is None:
+        raise NotFound("job not found")
+    index = leading.view.api_index(done.eval_index)
+    shown = {
+        "DispatchedJobID": done.job_id,
+        "EvalID": done.eval_id,
+        "EvalCreateIndex": index,
+        "JobCreateIndex": leading.view.api_index(done.job_index),
+        "Index": index,
+        "LastContact": 0,
+        "KnownLeader": False,
+    }
+    return answer(request, shown, index=index, is_read=False)
+
+
+def _payload(body: dict[str, Any]) -> bytes:
+    try:
+        return base64.b64decode(member(body, "Payload", str) or "", validate=True)
+    except ValueError as error:
+        raise BadRequest(f"Payload is not base64: {error}") from error
+
+
+def _meta(body: dict[str, Any]) -> dict[str, str]:
+    meta = member(body, "Meta", dict) or {}
+    if not all(isinstance(value, str) for value in meta.values()):
+        raise BadRequest("Meta must be an object of strings")
+    return meta
 
 
 async def force_periodic(request: web.Request, leading: Leading) -> web.Response:
-    """No periodic job is taken yet, so that there is none to force."""
-    _known(request, leading)
-    raise Refused("can't force launch non-periodic job")
-
-
-def _known(request: web.Request, leading: Leading) -> Job:
-    job = leading.view.jobs.get(_key(request))
-    if job is None:
+    done = await periodic.force(leading, *_key(request))
+    if done is None:
         raise NotFound("job not found")
-    return job
+    return _eval_answer(request, leading, done)
+
+
+async def launches(request: web.Request, leading: Leading) -> web.Response:
+    """drover's own: how a periodic or parameterized job's children did, those that were removed too."""
+    now_s = leading.fenced.now_ns // 1_000_000_000
+
+    def look(view: View, key: JobKey, job: Job) -> object:
+        return launches_document(view, key, job, now_s)
+
+    return await _of_known(request, leading, "summary", look)
 
 
 async def restart(request: web.Request, leading: Leading) -> web.Response:
@@ -422,7 +470,7 @@ async def deregister(request: web.Request, leading: Leading) -> web.Response:
 def _eval_answer(request: web.Request, leading: Leading, done: commands.Registered) -> web.Response:
     index = leading.view.api_index(done.eval_index)
     shown = {
-        "EvalID": done.evaluation.id,
+        "EvalID": done.eval_id,
         "EvalCreateIndex": index,
         "JobModifyIndex": leading.view.api_index(done.job_modify_index),
         "Index": index,

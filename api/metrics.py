@@ -27,6 +27,7 @@ from agent import telemetry as of_tasks
 from agent.drivers.base import TaskStats
 from agent.host_stats import HostStats
 from api.context import CONTEXT, Context
+from api.launches import launches_document
 from api.query import answer
 from api.shapes import job_summary
 from api.stats import Meter
@@ -106,6 +107,11 @@ GAUGES: Mapping[str, str] = {
     "drover.brake.engaged": "1 while too many nodes are silent to hold any of them lost",
     "drover.brake.silent_nodes": "Nodes that are not heard and not given up",
     "drover.brake.held_seconds": "For how long no node is held lost yet, after a take-over or an outage of Consul",
+    "drover.periodic.status": "How a periodic job does: 0 passing, 1 warning, 2 critical",
+    "drover.periodic.last_success": "When a run of a periodic job last succeeded, seconds since 1970; 0: never",
+    "drover.periodic.last_duration_seconds": "How long that run took",
+    "drover.periodic.next_run": "When a periodic job is due next, seconds since 1970; 0: never",
+    "drover.periodic.missed": "Runs of a periodic job that never started, so far",
 }
 # Name -> where it is counted. In Prometheus' text counters end in `_total`.
 COUNTED: Mapping[str, Counter | Histogram] = {
@@ -268,7 +274,23 @@ async def _of_jobs(leading: Leading) -> list[Gauge]:
         for group, counts in job_summary(view, key, job)["Summary"].items():
             labels = {"job": job.id, "namespace": job.namespace, "task_group": group}
             found += [Gauge(f"nomad.nomad.job_summary.{state.lower()}", float(n), labels) for state, n in counts.items()]
+    found += _of_periodic(leading)
     return found + [Gauge(f"nomad.nomad.job_status.{status}", float(n), {}) for status, n in statuses.items()]
+
+
+def _of_periodic(leading: Leading) -> Iterator[Gauge]:
+    view, now_s = leading.view, leading.fenced.now_ns // 1_000_000_000
+    for key in sorted(view.families.periodic):
+        shown = launches_document(view, key, view.jobs[key], now_s)
+        labels = {"job": key[1], "namespace": key[0]}
+        values = {
+            "status": float(("passing", "warning", "critical").index(shown["Status"])),
+            "last_success": shown["LastSuccess"] / 1e9,
+            "last_duration_seconds": shown["LastDuration"] / 1e9,
+            "next_run": shown["NextLaunch"] / 1e9,
+            "missed": float(shown["Missed"]),
+        }
+        yield from (Gauge(f"drover.periodic.{name}", value, labels) for name, value in values.items())
 
 
 # -- a client's

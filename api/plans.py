@@ -11,11 +11,8 @@ from leader.planning import Forecast
 from leader.view import View
 from model.alloc import DesiredAlloc
 
-# Go's zero time: no periodic launch comes.
-_NEVER = "0001-01-01T00:00:00Z"
 
-
-def plan_document(view: View, found: Forecast, warnings: Iterable[str]) -> dict[str, Any]:
+def plan_document(view: View, found: Forecast, warnings: Iterable[str], next_launch: str) -> dict[str, Any]:
     """The answer to a plan, in Nomad's shape."""
     index = view.api_index(found.job_modify_index) if found.job_modify_index is not None else 0
     return {
@@ -27,7 +24,7 @@ def plan_document(view: View, found: Forecast, warnings: Iterable[str]) -> dict[
         "JobModifyIndex": index,
         "CreatedEvals": None,
         "Diff": found.diff,
-        "NextPeriodicLaunch": _NEVER,
+        "NextPeriodicLaunch": next_launch,
         "Warnings": "\n".join(warnings),
         "Index": index,
     }

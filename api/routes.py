@@ -91,8 +91,9 @@ OF_JOB = (
     Route("PUT", "/v1/job/{id:.+}/why", on_leader(jobs.why_submitted), Right.JOB_READ, "Tells why not all of a job would be placed", ("nodes",), body={"Job": Job}),
     Route("PUT", "/v1/job/{id:.+}/revert", on_leader(jobs.revert), Right.JOB_WRITE, "Submits an older version again", body={"JobVersion": int, "EnforcePriorVersion": int}),
     Route("PUT", "/v1/job/{id:.+}/stable", on_leader(jobs.stable), Right.JOB_WRITE, "Says whether a version is known to be good", body={"JobVersion": int, "Stable": bool}),
-    Route("PUT", "/v1/job/{id:.+}/dispatch", on_leader(jobs.dispatch), Right.JOB_WRITE, "Starts an instance of a parameterized job"),
+    Route("PUT", "/v1/job/{id:.+}/dispatch", on_leader(jobs.dispatch), Right.JOB_WRITE, "Starts an instance of a parameterized job", body={"JobID": str, "Payload": str, "Meta": dict[str, str], "IdPrefixTemplate": str, "IdempotencyToken": str}),
     Route("PUT", "/v1/job/{id:.+}/periodic/force", on_leader(jobs.force_periodic), Right.JOB_WRITE, "Starts a periodic job now"),
+    Route("GET", "/v1/job/{id:.+}/launches", on_leader(jobs.launches), Right.JOB_READ, "How the children of a periodic or parameterized job did", BLOCKING),
     Route("PUT", "/v1/job/{id:.+}/restart", on_leader(jobs.restart), Right.JOB_WRITE, "Replaces all of an unchanged job in the rolling manner"),
 )
 

@@ -63,7 +63,7 @@ def _indexes(view: View, key: JobKey, job: Job, group: TaskGroup, scaling: Mappi
     """Since when the job has it, as far as its versions tell, and since when as it is."""
     created = modified = view.version_indexes[key, job.version].modify_index
     is_same = True
-    for number in sorted((v for k, v in view.versions if k == key and v < job.version), reverse=True):
+    for number in reversed([v for v in view.version_numbers(key) if v < job.version]):
         before = view.versions[key, number].group(group.name)
         known = [policy for _, policy in _scalings(before)] if before else []
         if not known:

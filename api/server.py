@@ -25,8 +25,10 @@ from api.rights import Forbidden, TooManyFailures
 from api.routes import ROUTES
 from api.websockets import NoWebsocket
 from configs import AgentConfig
-from leader.commands import EnforceIndexError, StillLeaving
+from leader.commands import EnforceIndexError, NothingToEvaluate, StillLeaving
+from leader.dispatching import DispatchRefused
 from leader.namespaces import NamespaceRefused
+from leader.periodic import NotPeriodic
 from leader.scheduling import RegistrationRejected
 from leader.versions import ScalingRefused, UnknownJob, VersionRefused
 from model.errors import InputError, SessionLost, StoreRefused, StoreUnavailable, WriteConflict
@@ -75,7 +77,10 @@ async def allow_origin(request: web.Request, response: web.StreamResponse) -> No
 
 # What is told as it is, with Nomad's status for what its servers will not do.
 _REFUSALS = (
+    DispatchRefused,
     EnforceIndexError,
+    NotPeriodic,
+    NothingToEvaluate,
     StillLeaving,
     NamespaceRefused,
     RegistrationRejected,

@@ -306,10 +306,18 @@ def job_summary(view: View, key: JobKey, job: Job) -> dict[str, Any]:
         "JobID": job.id,
         "Namespace": job.namespace,
         "Summary": groups,
-        "Children": {"Pending": 0, "Running": 0, "Dead": 0},
+        "Children": _children(view, key),
         "CreateIndex": view.api_index(record.create_index) if record else 0,
         "ModifyIndex": view.topic_index(("summary", key)),
     }
+
+
+def _children(view: View, key: JobKey) -> dict[str, int]:
+    """How many of the job's children are in which state."""
+    count = {"Pending": 0, "Running": 0, "Dead": 0}
+    for child in view.families.children(key):
+        count[job_status(view, child, view.jobs[child]).value.capitalize()] += 1
+    return count
 
 
 def job_scale(view: View, key: JobKey, job: Job) -> dict[str, Any]:

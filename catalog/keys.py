@@ -19,6 +19,7 @@ The only place that builds keys. One writer per fact (docs/design/001-state-in-c
     <root>/state/inbox/<node>                which facts changed             agent adds, leader deletes
     <root>/state/evals/<eval>                recent evaluations              leader
     <root>/state/deployments/<ns>/<job>/<d>  roll-outs of job versions       leader
+    <root>/state/launches/<ns>/<job>         what periodic jobs started      leader
 
 Namespace and job id are each escaped into one path segment. Every watched prefix holds a sentinel
 key: an empty prefix would wake its watchers on every unrelated write (measured).
@@ -165,6 +166,13 @@ class Keys:
 
     def deployment(self, namespace: Namespace, job_id: JobId, deployment_id: DeploymentId) -> str:
         return f"{self.job_deployments(namespace, job_id)}{deployment_id}"
+
+    @property
+    def launches(self) -> str:
+        return f"{self.state}launches/"
+
+    def launches_of(self, namespace: Namespace, job_id: JobId) -> str:
+        return f"{self.launches}{escape(namespace)}/{escape(job_id)}"
 
 
 def last_segment(key: str) -> str:

@@ -104,6 +104,71 @@ class LocalAgent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outsider:
+    """A service with one check on a node of the catalog that has no Consul agent."""
+
+    id: str
+    service: str
+    meta: Mapping[str, str]
+    status: str
+    output: str
+
+
+@dataclass(slots=True)
+class OutsideNode:
+    """A node of the catalog that nothing but drover's leader writes. Every method raises StoreUnavailable or
+    StoreRefused."""
+
+    client: Client
+    name: str
+    root: str
+
+    async def put(self, outsider: Outsider) -> None:
+        service_id = outsider.id
+        document = {
+            "Node": self.name,
+            "Address": "127.0.0.1",  # Consul wants one
+            "NodeMeta": {"drover_root": self.root},
+            "Service": {"ID": service_id, "Service": outsider.service, "Meta": dict(outsider.meta)},
+            "Check": {
+                "CheckID": f"service:{service_id}",
+                "Name": "the job's runs",
+                "ServiceID": service_id,
+                "Status": outsider.status,
+                "Output": outsider.output[:4000],
+            },
+        }
+        await self.client.call("PUT", "/v1/catalog/register", document=document, timeout_s=5.0)
+
+    async def drop(self, service_id: str) -> None:
+        """Idempotent; with the check."""
+        document = {"Node": self.name, "ServiceID": service_id}
+        await self.client.call("PUT", "/v1/catalog/deregister", document=document, timeout_s=5.0)
+
+    async def drop_all(self) -> None:
+        await self.client.call("PUT", "/v1/catalog/deregister", document={"Node": self.name}, timeout_s=5.0)
+
+    async def read(self) -> dict[str, Outsider] | None:
+        """By id; None: the node is not there."""
+        node = await self.client.call("GET", f"/v1/catalog/node/{self.name}", params={"consistent": ""}, timeout_s=5.0)
+        known = msgspec.json.decode(node.body)
+        if known is None:
+            return None
+        health = await self.client.call("GET", f"/v1/health/node/{self.name}", params={"consistent": ""}, timeout_s=5.0)
+        checks = {check["ServiceID"]: check for check in msgspec.json.decode(health.body)}
+        return {
+            service_id: Outsider(
+                id=service_id,
+                service=service["Service"],
+                meta=service.get("Meta") or {},
+                status=checks.get(service_id, {}).get("Status", ""),
+                output=checks.get(service_id, {}).get("Output", ""),
+            )
+            for service_id, service in (known["Services"] or {}).items()
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
     """One leader candidate as the catalog has it. is_passing: its check and its machine's gossip pass."""
 

@@ -71,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
     failed = answer["FailedTGAllocs"] or {}
     withheld = _asked(answer) if failed and job.all_at_once else {}
     print(dry_run(failed, paint, is_system=job.is_system, withheld=withheld))
+    if job.is_scheduled:
+        print(f"- If submitted now, next periodic launch would be at {answer['NextPeriodicLaunch']}\n")
     if preempted := answer["Annotations"]["PreemptedAllocs"]:
         print(paint("bold", "Preemptions:"))
         print(preemptions(preempted, is_verbose=args.verbose) + "\n")

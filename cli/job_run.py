@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import jobspec
-from cli.client import Api, CommandFailed, fail
+from cli.client import Api, CommandFailed, clock, fail, segment
 from cli.monitor import follow
 from jobspec.durations import DurationFault, parse_duration
 from jobspec.files import SIZE_MAX
@@ -136,6 +136,9 @@ def run(args: argparse.Namespace) -> int:
             print(f"Job Warnings:\n{answer['Warnings']}\n")
         if not answer["EvalID"]:
             print("Job registration successful")
+            if job.is_scheduled:
+                found = api.get(f"/v1/job/{segment(job.id)}/launches", namespace=api.namespace or job.namespace)
+                print(f"Approximate next launch time: {clock(found['NextLaunch']) if found['NextLaunch'] else 'none'}")
             return 0
         if args.detach:
             print(f"Job registration successful\nEvaluation ID: {answer['EvalID']}")

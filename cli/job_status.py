@@ -28,6 +28,9 @@ def find_job(api: Api, name: str) -> dict[str, Any]:
         return exact
     if not found:
         raise CommandFailed(f"No job(s) with prefix or ID {name!r} found")
+    # The children of one that is meant are not meant.
+    known = {(job["Namespace"], job["ID"]) for job in found}
+    found = [job for job in found if (job["Namespace"], job["ParentID"]) not in known]
     if len(found) > 1:
         raise CommandFailed(f"Prefix {name!r} matched several jobs: {', '.join(job['ID'] for job in found)}")
     only: dict[str, Any] = found[0]
@@ -63,9 +66,14 @@ def _list(api: Api, args: argparse.Namespace) -> int:
     if not jobs:
         print("No running jobs")
     else:
+        from cli.job_children import grouped, kind
+
+        jobs, notes = grouped(jobs, has_all=args.verbose)
         rows = [("ID", "Type", "Priority", "Status", "Submit Date")]
-        rows += [(j["ID"], j["Type"], j["Priority"], _status(j), clock(j["SubmitTime"])) for j in jobs]
+        rows += [(j["ID"], kind(j), j["Priority"], _status(j), clock(j["SubmitTime"])) for j in jobs]
         print(table(rows))
+        if notes:
+            print("\n" + "\n".join(notes))
     return 0
 
 
@@ -78,8 +86,13 @@ def _show(api: Api, job_id: str, namespace: str, args: argparse.Namespace) -> in
     job = api.get(path, namespace=namespace)
     if is_data(args):
         return print_data(args, job)
-    print(_basics(job))
+    from cli import job_children
+
+    print(fields([*_basics(job), *job_children.basics(job)]))
     if args.short:
+        return 0
+    if job["Periodic"] is not None or (job["ParameterizedJob"] is not None and not job["Dispatched"]):
+        job_children.show_parent(api, job, path)
         return 0
     allocs = api.get(f"{path}/allocations", namespace=namespace)
     evaluations = api.get(f"{path}/evaluations", namespace=namespace)
@@ -138,20 +151,19 @@ def _print_allocations(allocs: list[dict[str, Any]], args: argparse.Namespace) -
     print(table(rows))
 
 
-def _basics(job: dict[str, Any]) -> str:
-    return fields(
-        [
-            ("ID", job["ID"]),
-            ("Name", job["Name"]),
-            ("Submit Date", clock(job["SubmitTime"])),
-            ("Type", job["Type"]),
-            ("Priority", job["Priority"]),
-            ("Datacenters", ",".join(job["Datacenters"])),
-            ("Namespace", job["Namespace"]),
-            ("Status", _status(job)),
-            ("Version", job["Version"]),
-        ]
-    )
+def _basics(job: dict[str, Any]) -> list[tuple[str, object]]:
+    said = f" ({job['StatusDescription']})" if job.get("StatusDescription") else ""
+    return [
+        ("ID", job["ID"]),
+        ("Name", job["Name"]),
+        ("Submit Date", clock(job["SubmitTime"])),
+        ("Type", job["Type"]),
+        ("Priority", job["Priority"]),
+        ("Datacenters", ",".join(job["Datacenters"])),
+        ("Namespace", job["Namespace"]),
+        ("Status", f"{_status(job)}{said}"),
+        ("Version", job["Version"]),
+    ]
 
 
 def _evaluations(evaluations: list[dict[str, Any]], *, is_verbose: bool) -> str:

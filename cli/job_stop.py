@@ -18,7 +18,8 @@ def run(args: argparse.Namespace) -> int:
         path, orphan = f"/v1/job/{segment(job['ID'])}", args.orphan or None
         answer, _ = api.call("DELETE", path, None, purge=args.purge, orphan=orphan, namespace=job["Namespace"])
         if args.detach or not answer["EvalID"]:
-            print(answer["EvalID"])
+            if answer["EvalID"]:
+                print(answer["EvalID"])
             return 0
         return follow(api, answer["EvalID"], is_verbose=args.verbose)
     except CommandFailed as error:

@@ -182,6 +182,7 @@ def _build() -> _Parser:
     inspect.add_argument("job", metavar="JOB")
 
     jobs_own(job, command)
+    children(job, command)
 
     deployment = group("deployment", "look at roll-outs, and say what becomes of them")
     command(deployment, "list", "cli.deployment:list_all", "list deployments", _client_flags, _shown_flags)
@@ -469,6 +470,20 @@ def jobs_own(job: "argparse._SubParsersAction[_Parser]", command: Callable[..., 
     revert.add_argument("version", metavar="VERSION", type=int)
     scale.add_argument("group_or_count", metavar="[GROUP] COUNT")
     scale.add_argument("count", nargs="?", help=argparse.SUPPRESS)
+
+
+def children(job: "argparse._SubParsersAction[_Parser]", command: Callable[..., _Parser]) -> None:
+    """What starts children of a job."""
+    dispatch = command(job, "dispatch", "cli.job_children:dispatch", "start an instance of a parameterized job", _client_flags, _monitor_flags)
+    dispatch.add_argument("job", metavar="JOB")
+    dispatch.add_argument("input", metavar="FILE", nargs="?", help="the payload; - reads standard input")
+    _flag(dispatch, "meta", action="append", default=[], metavar="KEY=VALUE", help="may be repeated")
+    _flag(dispatch, "id-prefix-template", metavar="TEXT", help="put into the id of the instance")
+    _flag(dispatch, "idempotency-token", metavar="TEXT", help="the same token is the same instance")
+    periodic = job.add_parser("periodic", help="start periodic jobs", description="start periodic jobs", allow_abbrev=False)
+    under = periodic.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    force = command(under, "force", "cli.job_children:force", "start a periodic job now", _client_flags, _monitor_flags)
+    force.add_argument("job", metavar="JOB")
 
 
 def _reaching_in(

@@ -111,6 +111,8 @@ def _fill_job(job: Json) -> None:
         _non_empty(job["Periodic"], "TimeZone", "UTC")
     if "ParameterizedJob" in job:
         _non_empty(job["ParameterizedJob"], "Payload", "optional")
+        if "History" in job["ParameterizedJob"]:
+            _default(job["ParameterizedJob"]["History"], {"Successful": 100, "Failed": 100})
     reschedule, migrate = job.pop("Reschedule", None), job.pop("Migrate", None)
     for group in job.get("TaskGroups", ()):
         _inherit(group, "Update", job.get("Update"))

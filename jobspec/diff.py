@@ -92,8 +92,8 @@ _GROUP = (
 _JOB = (
     *_RULES,
     _SPREAD,
-    _Inside("Periodic", "Periodic"),
-    _Inside("ParameterizedJob", "ParameterizedJob"),
+    _Inside("Periodic", "Periodic", parts=(_Inside("History", "History"),)),
+    _Inside("ParameterizedJob", "ParameterizedJob", parts=(_Inside("History", "History"),)),
     _Inside("Multiregion", "Multiregion", is_data=True),
     _Inside("UI", "UI"),
 )

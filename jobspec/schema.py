@@ -556,6 +556,18 @@ UpdateStrategy
   OnChange          on_change         ?string
 MigrateStrategy
   Surge             surge             ?bool
+History
+  Successful        successful        ?int
+  Failed            failed            ?int
+PeriodicConfig
+  StartingDeadline  starting_deadline ?duration
+  MissedRun         missed_run        ?string
+  ExpectWithin      expect_within     ?duration
+  History           history           History
+ParameterizedJobConfig
+  MaxRunning        max_running       ?int
+  Dedupe            dedupe            ?bool
+  History           history           History
 """
 
 _ZEROS: Mapping[str, object] = {

@@ -128,16 +128,6 @@ TABLE: tuple[Unsupported, ...] = (
         instead="run the job once in each region",
         places=_of_job("multiregion", lambda j: j.multiregion is not None),
     ),
-    Unsupported(
-        feature="periodic",
-        instead="start the job from cron",
-        places=_of_job("periodic", lambda j: j.periodic),
-    ),
-    Unsupported(
-        feature="parameterized",
-        instead="run one job for each set of parameters",
-        places=_of_job("parameterized", lambda j: j.parameterized_job),
-    ),
     Unsupported(feature="connect", instead="let the service listen on a port of its own", places=_connect),
     Unsupported(feature="a check with expose", instead="give the check a port of its own", places=_expose),
     Unsupported(
@@ -179,11 +169,6 @@ TABLE: tuple[Unsupported, ...] = (
         feature="artifact",
         instead="let the task's command fetch the file",
         places=_of_tasks("artifact[0]", lambda t: t.artifacts),
-    ),
-    Unsupported(
-        feature="dispatch_payload",
-        instead="put the input into env",
-        places=_of_tasks("dispatch_payload", lambda t: t.dispatch_payload),
     ),
     Unsupported(
         feature="a Consul namespace",

@@ -8,6 +8,7 @@ Policies and constraints are in `rules.py`, services in `services.py`, drivers' 
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from jobspec.children import dispatch_payload_faults, parent_faults
 from jobspec.driver_config import config_faults
 from jobspec.rules import (
     affinity_faults,
@@ -64,7 +65,7 @@ def _job(job: Job, path: str) -> Faults:
     yield from constraint_faults(job.constraints, path)
     yield from affinity_faults(job.affinities, path, is_system=job.type is JobType.SYSTEM)
     yield from spread_faults(job.spreads, path, is_system=job.type is JobType.SYSTEM)
-    yield from _periodic(job, path)
+    yield from parent_faults(job, path)
     if not job.task_groups:
         yield _fault(path, "a job needs at least one group")
     wanted = sum(max(group.count, 0) for group in job.task_groups)
@@ -83,27 +84,6 @@ def _names(job: Job, path: str) -> Faults:
     for what, text in (("ID", job.id), ("name", job.name)):
         if "\0" in text:
             yield _fault(path, f"the job's {what} holds a NUL character")
-
-
-def _periodic(job: Job, path: str) -> Faults:
-    if job.periodic is not None and job.periodic.enabled:
-        if not job.is_batch:
-            yield _fault(f"{path}.periodic", "only batch and sysbatch jobs can be periodic")
-        if not job.periodic.spec:
-            yield _fault(f"{path}.periodic", 'a cron expression is needed (as cron = "*/15 * * * *")')
-    settings = job.parameterized_job
-    if settings is None:
-        return
-    if not job.is_batch:
-        yield _fault(f"{path}.parameterized", "only batch and sysbatch jobs can be parameterized")
-    if settings.payload not in ("optional", "required", "forbidden"):
-        yield _fault(
-            f"{path}.parameterized.payload",
-            f'must be optional, required or forbidden, found "{settings.payload}"',
-        )
-    both = sorted(set(settings.meta_required) & set(settings.meta_optional))
-    if both:
-        yield _fault(f"{path}.parameterized", f"required and optional at once: {', '.join(both)}")
 
 
 def _doubles(names: Iterable[str], kind: str, path: str) -> Faults:
@@ -237,6 +217,7 @@ def _task(job: Job, group: TaskGroup, task: Task, path: str) -> Faults:
     if task.lifecycle is not None and task.lifecycle.hook not in HOOKS:
         known = ", ".join(HOOKS[:-1])
         yield _fault(f"{path}.lifecycle.hook", f'must be {known} or {HOOKS[-1]}, found "{task.lifecycle.hook}"')
+    yield from dispatch_payload_faults(task, path)
     yield from _resources(task.resources, f"{path}.resources")
     yield from _logs(group, task, path)
     yield from config_faults(task.driver, task.config, f"{path}.config")

@@ -39,6 +39,10 @@ class BadMeta(DroverError):
     """Run-time metadata that no node can have."""
 
 
+class NothingToEvaluate(DroverError):
+    """The job has no allocs of its own. The words are Nomad's."""
+
+
 # What `${meta.…}` can name.
 _META_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 # Of one node, keys and values: 24 control documents have to fit into one transaction (leader/lives.py).
@@ -47,11 +51,16 @@ _META_BYTES_MAX = 8 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """eval_index and job_modify_index are Consul's; the API adds its base."""
+    """eval_index and job_modify_index are Consul's; the API adds its base. evaluation None: nothing of the job is to be
+    placed, only of its children."""
 
-    evaluation: Evaluation
+    evaluation: Evaluation | None
     eval_index: int
     job_modify_index: int
+
+    @property
+    def eval_id(self) -> str:
+        return self.evaluation.id if self.evaluation is not None else ""
 
 
 async def register(
@@ -92,6 +101,8 @@ async def evaluate(leading: Leading, namespace: Namespace, job_id: JobId) -> Reg
     """Decides about the job again. None if there is no such job."""
     async with leading.turn((namespace, job_id)):
         current = leading.view.jobs.get((namespace, job_id))
+        if current is not None and current.is_parent:
+            raise NothingToEvaluate(f"can't evaluate {'parameterized' if current.is_parameterized else 'periodic'} job")
         return await _evaluate(leading, current, "job-eval") if current else None
 
 
@@ -167,9 +178,11 @@ async def _register(
         _enforce(leading, key, current, enforce_index)
     job = as_current(current, job, adopt=adopt)
     if current is not None and spec_of(current) == spec_of(job):
+        if job.is_parent:
+            return _unevaluated(leading, current)
         return await _evaluate(leading, current, "job-register")
     # Versions of a purged job may still be named by allocs that are stopping: never write one again.
-    newest = max((v for k, v in view.versions if k == key), default=-1)
+    newest = max(view.version_numbers(key), default=-1)
     job = msgspec.structs.replace(
         job,
         version=newest + 1,
@@ -198,9 +211,11 @@ async def _deregister(leading: Leading, key: JobKey, *, purge: bool, orphan: boo
         unknown = Job(id=key[1], name=key[1], namespace=key[0])
         return await _evaluate(leading, unknown, "job-deregister")
     if not purge:
+        if current.stop and current.is_parent:
+            return _unevaluated(leading, current)
         if current.stop:
             return await _evaluate(leading, current, "job-deregister")
-        newest = max(v for k, v in view.versions if k == key)
+        newest = max(view.version_numbers(key))
         stopped = msgspec.structs.replace(
             current,
             stop=True,
@@ -212,12 +227,16 @@ async def _deregister(leading: Leading, key: JobKey, *, purge: bool, orphan: boo
     if current.stop and current.orphans == "leave" and any(a.is_live for a in view.allocs_by_job.get(key, {}).values()):
         raise StillLeaving(f'job "{current.id}" is being stopped with -orphan: purge it once that is done')
     record = view.records[key]
+    # Of what starts children too: allocs of an earlier version may have to end.
     evaluation = new_evaluation(leading.fenced, current, "job-deregister")
     eval_key = leading.keys.evaluation(evaluation.id)
     ops = [delete(leading.keys.job(*key)), put(eval_key, encode(evaluation))]
+    if key in view.launches:
+        ops.append(delete(leading.keys.launches_of(*key)))
     written = await _commit(leading, evaluation, ops)
     index = written[eval_key].modify_index
     view.drop_job(key, index)
+    view.drop_launches(key)
     view.put_eval(evaluation, *indexes(written[eval_key]))
     leading.deciding.asked(evaluation)
     return Registered(evaluation, index, record.modify_index)
@@ -273,11 +292,9 @@ async def _write_version(
         version = put(version_key, encode(job))
     except StoreRefused as error:
         raise StoreRefused(f"the job is too large: {error}") from error
-    ops: list[Op] = [
-        version,
-        replace(record_key, encode(record), known.modify_index if known else 0),
-        put(eval_key, encode(evaluation)),
-    ]
+    ops: list[Op] = [version, replace(record_key, encode(record), known.modify_index if known else 0)]
+    if not job.is_parent:
+        ops.append(put(eval_key, encode(evaluation)))
     if submission is not None:
         kept = put(keys.submission(*key, job.version), encode(submission))
         # Never so much that the job itself would not fit.
@@ -286,9 +303,16 @@ async def _write_version(
     written = await _commit(leading, evaluation, ops)
     view.put_version(job, *indexes(written[version_key]))
     view.put_record(record, *indexes(written[record_key]))
+    if job.is_parent:
+        return _unevaluated(leading, job)
     view.put_eval(evaluation, *indexes(written[eval_key]))
     leading.deciding.asked(evaluation)
     return Registered(evaluation, written[eval_key].modify_index, written[version_key].modify_index)
+
+
+def _unevaluated(leading: Leading, job: Job) -> Registered:
+    index = leading.view.version_indexes[(job.namespace, job.id), job.version].modify_index
+    return Registered(None, leading.view.records[job.namespace, job.id].modify_index, index)
 
 
 async def _evaluate(leading: Leading, job: Job, triggered_by: str) -> Registered:

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_dataclass
 from itertools import groupby
 from typing import assert_never
 
@@ -19,7 +20,7 @@ import msgspec
 
 from catalog.keys import last_segment
 from catalog.kv import Entry, Op, delete, pause, put, replace
-from leader import telemetry
+from leader import lines, telemetry
 from leader.decide.counted import MIGRATED
 from leader.decide.feasible import FeasibleCache, fitting_nodes
 from leader.decide.place import as_changed, held_by, leaving, merged, place
@@ -87,6 +88,7 @@ class Deciding:
     _errands: Errands = field(default_factory=Errands)
     _force_gc: bool = False
     _doubted: list[Evaluation] = field(default_factory=list)
+    _doubted_launches: set[JobKey] = field(default_factory=set)
     _doubted_nodes: set[NodeId] = field(default_factory=set)
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _is_held: bool = False
@@ -115,10 +117,19 @@ class Deciding:
         self._doubted.append(evaluation)
         self.view.mark([(evaluation.namespace, evaluation.job_id)])
 
+    def doubt_launches(self, key: JobKey) -> None:
+        """As `doubt`, of what the job started."""
+        self._doubted_launches.add(key)
+        self.view.wake.set()
+
     def doubt_node(self, node_id: NodeId) -> None:
         """What was written about this node may or may not be there: read it before deciding about anything."""
         self._doubted_nodes.add(node_id)
         self.view.wake.set()
+
+    @property
+    def is_held(self) -> bool:
+        return self._is_held
 
     def hold(self) -> None:
         """Nothing is decided any more in this term: a snapshot is being restored."""
@@ -203,6 +214,11 @@ class Deciding:
                     self.view.put_eval(evaluation, entry.create_index, entry.modify_index)
                     self.asked(evaluation)
                 self._doubted.pop(0)
+            while self._doubted_launches:
+                await self.fenced.settle()
+                key = min(self._doubted_launches)
+                await self.store.reread_launches(self.view, key)
+                self._doubted_launches.discard(key)
 
     async def _decide_all(self, keys: Sequence[JobKey]) -> None:
         gather: list[_Decided] = []
@@ -259,6 +275,10 @@ class Deciding:
         job = self.view.jobs.get(key)
         now_ns = self.fenced.now_ns
         needed = self.needed(key, job)
+        waits = job is not None and lines.waits(self.view, key, job)
+        if waits:
+            needed = replace_dataclass(needed, place=())
+        self.view.mark(lines.next_ones(self.view, key))
         if needed.wake_at_ns is None:
             self._wake_at.pop(key, None)
         else:
@@ -266,7 +286,7 @@ class Deciding:
         asked = self._asked.pop(key, [])
         evaluation = asked[-1] if asked else None
         if evaluation is None and needed.place and key not in self._blocked and job is not None:
-            evaluation = new_evaluation(self.fenced, job, self._trigger(key, needed))
+            evaluation = new_evaluation(self.fenced, job, self._trigger(key, job, needed))
         # A job that is only blocked is tried again under its blocked evaluation.
         under = evaluation or self._blocked.get(key)
         eval_id = under.id if under else EvalId("")
@@ -286,6 +306,8 @@ class Deciding:
             deployments=self._deployments(key, needed, placed),
         )
         evals = self._evaluations(key, job, evaluation, asked, placed, now_ns)
+        if waits:
+            evals = [msgspec.structs.replace(one, status_description="waits for max_running") for one in evals]
         evals = with_placements([self._of_deployment(key, one, needed) for one in evals], under, placed, self.view)
         version, record = self._job_change(key, job, needed)
         return _Decided(key=key, plan=plan, evals=evals, needed=needed, version=version, record=record)
@@ -315,7 +337,7 @@ class Deciding:
             return None, None
         record: JobRecord = known.document
         if needed.revert_to is not None:
-            newest = max(v for k, v in self.view.versions if k == key)
+            newest = max(self.view.version_numbers(key))
             version = msgspec.structs.replace(
                 self.view.versions[key, needed.revert_to], version=newest + 1, submit_time=self.fenced.now_ns
             )
@@ -422,8 +444,10 @@ class Deciding:
                 found.add(alloc.id)
         return found
 
-    def _trigger(self, key: JobKey, needed: Reconciled) -> str:
+    def _trigger(self, key: JobKey, job: Job, needed: Reconciled) -> str:
         """Why there is something to place that nobody asked for, in Nomad's words."""
+        if job.dispatched and key not in self.view.allocs_by_job:
+            return "queued-allocs"  # it is its turn now
         if any(a.desired.desired_status is DesiredStatus.EVICT for a in self.view.allocs_by_job.get(key, {}).values()):
             return "preemption"
         first = needed.place[0]
@@ -512,8 +536,7 @@ class Deciding:
     async def _apply(self, decided: Sequence["_Decided"]) -> None:
         if any(one.size for one in decided):
             await self._write([one for one in decided if one.size])
-        for one in decided:
-            await self._finish_purge(one.key)
+        await self._finish_purges([one.key for one in decided])
 
     async def _write(self, decided: Sequence["_Decided"]) -> None:
         steps: list[list[Op]] = []
@@ -676,21 +699,26 @@ class Deciding:
             self._asked.setdefault(one.key, []).extend(e for e in one.evals if e.status is EvalStatus.COMPLETE)
         self.view.mark([one.key for one in decided])
 
-    async def _finish_purge(self, key: JobKey) -> None:
-        """A purged job's versions go once no alloc names them any more. Raises StoreUnavailable: then again later."""
-        if key in self.view.jobs or self.view.allocs_by_job.get(key):
-            return
-        versions = [v for k, v in self.view.versions if k == key]
-        deployments = list(self.view.deployments_by_job.get(key, {}))
-        keys = self.store.keys
-        gone = [name(*key, v) for v in versions for name in (keys.version, keys.submission)]
-        gone += [keys.deployment(*key, d) for d in deployments]
+    async def _finish_purges(self, keys: Sequence[JobKey]) -> None:
+        """Purged jobs' versions go once no alloc names them any more. Raises StoreUnavailable: then again later."""
+        view, names = self.view, self.store.keys
+        purged = [key for key in keys if key not in view.jobs and not view.allocs_by_job.get(key)]
+        versions = {key: view.version_numbers(key) for key in purged}
+        deployments = {key: list(view.deployments_by_job.get(key, {})) for key in purged}
+        gone = [
+            name(*key, version)
+            for key in purged
+            for version in versions[key]
+            for name in (names.version, names.submission)
+        ]
+        gone += [names.deployment(*key, deployment_id) for key in purged for deployment_id in deployments[key]]
         for start in range(0, len(gone), _GATHER_OPS):
             await self.fenced.commit([delete(one) for one in gone[start : start + _GATHER_OPS]])
-        # Only these: the job may have been submitted again while they were deleted.
-        self.view.drop_versions(key, versions)
-        for deployment_id in deployments:
-            self.view.drop_deployment(deployment_id, self.view.index)
+        # Only these: a job may have been submitted again while they were deleted.
+        for key in purged:
+            view.drop_versions(key, versions[key])
+            for deployment_id in deployments[key]:
+                view.drop_deployment(deployment_id, view.index)
 
 
 def new_evaluation(

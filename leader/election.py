@@ -21,6 +21,8 @@ from leader.collecting import Collecting
 from leader.fenced import Fenced
 from leader.leading import Leading
 from leader.lives import Probe
+from leader.periodic import Launching
+from leader.watched import Watched
 from model.errors import SessionLost, StoreRefused, StoreUnavailable
 from model.snapshot import Settings
 
@@ -93,7 +95,7 @@ class Election:
             settings=self.settings,
             probe=self.probe,
             index_floor=self.index_floor,
-            more=(Collecting,),
+            more=(Collecting, Launching, Watched),
         )
         try:
             await self.leading.lead()

@@ -12,7 +12,9 @@ Everything is level-triggered; whatever is interrupted is found again by the nex
      ├─ lives     lives.py: ready, suspect, lost
      ├─ decide    deciding.py: jobs to which something happened
      ├─ rebalance rebalancing.py: evens out, if it is switched on
-     └─ garbage   collecting.py: removes what has no further use
+     ├─ garbage   collecting.py: removes what has no further use
+     ├─ launch    periodic.py: starts periodic jobs
+     └─ watched   watched.py: tells Consul how those do
 """
 
 import asyncio

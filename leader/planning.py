@@ -113,7 +113,7 @@ def _as_submitted(leading: Cluster, current: Job | None, job: Job) -> Job:
     job = as_current(current, job)
     if current is not None and spec_of(current) == spec_of(job):
         return current
-    newest = max((version for key, version in leading.view.versions if key == _key(job)), default=-1)
+    newest = max(leading.view.version_numbers(_key(job)), default=-1)
     return msgspec.structs.replace(job, version=newest + 1)
 
 

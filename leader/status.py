@@ -6,7 +6,10 @@ from model.snapshot import JobKey
 
 
 def job_status(view: View, key: JobKey, job: Job) -> JobStatus:
-    """dead: stopped, or a batch job that has nothing left to do; running: anything wanted or running."""
+    """dead: stopped, or a batch job that has nothing left to do; running: anything wanted or running, and what starts
+    children until it is stopped."""
+    if job.is_parent:
+        return JobStatus.DEAD if job.stop else JobStatus.RUNNING
     allocs = view.allocs_by_job.get(key, {}).values()
     if any(not alloc.is_terminal and not alloc.desired.apart for alloc in allocs):
         return JobStatus.RUNNING

@@ -26,6 +26,7 @@ from model.cluster import (
     Inbox,
     IndexBase,
     JobRecord,
+    Launches,
     NamespaceSpec,
     SchedulerConfiguration,
     Sentinel,
@@ -85,6 +86,8 @@ class LeaderStore:
             view.put_eval(decode(entry.value, Evaluation), entry.create_index, entry.modify_index)
         async for entry in self._all(self.keys.deployments):
             view.put_deployment(decode(entry.value, Deployment), entry.create_index, entry.modify_index)
+        async for entry in self._all(self.keys.launches):
+            view.put_launches(decode(entry.value, Launches), entry.create_index, entry.modify_index)
         for page in pages(nodes):
             async for entry in self._all(self.keys.observed + page):
                 if (observed := self._observed_in(entry)) is not None:
@@ -143,6 +146,14 @@ class LeaderStore:
                     view.drop_alloc(alloc_id, view.index)
         for key in job_keys:
             await self._reread_job(view, key)
+
+    async def reread_launches(self, view: View, key: JobKey) -> None:
+        """What Consul really holds of what a job started. Raises StoreUnavailable."""
+        entry = await self.kv.get(self.keys.launches_of(*key))
+        if entry is None:
+            view.drop_launches(key)
+        else:
+            view.put_launches(decode(entry.value, Launches), entry.create_index, entry.modify_index)
 
     async def _reread_job(self, view: View, key: JobKey) -> None:
         known, deployments = view.records.get(key), dict(view.deployments_by_job.get(key, {}))

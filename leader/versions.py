@@ -183,7 +183,7 @@ async def _new_version(
         job = change(current)
         written: list[Written] = []
         if job is not current:
-            newest = max(v for k, v in view.versions if k == key)
+            newest = max(view.version_numbers(key))
             job = msgspec.structs.replace(
                 job, version=newest + 1, submit_time=leading.fenced.now_ns, stable=False
             )

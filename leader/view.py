@@ -14,8 +14,9 @@ import msgspec
 
 from leader.decide.table import Ask, NodeTable, ask_of
 from leader.events import Events, EventTopic
+from leader.families import Families
 from model.alloc import Alloc, AllocId, DesiredAlloc, EvalId, ObservedAlloc, Verdict
-from model.cluster import BrakeRelease, JobRecord, NamespaceSpec, SchedulerConfiguration
+from model.cluster import BrakeRelease, JobRecord, Launches, NamespaceSpec, SchedulerConfiguration
 from model.deployment import Deployment, DeploymentId
 from model.errors import SessionLost
 from model.evaluation import EvalStatus, Evaluation
@@ -63,6 +64,8 @@ class View:
     evals_by_job: dict[JobKey, dict[EvalId, Indexed]] = field(default_factory=dict)
     deployments: dict[DeploymentId, Indexed] = field(default_factory=dict)
     deployments_by_job: dict[JobKey, dict[DeploymentId, Indexed]] = field(default_factory=dict)
+    launches: dict[JobKey, Indexed] = field(default_factory=dict)
+    families: Families = field(default_factory=Families)
     released: BrakeRelease = field(default_factory=BrakeRelease)
     scheduler: Indexed = field(default_factory=lambda: Indexed(SchedulerConfiguration(), 0, 0))
     # "default" is there though nobody made it.
@@ -82,10 +85,12 @@ class View:
     # By node too: an agent may speak of its own node's allocs only.
     _observed: dict[tuple[NodeId, AllocId], tuple[ObservedAlloc, int]] = field(default_factory=dict)
     _topic_indexes: dict[Topic, int] = field(default_factory=dict)
+    _gone: int = 1  # the highest index of a topic that was forgotten
     # Topics whose index was told to somebody since it last moved.
     _shown: set[Topic] = field(default_factory=set)
     _running: dict[JobKey, int] = field(default_factory=dict)  # allocs that have not ended
     _system_jobs: set[JobKey] = field(default_factory=set)
+    _version_numbers: dict[JobKey, set[int]] = field(default_factory=dict)
     _waiters: dict[Topic, set[asyncio.Future[None]]] = field(default_factory=dict)
 
     # -- reading
@@ -105,12 +110,35 @@ class View:
 
     def topic_index(self, topic: Topic) -> int:
         """The API index at which the topic last changed."""
-        if topic in self._topic_indexes:
+        if topic in self._topic_indexes or self._gone > self.floor:
             self._shown.add(topic)
         return self.api_index(self._consul_index(topic))
 
     def _consul_index(self, topic: Topic) -> int:
-        return max(self.floor, self._topic_indexes.get(topic, 1))
+        return max(self.floor, self._topic_indexes.get(topic, self._gone))
+
+    def forget_topics(self) -> None:
+        """Those of what is gone: else memory would grow with all that ever was. What has no index of its own any more
+        shows the highest of theirs: it never goes back, and at worst wakes somebody once in vain."""
+        for topic, index in list(self._topic_indexes.items()):
+            if topic not in self._waiters and not self._is_there(topic):
+                self._gone = max(self._gone, index)
+                del self._topic_indexes[topic]
+        self._shown = {topic for topic in self._shown if topic in self._waiters or self._is_there(topic)}
+
+    def _is_there(self, topic: Topic) -> bool:
+        match topic:
+            case ("job" | "summary" | "job-allocs" | "job-evals" | "job-deployments" | "job-scale", key):
+                return key in self.jobs or key in self.allocs_by_job or key in self.evals_by_job
+            case ("alloc", alloc_id):
+                return alloc_id in self.allocs
+            case ("eval" | "eval-allocs", eval_id):
+                return eval_id in self.evals
+        return True
+
+    def version_numbers(self, key: JobKey) -> list[int]:
+        """Of the job's versions that are known, in order."""
+        return sorted(self._version_numbers.get(key, ()))
 
     def end(self) -> None:
         """The term is over: nothing here moves any more, and who waits must ask the next leader."""
@@ -187,6 +215,7 @@ class View:
         key = (job.namespace, job.id)
         self.versions[key, job.version] = job
         self.version_indexes[key, job.version] = Indexed(job, create_index, modify_index)
+        self._version_numbers.setdefault(key, set()).add(job.version)
 
     def put_record(self, record: JobRecord, create_index: int, modify_index: int) -> None:
         """The job's current version; that version's document must be here already."""
@@ -202,11 +231,25 @@ class View:
             self._system_jobs.add(key)
         else:
             self._system_jobs.discard(key)
-        self.touch(modify_index, ("jobs",), ("job", key), ("job-scale", key))
+        self.families.put(key, self.jobs[key], create_index)
+        self.touch(modify_index, ("jobs",), ("job", key), ("job-scale", key), *self._parent_topics(key))
         self.mark([key])
+
+    def put_launches(self, launches: Launches, create_index: int, modify_index: int) -> None:
+        key = (Namespace(launches.namespace), JobId(launches.job_id))
+        self.launches[key] = Indexed(launches, create_index, modify_index)
+        self.families.changed()
+        self.touch(modify_index, ("summary", key))
+
+    def drop_launches(self, key: JobKey) -> None:
+        self.launches.pop(key, None)
+        self.families.changed()
 
     def drop_job(self, key: JobKey, consul_index: int) -> None:
         """The job was purged; versions stay while allocs name them."""
+        topics = self._parent_topics(key)
+        self.mark([parent for parent in [self.families.parent(key)] if parent])
+        self.families.drop(key)
         self.records.pop(key, None)
         job = self.jobs.pop(key, None)
         if job is not None:
@@ -214,13 +257,16 @@ class View:
             if _scaling_of(job):
                 self.touch(consul_index, ("scaling",), ("scaling", *key))
         self._system_jobs.discard(key)
-        self.touch(consul_index, ("jobs",), ("job", key))
+        self.touch(consul_index, ("jobs",), ("job", key), *topics)
         self.mark([key])
 
     def drop_versions(self, key: JobKey, versions: Iterable[int]) -> None:
         for version in versions:
             self.versions.pop((key, version), None)
             self.version_indexes.pop((key, version), None)
+            self._version_numbers.get(key, set()).discard(version)
+        if not self._version_numbers.get(key):
+            self._version_numbers.pop(key, None)
 
     def latest_deployment(self, key: JobKey) -> Deployment | None:
         """The job's newest, of whatever version."""
@@ -488,7 +534,15 @@ class View:
         self._running[key] = now
         if not now:
             del self._running[key]
-        return (("jobs",), ("summary", key), *((("job", key),) if bool(was) != bool(now) else ()))
+        parent = self._parent_topics(key)
+        if parent:
+            self.families.changed()
+        return (("jobs",), ("summary", key), *((("job", key),) if bool(was) != bool(now) else ()), *parent)
+
+    def _parent_topics(self, key: JobKey) -> tuple[Topic, ...]:
+        """What shows how many of a job's children are how."""
+        parent = self.families.parent(key)
+        return () if parent is None else (("summary", parent),)
 
     @staticmethod
     def _alloc_topics(alloc: Alloc) -> tuple[Topic, ...]:

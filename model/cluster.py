@@ -79,6 +79,33 @@ class JobRecord(Document):
     epoch: int = 0
 
 
+class ChildLine(Document):
+    """What is remembered of a child that was removed. due: the moment it was launched for, seconds since 1970, 0 if it
+    was dispatched; started, ended: ns since the epoch."""
+
+    id: str
+    due: int = 0
+    outcome: str = ""
+    started: int = 0
+    ended: int = 0
+    reason: str = ""
+
+
+class Launches(Document):
+    """What is kept of a periodic or parameterized job beside its versions. dealt: every run up to this moment (seconds
+    since 1970) was started or given up. missed: how many were given up. last_success, last_duration: of the children
+    that were removed, ns. removed: the newest of those."""
+
+    namespace: str
+    job_id: str
+    dealt: int = 0
+    missed: int = 0
+    last_success: int = 0
+    last_duration: int = 0
+    removed: tuple[ChildLine, ...] = ()
+    epoch: int = 0
+
+
 class PreemptionConfig(Document):
     """The job types that may push away what is of lower priority."""
 

@@ -379,19 +379,43 @@ class TaskGroup(Document):
     prevent_reschedule_on_lost: bool = False
 
 
+class History(Document):
+    """drover's: how many ended children of a job are kept, by how they ended."""
+
+    successful: int = 3
+    failed: int = 1
+
+
 class PeriodicConfig(Document):
+    """When a job runs. The last four are drover's own: how late a run may start, what becomes of the last one that was
+    missed, how soon after its time a run has to have succeeded, and how many that ended are kept."""
+
     enabled: bool = True
     spec: str = ""
     specs: tuple[str, ...] = ()
     spec_type: str = "cron"
     prohibit_overlap: bool = False
     time_zone: str = "UTC"
+    starting_deadline: Nanoseconds | None = None
+    missed_run: str = "once"  # once | skip
+    expect_within: Nanoseconds | None = None
+    history: History = History()
+
+    @property
+    def all_specs(self) -> tuple[str, ...]:
+        return (self.spec,) if self.spec else self.specs
 
 
 class ParameterizedConfig(Document):
+    """What a dispatch may bring. The last three are drover's own: how many children run at once (0: all), whether a
+    dispatch like one that is not done yet is that one, and how many that ended are kept."""
+
     payload: str = "optional"
     meta_required: tuple[str, ...] = ()
     meta_optional: tuple[str, ...] = ()
+    max_running: int = 0
+    dedupe: bool = False
+    history: History = History(successful=100, failed=100)
 
 
 class JobUiLink(Document):
@@ -432,6 +456,7 @@ class Job(Document):
     scheduler_algorithm: str = ""  # drover's: binpack or spread for this job, whatever the cluster does
     parent_id: JobId = JobId("")
     dispatched: bool = False
+    dispatch_idempotency_token: str = ""
     payload: str | None = None  # base64, as Go's []byte
     meta: Mapping[str, str] = {}
     stop: bool = False
@@ -447,6 +472,20 @@ class Job(Document):
     def group(self, name: str) -> TaskGroup | None:
         """The task group of that name."""
         return next((g for g in self.task_groups if g.name == name), None)
+
+    @property
+    def is_parent(self) -> bool:
+        """Has no allocs of its own: its children have."""
+        return self.periodic is not None or self.is_parameterized
+
+    @property
+    def is_parameterized(self) -> bool:
+        return self.parameterized_job is not None and not self.dispatched
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether time alone starts children of it."""
+        return self.periodic is not None and self.periodic.enabled and not self.stop and not self.is_parameterized
 
     @property
     def is_batch(self) -> bool:

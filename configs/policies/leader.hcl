@@ -14,6 +14,11 @@ session_prefix "" { policy = "write" }
 
 service "drover-server" { policy = "write" }
 
+# How periodic jobs do: services on a node of the catalog that has no agent. With another root of keys than "drover" the
+# node is named after that: see docs/design/017-periodic-and-dispatch.md.
+service_prefix "drover-periodic-" { policy = "write" }
+node "drover-periodic"            { policy = "write" }
+
 # Who is alive, what is healthy, what Consul says of itself.
 service_prefix "" { policy = "read" }
 node_prefix ""    { policy = "read" }

@@ -26,7 +26,7 @@ def old_versions(known: Iterable[int], current: int | None, stable: Sequence[int
 
 def is_over(job: Job, allocs: Iterable[Alloc], now_ns: int, after_ns: int) -> bool:
     """Whether nothing of the job runs or will, and nothing has happened to it for so long."""
-    if job.periodic is not None or job.parameterized_job is not None:
+    if job.is_parent and not job.stop:
         return False
     last_ns, count = job.submit_time, 0
     for alloc in allocs:

@@ -70,7 +70,7 @@ def reconcile(
         _leave(everything, draft)
         everything = [_with(alloc, draft) for alloc in everything]
         everything = [alloc for alloc in everything if not alloc.desired.apart]
-    if job is None or job.stop:
+    if job is None or job.stop or job.is_parent:
         for alloc in everything:
             # What failed too: started again, the job has all its attempts anew.
             ends = not alloc.is_terminal or (job is not None and alloc.client_status is ClientStatus.FAILED)

@@ -23,7 +23,7 @@ JOB_STUB = {
     "ParameterizedJob", "ParentID", "Periodic", "Priority", "Status", "StatusDescription", "Stop", "SubmitTime", "Type",
 }
 JOB = {
-    "Affinities", "AllAtOnce", "Constraints", "CreateIndex", "Datacenters", "Dispatched", "ID", "JobModifyIndex",
+    "Affinities", "AllAtOnce", "Constraints", "CreateIndex", "Datacenters", "DispatchIdempotencyToken", "Dispatched", "ID", "JobModifyIndex",
     "Meta", "ModifyIndex", "Multiregion", "Name", "Namespace", "NodePool", "ParameterizedJob", "ParentID", "Payload",
     "Periodic", "Priority", "Region", "SchedulerAlgorithm", "Spreads", "Stable", "Status", "StatusDescription", "Stop", "SubmitTime",
     "TaskGroups", "Type", "UI", "Update", "Version",
@@ -112,7 +112,7 @@ OWN: dict[str, Any] = {
     },
 }
 # drover's own, of which Nomad has none.
-OPERATOR = ("/v1/client/metadata", "/v1/job/{job}/why", "/v1/operator/brake", "/v1/operator/lock", "/v1/operator/snapshot", "/v1/operator/scheduler/configuration")
+OPERATOR = ("/v1/client/metadata", "/v1/job/{job}/launches", "/v1/job/{job}/why", "/v1/operator/brake", "/v1/operator/lock", "/v1/operator/snapshot", "/v1/operator/scheduler/configuration")
 WRITES = (
     "/v1/jobs",
     "/v1/jobs/parse",

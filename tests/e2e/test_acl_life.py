@@ -8,7 +8,7 @@ import pytest
 from tests.api.policies import agent_with_policies, policy
 from tests.components.consul import ConsulServer
 from tests.conftest import or_skip
-from tests.e2e.drover import Drover, marking_job, wait, web_job
+from tests.e2e.drover import Drover, job, marking_job, wait, web_job
 
 pytestmark = [pytest.mark.e2e, pytest.mark.consul]
 
@@ -43,6 +43,15 @@ def test_jobs_live_move_and_end_with_the_policies_alone(
     allocs = agents["three"].wait_running("web", 3)
     assert {alloc["NodeName"] for alloc in allocs} == {"one", "two", "three"}
     wait("three that pass", lambda: _passing(consul, "web") == 3)
+
+    # A periodic job, whose check the leader keeps in the catalog.
+    nightly = job("nightly", "/bin/true", [], job={"Type": "batch", "Periodic": {"Spec": "@every 2s"}})
+    agents["three"].submit(nightly)
+    wait("its check", lambda: _passing(consul, "drover-periodic-nightly") == 1)
+    agents["three"].stop_job("nightly", purge=True)
+    wait("no check", lambda: consul.call("GET", "/v1/health/service/drover-periodic-nightly")[1] == [])
+    for child in agents["three"].get("/v1/jobs?prefix=nightly"):
+        agents["three"].stop_job(child["ID"].replace("/", "%2F"), purge=True)
 
     # A take-over, of which no task notices anything.
     leader = next(a for a in agents.values() if agents["three"].get("/v1/status/leader") == a.address)

@@ -59,15 +59,15 @@ def _job(world: "World", job: Job) -> Iterator[str]:
         if job.is_system:
             yield from _system(world, job, group, allocs)
             continue
-        for index in range(group.count if not job.stop else 0):
+        count_wanted = 0 if job.stop or job.is_parent else group.count
+        for index in range(count_wanted):
             here = [alloc for alloc in allocs if alloc.desired.index == index]
             if job.is_batch and any(_is_done(alloc) for alloc in here):
                 continue
             count = sum(alloc.is_live for alloc in here)
             if count != 1:
                 yield f"{job.id}.{group.name}[{index}] has {count} allocs"
-        wanted = 0 if job.stop else group.count
-        surplus = [alloc for alloc in live if alloc.desired.index >= wanted]
+        surplus = [alloc for alloc in live if alloc.desired.index >= count_wanted]
         for alloc in surplus:
             yield f"{job.id} {alloc.id[:8]} is too many"
 

@@ -169,8 +169,6 @@ def test_what_nomad_refuses_is_refused(text: bytes, expected: str) -> None:
 
 UNSUPPORTED = {
     "multiregion": (job_text(job="multiregion {}"), "multiregion", "job.web.multiregion"),
-    "periodic": (job_text(job='type = "batch"\nperiodic { cron = "* * * * *" }'), "periodic", "job.web.periodic"),
-    "parameterized": (job_text(job='type = "batch"\nparameterized {}'), "parameterized", "job.web.parameterized"),
     "connect": (service("connect { native = true }"), "connect", f"{GROUP}.service[0].connect"),
     "sticky volume": (job_text(group='volume "v" {\n type = "host"\n source = "v"\n sticky = true\n}'), "a sticky volume", f"{GROUP}.volume.v"),
     "csi volume": (job_text(group='volume "v" { type = "csi" }'), "a CSI volume", f"{GROUP}.volume.v"),
@@ -180,7 +178,6 @@ UNSUPPORTED = {
     "template": (job_text(task='template {\n data = "x"\n destination = "y"\n}'), "template", f"{TASK}.template[0]"),
     "vault": (job_text(task='vault { policies = ["p"] }'), "vault", f"{TASK}.vault"),
     "artifact": (job_text(task='artifact { source = "http://x/y" }'), "artifact", f"{TASK}.artifact[0]"),
-    "dispatch_payload": (job_text(task='dispatch_payload { file = "x" }'), "dispatch_payload", f"{TASK}.dispatch_payload"),
     "bridge": (job_text(group='network { mode = "bridge" }'), 'network mode "bridge"', f"{GROUP}.network[0].mode"),
     "cni": (job_text(group='network { mode = "cni/x" }'), "a CNI network", f"{GROUP}.network[0].mode"),
     "expose": (check('type = "http"\npath = "/"\nexpose = true\n' + TIMES), "a check with expose", f"{CHECK}.expose"),

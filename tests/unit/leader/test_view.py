@@ -277,3 +277,22 @@ def test_an_orphan_takes_its_room_until_it_has_ended() -> None:
     tell(ClientStatus.RUNNING)
     view.put_desired(one.desired, 30, 30)  # adopted
     assert (view.table.used[row].tolist(), list(view.orphans)) == (taken, [])
+
+
+async def test_topics_of_what_is_gone_are_forgotten_and_none_goes_back() -> None:
+    one = alloc(status=ClientStatus.COMPLETE)
+    view = with_alloc(one)
+    view.drop_job(KEY, 30)
+    view.drop_alloc(one.id, 31)
+    before = indexes(view, *of(one), *SUMMARY, ("job", KEY))
+    view.forget_topics()
+    assert {("alloc", one.id), ("job", KEY), ("summary", KEY)}.isdisjoint(view._topic_indexes)
+    after = indexes(view, *of(one), *SUMMARY, ("job", KEY))
+    assert all(after[topic] >= index for topic, index in before.items())
+    # Who was shown that, and waits for the job to come, is woken by it though the fact is older.
+    waiting = view.wait(("job", KEY), after["job", KEY], 5.0)
+    async with asyncio.timeout(1.0), asyncio.TaskGroup() as tasks:
+        tasks.create_task(waiting, name="waiting")
+        await asyncio.sleep(0)
+        view.put_version(job(), 20, 20)
+        view.put_record(JobRecord(namespace=KEY[0], job_id=KEY[1], version=0, modify_time=0, epoch=1), 20, 20)

@@ -1,0 +1,147 @@
+"""When is a periodic job's next run, by its cron expressions and time zone?
+
+    "30 2 * * *"       minute, hour, day of month, month, day of week
+    "30 2 * * * 2027"  six fields: with the year; seven: with the second before them (as hashicorp/cronexpr reads them)
+    "@daily", "@every 90s"
+
+cronsim knows how a field is written and which wall-clock times it names, with Debian cron's care for the two nights
+on which clocks change. What it does not know is here: the year, a nickname, spans. docs/design/017 says what happens at
+an hour that is skipped or comes twice.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+
+from jobspec.durations import DurationFault, parse_duration
+
+_NICKNAMES = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+_YEARS = range(1970, 2100)
+_LONG_NAME = re.compile(r"[A-Z]{4,}")
+_EXPRESSION_MAX = 200
+
+
+class CronFault(ValueError):
+    """A text is no cron expression, or names no time zone; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Cron:
+    """expression: five fields, or six with the second where that is not just one. years: None for every one."""
+
+    expression: str
+    second: int
+    years: frozenset[int] | None
+
+    def after(self, moment_s: int, zone: tzinfo) -> int | None:
+        start = datetime.fromtimestamp(moment_s - self.second, UTC).astimezone(zone)
+        while True:
+            found = self._next(start, moment_s)
+            if found is None or self.years is None or found.year in self.years:
+                return None if found is None else round(found.timestamp()) + self.second
+            later = min((year for year in self.years if year > found.year), default=None)
+            if later is None:
+                return None
+            start = datetime(later, 1, 1, tzinfo=zone) - timedelta(seconds=1)
+
+    def _next(self, start: datetime, moment_s: int) -> datetime | None:
+        for found in CronSim(self.expression, start):
+            # In an hour that comes twice cronsim names the first time, be that already over.
+            if round(found.timestamp()) + self.second > moment_s:
+                return found
+        return None  # it gives up after 50 years
+
+
+@dataclass(frozen=True, slots=True)
+class _Every:
+    """Whole multiples of the span since 1970: so every leader finds the same moments, whenever the job was submitted."""
+
+    span_s: int
+
+    def after(self, moment_s: int, zone: tzinfo) -> int | None:
+        return (moment_s // self.span_s + 1) * self.span_s
+
+
+@lru_cache(maxsize=4096)
+def parse(expression: str) -> _Cron | _Every:
+    """Raises CronFault."""
+    text = expression.strip()
+    if len(text) > _EXPRESSION_MAX:
+        raise CronFault(f"longer than {_EXPRESSION_MAX} characters")
+    if text.startswith("@every "):
+        return _every(text.removeprefix("@every ").strip())
+    fields = _NICKNAMES.get(text.lower(), text).upper().split()
+    if text.startswith("@") and text.lower() not in _NICKNAMES:
+        raise CronFault(f"{text.split()[0]!r} is not known (known: {', '.join(_NICKNAMES)}, @every SPAN)")
+    if not 5 <= len(fields) <= 7:
+        raise CronFault(f"expected 5 fields, 6 with the year or 7 with second and year, found {len(fields)}")
+    seconds = fields.pop(0) if len(fields) == 7 else "0"
+    years = _years(fields.pop()) if len(fields) == 6 else None
+    # As cronexpr takes them: ? for *, and names written out.
+    fields = [_LONG_NAME.sub(lambda name: name[0][:3], "*" if field == "?" else field) for field in fields]
+    is_one_second = seconds.isdecimal() and int(seconds) < 60
+    found = _Cron(
+        " ".join(fields if is_one_second else [seconds, *fields]), int(seconds) if is_one_second else 0, years
+    )
+    try:
+        CronSim(found.expression, datetime(2024, 1, 1, tzinfo=UTC))
+    except (CronSimError, AssertionError, ValueError, TypeError) as error:
+        raise CronFault(str(error)[:1].lower() + str(error)[1:] or "not readable") from error
+    return found
+
+
+def _every(text: str) -> _Every:
+    try:
+        span_ns = parse_duration(text)
+    except DurationFault as fault:
+        raise CronFault(str(fault)) from fault
+    if span_ns < 1_000_000_000 or span_ns % 1_000_000_000:
+        raise CronFault(f'"@every" takes whole seconds, at least one, found {text!r}')
+    return _Every(span_ns // 1_000_000_000)
+
+
+def _years(text: str) -> frozenset[int] | None:
+    if text in ("*", "?"):
+        return None
+    found: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"(?:(\*)|(\d{4})(?:-(\d{4}))?)(?:/(\d{1,4}))?", part)
+        if match is None:
+            raise CronFault(f"bad year {part!r}")
+        low = _YEARS[0] if match[1] else int(match[2])
+        high = int(match[3]) if match[3] else _YEARS[-1] if match[1] or match[4] else low
+        if not (low in _YEARS and high in _YEARS and low <= high) or match[4] == "0":
+            raise CronFault(f"bad year {part!r} (1970 to 2099)")
+        found.update(range(low, high + 1, int(match[4] or 1)))
+    return frozenset(found)
+
+
+@lru_cache(maxsize=512)
+def time_zone(name: str) -> tzinfo:
+    """Raises CronFault."""
+    if name.upper() in ("", "UTC"):
+        return UTC
+    if name == "Local":
+        raise CronFault("the zone of whichever machine leads is no zone: name it")
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise CronFault(f'there is no time zone "{name[:60]}"') from error
+
+
+def next_launch(specs: tuple[str, ...], zone: str, after_s: int) -> int | None:
+    """The first moment after that one, in seconds since 1970; None where there is none. Raises CronFault."""
+    found = (parse(spec).after(after_s, time_zone(zone)) for spec in specs)
+    return min((moment for moment in found if moment is not None), default=None)

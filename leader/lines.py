@@ -1,0 +1,62 @@
+"""Whose turn is it, where only so many children of a parameterized job may run at once?
+
+The first `max_running` of those that are not done, in the order in which they were dispatched. Nothing is kept of it:
+whoever leads finds the same line in the view.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from leader.decide.children import run_of
+from leader.view import View
+from model.job import Job
+from model.snapshot import JobKey
+
+
+def waits(view: View, key: JobKey, job: Job) -> bool:
+    """Whether the child has to wait for others to end."""
+    parent, at_once = _line(view, key)
+    if parent is None or parent == key or not at_once or job.stop or view.allocs_by_job.get(key):
+        return False
+    return key not in islice(_open(view, parent, at_once), at_once)
+
+
+def next_ones(view: View, key: JobKey) -> list[JobKey]:
+    """Whose turn has come, now that this child is done, or its parent was changed."""
+    parent, at_once = _line(view, key)
+    if parent is None or not at_once or (parent != key and not _is_over(view, key)):
+        return []
+    return [child for child in _open(view, parent, at_once) if not view.allocs_by_job.get(child)]
+
+
+def ahead(view: View, key: JobKey) -> int:
+    """How many of its parent's children that are not done come before it."""
+    parent, _ = _line(view, key)
+    if parent is None:
+        return 0
+    return next((number for number, child in enumerate(_open(view, parent, None)) if child == key), 0)
+
+
+def _line(view: View, key: JobKey) -> tuple[JobKey | None, int]:
+    """The parent, be it the job itself, and its limit."""
+    parent = view.families.parent(key) or key
+    job = view.jobs.get(parent)
+    settings = job.parameterized_job if job is not None and job.is_parameterized else None
+    return (parent, settings.max_running) if settings is not None else (None, 0)
+
+
+def _open(view: View, parent: JobKey, count: int | None) -> Iterator[JobKey]:
+    """The first `count` that are not done; those that are leave the line for good."""
+    found: list[JobKey] = []
+    done: list[JobKey] = []
+    for child in view.families.open(parent):
+        if len(found) == count:
+            break
+        (done if _is_over(view, child) else found).append(child)
+    for child in done:
+        view.families.closed(child)
+    return iter(found)
+
+
+def _is_over(view: View, key: JobKey) -> bool:
+    return run_of(view.jobs[key], view.allocs_by_job.get(key, {}).values()).outcome.is_over
