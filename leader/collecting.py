@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from catalog.kv import Op, delete
 from leader import commands
 from leader.commands import UnknownNode
-from leader.decide.garbage import gone_nodes, is_over, old_evals, old_versions
+from leader.decide.garbage import gone_nodes, is_over, kept_ns, old_evals, old_versions
 from leader.leading import Leading
+from leader.status import progress_of
 from model.errors import DroverError
 from model.node import NodeId, NodeStatus
 from model.snapshot import JobKey
@@ -51,7 +52,10 @@ class Collecting:
             await asyncio.sleep(0)
             await self._versions(key)
             job = view.jobs.get(key)
-            if job is not None and is_over(job, view.allocs_by_job.get(key, {}).values(), now_ns, job_after_ns):
+            after_ns = 0 if is_forced or job is None else kept_ns(job, job_after_ns)
+            if job is None or after_ns is None or not is_over(job, view.allocs_by_job.get(key, {}).values(), now_ns, after_ns):
+                continue
+            if job.stop or all(one.is_over for one in progress_of(view, key, job).values()):
                 await commands.deregister(self.leading, *key, purge=True)
         await self._evals(0 if is_forced else round(settings.gc_after_s * 1e9))
         has_allocs = {node_id for node_id, allocs in view.allocs_by_node.items() if allocs}
