@@ -12,7 +12,7 @@ from model.snapshot import JobKey
 def job_status(view: View, key: JobKey, job: Job) -> JobStatus:
     """dead: stopped, or a batch job that has nothing left to do; running: anything wanted or running."""
     allocs = view.allocs_by_job.get(key, {}).values()
-    if any(not alloc.is_terminal and not alloc.desired.apart for alloc in allocs):
+    if any(not alloc.client_status.is_terminal and not alloc.desired.apart for alloc in allocs):
         return JobStatus.RUNNING
     if job.stop:
         return JobStatus.DEAD
