@@ -41,7 +41,8 @@ class Origins:
         host = request.headers.get("Host", "")
         if not self._is_tls and not self._is_ours(host):
             raise Forbidden(f"Permission denied: this API has no name {_name(host)[:80]!r} (http_hosts may list it)")
-        if request.method in _READS and request.headers.get("Upgrade", "").lower() != "websocket":
+        is_read = request.method in _READS and not request.path.endswith("/gc")  # which changes things by GET too
+        if is_read and request.headers.get("Upgrade", "").lower() != "websocket":
             return
         origin = request.headers.get("Origin")
         if origin is None:

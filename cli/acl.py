@@ -2,7 +2,7 @@
 
 import argparse
 
-from cli.client import Api, CommandFailed, fail, fields, print_json
+from cli.client import Api, CommandFailed, fail, fields, is_data, print_data
 
 
 def token_self(args: argparse.Namespace) -> int:
@@ -10,9 +10,8 @@ def token_self(args: argparse.Namespace) -> int:
         token = Api(args).get("/v1/acl/token/self")
     except CommandFailed as error:
         return fail(error)
-    if args.json:
-        print_json(token)
-        return 0
+    if is_data(args):
+        return print_data(args, token)
     print(
         fields(
             [

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Mapping
 
-from cli.client import Api, CommandFailed, fail, print_json
+from cli.client import Api, CommandFailed, fail, is_data, print_data
 from jobspec.durations import DurationFault, parse_duration
 
 # Nomad's exit codes of `check`.
@@ -13,9 +13,8 @@ _PASSES, _CRITICAL, _UNKNOWN = 0, 2, 3
 def info(args: argparse.Namespace) -> int:
     try:
         found = Api(args).get("/v1/agent/self")
-        if args.json:
-            print_json(found)
-            return 0
+        if is_data(args):
+            return print_data(args, found)
         for group, values in sorted(found["stats"].items()):
             print(group)
             for name, value in sorted(values.items()):

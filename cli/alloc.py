@@ -11,7 +11,8 @@ from cli.client import (
     clock,
     fail,
     fields,
-    print_json,
+    is_data,
+    print_data,
     segment,
     short,
     size,
@@ -54,9 +55,8 @@ def status(args: argparse.Namespace) -> int:
         api = Api(args)
         if not args.alloc:
             allocs = api.listed("/v1/allocations", args)
-            if args.json:
-                print_json(allocs)
-                return 0
+            if is_data(args):
+                return print_data(args, allocs)
             rows = [("ID", "Job", "Task Group", "Node ID", "Desired", "Status")]
             rows += [
                 (
@@ -72,9 +72,8 @@ def status(args: argparse.Namespace) -> int:
             print(table(rows) if allocs else "No allocations")
             return 0
         alloc = find_alloc(api, args.alloc)
-        if args.json:
-            print_json(alloc)
-            return 0
+        if is_data(args):
+            return print_data(args, alloc)
         _show(alloc, is_verbose=args.verbose)
         if args.verbose:
             print(f"\nPlacement Metrics\n{metrics(alloc['Metrics'])}")

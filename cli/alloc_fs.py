@@ -7,7 +7,7 @@ from typing import Any
 
 from cli.alloc import chosen_alloc
 from cli.alloc_logs import how_much, print_tail
-from cli.client import Api, CommandFailed, fail, frames, print_json, size, table
+from cli.client import Api, CommandFailed, fail, frames, is_data, print_data, size, table
 
 
 def run(args: argparse.Namespace) -> int:
@@ -21,7 +21,9 @@ def run(args: argparse.Namespace) -> int:
             return 0
         if info["IsDir"]:
             files = api.get(f"{base}/ls/{alloc['ID']}", path=path)
-            print_json(files) if args.json else print(_listed(files, is_exact=args.H))
+            if is_data(args):
+                return print_data(args, files)
+            print(_listed(files, is_exact=args.H))
             return 0
         how = how_much(args)
         stream, out = f"{base}/stream/{alloc['ID']}", sys.stdout.buffer

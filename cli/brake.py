@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from cli.client import Api, CommandFailed, ago, fail, print_json, short, table
+from cli.client import Api, CommandFailed, ago, fail, is_data, print_data, short, table
 
 
 def status(args: argparse.Namespace) -> int:
@@ -19,9 +19,8 @@ def _run(args: argparse.Namespace, call: Any) -> int:
         found = call(Api(args))
     except CommandFailed as error:
         return fail(error)
-    if args.json:
-        print_json(found)
-        return 0
+    if is_data(args):
+        return print_data(args, found)
     if found["Engaged"]:
         print("The brake is engaged: unheard nodes keep their work until they are heard, or `drover brake release`")
     else:

@@ -274,8 +274,23 @@ def size(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
-def print_json(document: object) -> None:
-    print(json.dumps(document, indent=4))
+def is_data(args: argparse.Namespace) -> bool:
+    """Whether the API's answer is wanted as it is (-json), or as a template makes it (-t)."""
+    return args.json or args.template is not None
+
+
+def print_data(args: argparse.Namespace, document: object) -> int:
+    """Prints the document in JSON, or what the template of -t says of it; the exit code."""
+    if args.template is None:
+        print(json.dumps(document, indent=4))
+        return 0
+    from template import TemplateFault, parse
+
+    try:
+        print(parse(args.template, name="format").render(document, on_missing_key="default"))
+    except TemplateFault as fault:
+        return fail(CommandFailed(f"Error formatting the data: template: {fault}"))
+    return 0
 
 
 def clock(ns: int) -> str:

@@ -7,7 +7,19 @@ import argparse
 import time
 from typing import Any
 
-from cli.client import Api, ApiError, CommandFailed, clock, fail, fields, print_json, segment, short, table
+from cli.client import (
+    Api,
+    ApiError,
+    CommandFailed,
+    clock,
+    fail,
+    fields,
+    is_data,
+    print_data,
+    segment,
+    short,
+    table,
+)
 
 FAILED = 2
 _POLL_S = 0.5
@@ -21,10 +33,9 @@ def list_all(args: argparse.Namespace) -> int:
         found = Api(args).get("/v1/deployments")
     except CommandFailed as error:
         return fail(error)
-    if args.json:
-        print_json(found)
-    else:
-        print(listed(found, is_verbose=args.verbose))
+    if is_data(args):
+        return print_data(args, found)
+    print(listed(found, is_verbose=args.verbose))
     return 0
 
 
@@ -45,9 +56,8 @@ def status(args: argparse.Namespace) -> int:
         if args.deployment is None:
             return list_all(args)
         found = _find(api, args.deployment)
-        if args.json:
-            print_json(found)
-            return 0
+        if is_data(args):
+            return print_data(args, found)
         print(described(found, is_verbose=args.verbose))
         if args.monitor:
             return follow(api, found["ID"], is_verbose=args.verbose, timeout_s=None)

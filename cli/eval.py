@@ -2,7 +2,7 @@
 
 import argparse
 
-from cli.client import Api, CommandFailed, fail, fields, print_json, short, table
+from cli.client import Api, CommandFailed, fail, fields, is_data, print_data, short, table
 from cli.monitor import print_placement_failure
 
 
@@ -10,9 +10,8 @@ def list_all(args: argparse.Namespace) -> int:
     try:
         found = Api(args).listed("/v1/evaluations", args)
         found = [e for e in found if args.job in (None, e["JobID"]) and args.status in (None, e["Status"])]
-        if args.json:
-            print_json(found)
-            return 0
+        if is_data(args):
+            return print_data(args, found)
         if not found:
             print("No evals found")
             return 0
@@ -32,9 +31,8 @@ def status(args: argparse.Namespace) -> int:
         api = Api(args)
         found = api.find("evaluation", "/v1/evaluations", args.eval)
         evaluation = api.get(f"/v1/evaluation/{found['ID']}")
-        if args.json:
-            print_json(evaluation)
-            return 0
+        if is_data(args):
+            return print_data(args, evaluation)
         print(
             fields(
                 [

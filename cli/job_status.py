@@ -3,7 +3,19 @@
 import argparse
 from typing import Any
 
-from cli.client import Api, CommandFailed, ago, clock, fail, fields, print_json, segment, short, table
+from cli.client import (
+    Api,
+    CommandFailed,
+    ago,
+    clock,
+    fail,
+    fields,
+    is_data,
+    print_data,
+    segment,
+    short,
+    table,
+)
 from cli.deployment import described
 from cli.monitor import print_placement_failure
 
@@ -37,17 +49,18 @@ def inspect(args: argparse.Namespace) -> int:
     try:
         api = Api(args)
         job = find_job(api, args.job)
-        print_json({"Job": api.get(f"/v1/job/{segment(job['ID'])}", namespace=job["Namespace"])})
-        return 0
+        found = api.get(f"/v1/job/{segment(job['ID'])}", namespace=job["Namespace"])
+        # A template is given the job itself; the JSON can be submitted again.
+        return print_data(args, found if args.template is not None else {"Job": found})
     except CommandFailed as error:
         return fail(error)
 
 
 def _list(api: Api, args: argparse.Namespace) -> int:
     jobs = api.listed("/v1/jobs", args)
-    if args.json:
-        print_json(jobs)
-    elif not jobs:
+    if is_data(args):
+        return print_data(args, jobs)
+    if not jobs:
         print("No running jobs")
     else:
         rows = [("ID", "Type", "Priority", "Status", "Submit Date")]
@@ -63,9 +76,8 @@ def _status(job: dict[str, Any]) -> str:
 def _show(api: Api, job_id: str, namespace: str, args: argparse.Namespace) -> int:
     path = f"/v1/job/{segment(job_id)}"
     job = api.get(path, namespace=namespace)
-    if args.json:
-        print_json(job)
-        return 0
+    if is_data(args):
+        return print_data(args, job)
     print(_basics(job))
     if args.short:
         return 0
@@ -106,10 +118,9 @@ def allocs(args: argparse.Namespace) -> int:
         api = Api(args)
         job = find_job(api, args.job)
         found = api.get(f"/v1/job/{segment(job['ID'])}/allocations", namespace=job["Namespace"], all=args.all)
-        if args.json:
-            print_json(found)
-        else:
-            _print_allocations(found, args)
+        if is_data(args):
+            return print_data(args, found)
+        _print_allocations(found, args)
         return 0
     except CommandFailed as error:
         return fail(error)

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from cli.client import Api, CommandFailed, clock, fail, fields, print_json, segment, table
+from cli.client import Api, CommandFailed, clock, fail, fields, is_data, print_data, segment, table
 from cli.deployment import described, listed
 from cli.job_plan import job_diff, plain
 from cli.job_status import find_job
@@ -21,9 +21,8 @@ def history(args: argparse.Namespace) -> int:
         versions = [one for one in versions if one["Version"] == args.version]
         if not versions:
             return fail(CommandFailed(f'job "{job["ID"]}" has no version {args.version} any more'))
-    if args.json:
-        print_json(versions)
-        return 0
+    if is_data(args):
+        return print_data(args, versions)
     for number, version in enumerate(versions):
         if number:
             print()
@@ -87,9 +86,9 @@ def scaling_events(args: argparse.Namespace) -> int:
         return fail(error)
     events = [(group, event) for group, one in found["TaskGroups"].items() for event in one["Events"] or []]
     events.sort(key=lambda one: -one[1]["Time"])
-    if args.json:
-        print_json({group: one["Events"] for group, one in found["TaskGroups"].items()})
-    elif not events:
+    if is_data(args):
+        return print_data(args, {group: one["Events"] for group, one in found["TaskGroups"].items()})
+    if not events:
         print("No events found")
     else:
         rows: list[tuple[object, ...]] = [("Task Group", "Count", "PrevCount", "Error", "Message", "Date")]
@@ -127,9 +126,9 @@ def deployments(args: argparse.Namespace) -> int:
     except CommandFailed as error:
         return fail(error)
     found = found[:1] if args.latest else found
-    if args.json:
-        print_json(found)
-    elif args.latest and found:
+    if is_data(args):
+        return print_data(args, found)
+    if args.latest and found:
         print(described(found[0], is_verbose=args.verbose))
     else:
         print(listed(found, is_verbose=args.verbose))

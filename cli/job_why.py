@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cli.client import Api, CommandFailed, clock, fail, print_json, segment, short, table
+from cli.client import Api, CommandFailed, clock, fail, is_data, print_data, segment, short, table
 from cli.job_run import print_faults, read
 from cli.job_status import find_job
 from model.errors import JobspecError
@@ -25,16 +25,15 @@ def run(args: argparse.Namespace) -> int:
         return print_faults(error)
     except CommandFailed as error:
         return fail(error)
-    if args.json:
-        print_json(found)
-    else:
-        print("\n".join(lines(found, is_verbose=args.verbose)))
+    if is_data(args):
+        return print_data(args, found)
+    print("\n".join(lines(found, is_verbose=args.verbose)))
     return 0
 
 
 def _ask(args: argparse.Namespace) -> Json:
     """Of a job that was submitted, or of the one in -file."""
-    nodes = True if args.verbose or args.json else None
+    nodes = True if args.verbose or is_data(args) else None
     if args.file is None:
         if args.job is None:
             raise CommandFailed("expected a job, or -file with a job file")

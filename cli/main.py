@@ -80,8 +80,13 @@ def _reading_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _shown_flags(parser: argparse.ArgumentParser) -> None:
-    _flag(parser, "json", action="store_true", help="print the API's JSON")
+    _data_flags(parser)
     _flag(parser, "verbose", action="store_true", help="full ids")
+
+
+def _data_flags(parser: argparse.ArgumentParser) -> None:
+    _flag(parser, "json", action="store_true", help="print the API's JSON")
+    parser.add_argument("-t", "--t", dest="template", metavar="TEMPLATE", help="print what this Go template says of the API's answer")
 
 
 def _monitor_flags(parser: argparse.ArgumentParser) -> None:
@@ -172,7 +177,7 @@ def _build() -> _Parser:
     why = command(job, "why", "cli.job_why:run", "tell why not all of a job is placed", _client_flags, _shown_flags, _reading_flags)
     why.add_argument("job", metavar="JOB", nargs="?")
     _flag(why, "file", metavar="FILE", help="of the job in FILE, were it submitted")
-    inspect = command(job, "inspect", "cli.job_status:inspect", "print a job's JSON", _client_flags)
+    inspect = command(job, "inspect", "cli.job_status:inspect", "print a job's JSON", _client_flags, _data_flags)
     inspect.add_argument("job", metavar="JOB")
 
     jobs_own(job, command)
@@ -217,7 +222,7 @@ def _build() -> _Parser:
     node = group("node", "look at nodes")
     node_status = command(node, "status", "cli.node:status", "list nodes, or show one", _client_flags, _list_flags)
     node_status.add_argument("node", metavar="NODE", nargs="?")
-    _flag(node_status, "json", action="store_true", help="print the API's JSON")
+    _data_flags(node_status)
     _flag(node_status, "verbose", action="store_true", help="full ids; of one node also attributes, host volumes and networks")
     _flag(node_status, "self", action="store_true", help="the node of the agent asked")
     _flag(node_status, "stats", action="store_true", help="of one node: what the machine uses just now")
@@ -251,7 +256,7 @@ def _build() -> _Parser:
     meta_apply.add_argument("pairs", metavar="KEY=VALUE", nargs="*")
     meta_read = command(meta, "read", "cli.node_meta:read", "show a node's metadata", _client_flags)
     _flag(meta_read, "node-id", metavar="ID", help="default: the node of the agent asked")
-    _flag(meta_read, "json", action="store_true", help="print the API's JSON")
+    _data_flags(meta_read)
 
     brake = group("brake", "the halt on replacing work when many nodes fall silent at once")
     command(brake, "status", "cli.brake:status", "tell whether it is engaged, and why", _client_flags, _shown_flags)
@@ -317,8 +322,7 @@ def _build() -> _Parser:
 def _acl_commands(group: Callable[..., Any], command: Callable[..., _Parser]) -> None:
     """What Consul knows of the caller."""
     token = group("token", "the token that is sent along", under=group("acl", "tokens and policies, which Consul keeps"))
-    itself = command(token, "self", "cli.acl:token_self", "show what Consul knows of it", _client_flags)
-    _flag(itself, "json", action="store_true", help="print the API's JSON")
+    command(token, "self", "cli.acl:token_self", "show what Consul knows of it", _client_flags, _data_flags)
 
 
 def _list_flags(parser: argparse.ArgumentParser) -> None:
@@ -334,7 +338,7 @@ def _habits(
     job = groups["job"]
     started = command(job, "start", "cli.job_versions:start", "start a stopped job again", _client_flags, _monitor_flags)
     scalings = command(job, "scaling-events", "cli.job_versions:scaling_events", "list how a job was scaled", _client_flags, _shown_flags)
-    inspected = command(commands, "inspect", "cli.job_status:inspect", "print a job's JSON", _client_flags)
+    inspected = command(commands, "inspect", "cli.job_status:inspect", "print a job's JSON", _client_flags, _data_flags)
     for sub in (started, scalings, inspected):
         sub.add_argument("job", metavar="JOB")
     unblocked = command(groups["deployment"], "unblock", "cli.deployment:unblock", "only for jobs of several regions", _client_flags)
@@ -375,8 +379,8 @@ def _namespaces(namespace: "argparse._SubParsersAction[_Parser]", command: Calla
     for name, text in (("status", "show a namespace"), ("inspect", "print a namespace's JSON"), ("delete", "forget a namespace that no job uses")):
         sub = command(namespace, name, f"cli.namespace:{name}", text, _client_flags)
         sub.add_argument("name", metavar="NAMESPACE")
-        if name == "status":
-            _flag(sub, "json", action="store_true", help="print the API's JSON")
+        if name != "delete":
+            _data_flags(sub)
     applied = command(namespace, "apply", "cli.namespace:apply", "make or change a namespace", _client_flags)
     applied.add_argument("input", metavar="NAMESPACE|FILE", help="its name, or a file that describes it")
     _flag(applied, "description", metavar="TEXT")
@@ -482,7 +486,7 @@ def _reaching_in(
         files.add_argument("path", metavar="PATH", nargs="?", help="in the allocation's directory (default: /)")
         _flag(files, "stat", action="store_true", help="describe the file instead of printing it")
         _flag(files, "H", action="store_true", help="sizes in bytes")
-        _flag(files, "json", action="store_true", help="of a directory: print the API's JSON")
+        _data_flags(files)
         for sub in (logs, files):
             _flag(sub, "f", action="store_true", help="follow")
             _flag(sub, "tail", action="store_true", help="only the end")
@@ -534,6 +538,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         near = _nearest(unknown[0].partition("=")[0], flags) if unknown[0].startswith("-") else None
         hint = f" (did you mean {near}?)" if near else ""
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+    if getattr(args, "json", False) and getattr(args, "template", None) is not None:
+        sys.stderr.write("Error: Both json and template formatting are not allowed\n")
+        return int(getattr(args, "error_code", 1))
     if getattr(args, "no_color", False):
         os.environ["NO_COLOR"] = "1"
     module, _, name = args.handler.partition(":")

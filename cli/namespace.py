@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cli.client import Api, CommandFailed, fail, fields, print_json, segment, table
+from cli.client import Api, CommandFailed, fail, fields, is_data, print_data, segment, table
 
 # What a specification file may hold, and its names in the API.
 _SETTINGS = {
@@ -22,10 +22,9 @@ def list_all(args: argparse.Namespace) -> int:
         found = Api(args).get("/v1/namespaces")
     except CommandFailed as error:
         return fail(error)
-    if args.json:
-        print_json(found)
-    else:
-        print(table([("Name", "Description"), *((one["Name"], one["Description"]) for one in found)]))
+    if is_data(args):
+        return print_data(args, found)
+    print(table([("Name", "Description"), *((one["Name"], one["Description"]) for one in found)]))
     return 0
 
 
@@ -34,9 +33,8 @@ def status(args: argparse.Namespace) -> int:
         found = _find(Api(args), args.name)
     except CommandFailed as error:
         return fail(error)
-    if args.json:
-        print_json(found)
-        return 0
+    if is_data(args):
+        return print_data(args, found)
     capabilities = found["Capabilities"] or {}
     rows = [
         ("Name", found["Name"]),
@@ -54,10 +52,9 @@ def status(args: argparse.Namespace) -> int:
 
 def inspect(args: argparse.Namespace) -> int:
     try:
-        print_json(_find(Api(args), args.name))
+        return print_data(args, _find(Api(args), args.name))
     except CommandFailed as error:
         return fail(error)
-    return 0
 
 
 def apply(args: argparse.Namespace) -> int:

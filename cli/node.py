@@ -5,7 +5,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cli.client import Api, ApiError, CommandFailed, ago, fail, fields, print_json, short, size, table
+from cli.client import (
+    Api,
+    ApiError,
+    CommandFailed,
+    ago,
+    fail,
+    fields,
+    is_data,
+    print_data,
+    short,
+    size,
+    table,
+)
 
 Json = Mapping[str, Any]
 
@@ -29,9 +41,9 @@ def status(args: argparse.Namespace) -> int:
 
 def _list(api: Api, args: argparse.Namespace) -> int:
     nodes = api.listed("/v1/nodes", args)
-    if args.json:
-        print_json(nodes)
-    elif not nodes:
+    if is_data(args):
+        return print_data(args, nodes)
+    if not nodes:
         print("No nodes registered")
     else:
         print(listed(nodes, _running(api) if args.allocs else None, is_verbose=args.verbose))
@@ -69,9 +81,8 @@ def _running(api: Api) -> Counter[str]:
 
 def _show(api: Api, node_id: str, args: argparse.Namespace) -> int:
     node = api.get(f"/v1/node/{node_id}")
-    if args.json:
-        print_json(node)
-        return 0
+    if is_data(args):
+        return print_data(args, node)
     allocs = api.get(f"/v1/node/{node_id}/allocations")
     print(basics(node, allocs, is_verbose=args.verbose))
     if args.stats:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from cli.client import Api, CommandFailed, fail, fields, print_json
+from cli.client import Api, CommandFailed, fail, fields, is_data, print_data
 
 
 def apply(args: argparse.Namespace) -> int:
@@ -29,11 +29,10 @@ def read(args: argparse.Namespace) -> int:
         found = api.get("/v1/client/metadata", node_id=node["ID"] if node else None)
     except CommandFailed as error:
         return fail(error)
-    if args.json:
-        print_json(found)
-    else:
-        parts = (("All Meta", found["Meta"]), ("Dynamic Meta", found["Dynamic"]), ("Static Meta", found["Static"]))
-        print("\n\n".join(f"{title}\n{_listed(meta)}".rstrip() for title, meta in parts))
+    if is_data(args):
+        return print_data(args, found)
+    parts = (("All Meta", found["Meta"]), ("Dynamic Meta", found["Dynamic"]), ("Static Meta", found["Static"]))
+    print("\n\n".join(f"{title}\n{_listed(meta)}".rstrip() for title, meta in parts))
     return 0
 
 

@@ -2,15 +2,14 @@
 
 import argparse
 
-from cli.client import Api, CommandFailed, fail, print_json, table
+from cli.client import Api, CommandFailed, fail, is_data, print_data, table
 
 
 def list_peers(args: argparse.Namespace) -> int:
     try:
         found = Api(args).get("/v1/operator/raft/configuration")
-        if args.json:
-            print_json(found)
-            return 0
+        if is_data(args):
+            return print_data(args, found)
         rows: list[tuple[object, ...]] = [("Node", "ID", "Address", "State", "Voter", "RaftProtocol")]
         for one in found["Servers"]:
             state = "leader" if one["Leader"] else "follower"
@@ -24,9 +23,8 @@ def list_peers(args: argparse.Namespace) -> int:
 def autopilot_config(args: argparse.Namespace) -> int:
     try:
         found = Api(args).get("/v1/operator/autopilot/configuration")
-        if args.json:
-            print_json(found)
-            return 0
+        if is_data(args):
+            return print_data(args, found)
         for name, value in found.items():
             if not name.endswith("Index"):
                 print(f"{name} = {str(value).lower() if isinstance(value, bool) else value}")
@@ -39,9 +37,8 @@ def autopilot_health(args: argparse.Namespace) -> int:
     """1 when nobody leads, so that a script can tell."""
     try:
         found = Api(args).get("/v1/operator/autopilot/health")
-        if args.json:
-            print_json(found)
-            return 0
+        if is_data(args):
+            return print_data(args, found)
         print(f"Healthy = {str(found['Healthy']).lower()}\nFailureTolerance = {found['FailureTolerance']}\n")
         rows: list[tuple[object, ...]] = [("Name", "Address", "SerfStatus", "Leader", "Healthy", "Version")]
         rows += [

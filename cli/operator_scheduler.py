@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from cli.client import Api, CommandFailed, fail, fields, print_json
+from cli.client import Api, CommandFailed, fail, fields, is_data, print_data
 
 _PATH = "/v1/operator/scheduler/configuration"
 
@@ -23,9 +23,8 @@ def get_config(args: argparse.Namespace) -> int:
         found = Api(args).get(_PATH)
     except CommandFailed as error:
         return fail(error)
-    if args.json:
-        print_json(found)
-        return 0
+    if is_data(args):
+        return print_data(args, found)
     config = found["SchedulerConfig"]
     preempts = config["PreemptionConfig"]
     rows = [

@@ -4,7 +4,7 @@ import argparse
 import time
 from typing import Any
 
-from cli.client import Api, ApiError, CommandFailed, fail, print_json, segment, short, table
+from cli.client import Api, ApiError, CommandFailed, fail, is_data, print_data, segment, short, table
 from cli.job_status import find_job
 
 _POLL_S = 0.5
@@ -19,14 +19,15 @@ def run(args: argparse.Namespace) -> int:
             job = find_job(api, args.job)
             body["JobID"], namespace = job["ID"], job["Namespace"]
         jobs = api.put("/v1/operator/rebalance", body, namespace=namespace)["Jobs"]
-        if args.json:
-            print_json(jobs)
+        if is_data(args):
+            if code := print_data(args, jobs):
+                return code
         else:
             _print(jobs, is_one=bool(args.job), is_verbose=args.verbose)
         moves = [(job, move) for job in jobs for move in job["Moves"]]
         if args.dry_run or args.detach or not moves:
             return 0
-        return _follow(api, moves, is_quiet=args.json, is_verbose=args.verbose)
+        return _follow(api, moves, is_quiet=is_data(args), is_verbose=args.verbose)
     except CommandFailed as error:
         return fail(error)
 

@@ -3,15 +3,15 @@
 import argparse
 import json
 
-from cli.client import Api, CommandFailed, fail, fields, print_json, short, table
+from cli.client import Api, CommandFailed, fail, fields, is_data, print_data, short, table
 
 
 def policy_list(args: argparse.Namespace) -> int:
     try:
         found = Api(args).get("/v1/scaling/policies", job=args.job, type=args.type)
-        if args.json:
-            print_json(found)
-        elif not found:
+        if is_data(args):
+            return print_data(args, found)
+        if not found:
             print("No policies found")
         else:
             rows: list[tuple[object, ...]] = [("ID", "Enabled", "Type", "Target")]
@@ -28,9 +28,8 @@ def policy_info(args: argparse.Namespace) -> int:
     try:
         api = Api(args)
         policy = api.get(f"/v1/scaling/policy/{api.find('scaling policy', '/v1/scaling/policies', args.policy)['ID']}")
-        if args.json:
-            print_json(policy)
-            return 0
+        if is_data(args):
+            return print_data(args, policy)
         target = ",".join(f"{name}:{value}" for name, value in policy["Target"].items())
         print(
             fields(

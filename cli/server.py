@@ -2,16 +2,15 @@
 
 import argparse
 
-from cli.client import Api, CommandFailed, fail, print_json, table
+from cli.client import Api, CommandFailed, fail, is_data, print_data, table
 
 
 def members(args: argparse.Namespace) -> int:
     try:
         api = Api(args)
         found = api.get("/v1/agent/members")["Members"]
-        if args.json:
-            print_json(found)
-            return 0
+        if is_data(args):
+            return print_data(args, found)
         leader = api.get("/v1/status/leader")
         rows = [("Name", "Address", "Port", "Status", "Leader", "Build", "Datacenter", "Region")]
         rows += [

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from catalog.saved import Saved, SnapshotFault, read
-from cli.client import CommandFailed, fail, print_json, table
+from cli.client import CommandFailed, fail, is_data, print_data, table
 from cli.job_run import print_faults
 from cli.job_run import read as read_job
 from cli.job_why import lines
@@ -45,8 +45,9 @@ def run(args: argparse.Namespace) -> int:
         return print_faults(error)
     except (CommandFailed, SnapshotFault) as error:
         return fail(error)
-    if args.json:
-        print_json({"Jobs": msgspec.to_builtins(found)})
+    if is_data(args):
+        if code := print_data(args, {"Jobs": msgspec.to_builtins(found)}):
+            return code
     else:
         print("\n\n".join("\n".join(_told(one, is_verbose=args.verbose)) for one in found))
     return 0 if all(one.is_placed for one in found) else NOT_ALL

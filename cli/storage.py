@@ -2,7 +2,7 @@
 
 import argparse
 
-from cli.client import Api, CommandFailed, fail, print_json
+from cli.client import Api, CommandFailed, fail, is_data, print_data
 
 
 def volume_status(args: argparse.Namespace) -> int:
@@ -19,10 +19,9 @@ def _status(args: argparse.Namespace, kind: str) -> int:
         if args.id is not None:
             raise CommandFailed(f"No {kind}(s) with prefix or ID {args.id!r} found")
         found = api.get(f"/v1/{kind}s", type="csi")
-        if args.json:
-            print_json(found)
-        else:
-            print(f"Container Storage Interface\nNo CSI {kind}s")
+        if is_data(args):
+            return print_data(args, found)
+        print(f"Container Storage Interface\nNo CSI {kind}s")
         return 0
     except CommandFailed as error:
         return fail(error)

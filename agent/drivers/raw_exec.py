@@ -200,11 +200,24 @@ class RawExec:
             raise TaskRefused(f'task "{handle.task_name}" is not running.')
         env, cwd, owner = _context(task.pid)
         give_up_at = asyncio.get_running_loop().time() + _FILES_WAIT_S_MAX
-        while not env and asyncio.get_running_loop().time() < give_up_at:
-            # Just between the shell and the task's own program: the kernel shows neither's environment.
+        while not env or self._is_becoming(task.pid):
+            # Just between the shell and the task's own program: the kernel shows neither's environment, and setpriv
+            # is root still.
+            if asyncio.get_running_loop().time() >= give_up_at:
+                if self._is_becoming(task.pid):
+                    raise TaskRefused(f'task "{handle.task_name}" is not running.')
+                break
             await asyncio.sleep(_FILES_POLL_S)
             env, cwd, owner = _context(task.pid)
         return env, cwd, owner
+
+    @staticmethod
+    def _is_becoming(pid: int) -> bool:
+        """Whether it is what turns into the task's user and program."""
+        try:
+            return Path(os.readlink(f"/proc/{pid}/exe")).name == "setpriv"
+        except OSError:
+            return False
 
     def _as(self, owner: tuple[int, int]) -> list[str]:
         """What runs a command as the task's user."""

@@ -201,7 +201,6 @@ def test_a_follower_whose_node_dies_is_told_by_the_end_of_its_connection(
     one: Drover, two: Drover, consul: ConsulServer
 ) -> None:
     with Drover(consul, name="dies", server=False) as dies:
-        one.wait_ready(len(one.get("/v1/nodes")))
         there = {"Constraints": [{"LTarget": "${node.unique.name}", "RTarget": "dies", "Operand": "="}]}
         one.submit(job("dies", "/bin/sh", ["-c", COUNTING], group=there))
         alloc = one.wait_running("dies", 1)[0]["ID"]

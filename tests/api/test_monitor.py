@@ -22,7 +22,7 @@ LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \[(DEBUG|INFO|WARN|ER
 def quiet(one: Drover, consul: ConsulServer) -> Iterator[Drover]:
     """An agent that logs at WARN, in JSON, and neither leads nor runs tasks of others' tests."""
     with Drover(consul, name="quiet", server=False, log_level="WARN", settings="log_json = true") as drover:
-        one.wait_ready(len(one.get("/v1/nodes")))
+        wait("its node", lambda: "quiet" in {n["Name"] for n in one.get("/v1/nodes") if n["Status"] == "ready"})
         yield drover
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.api.http import ask
-from tests.e2e.drover import Drover, job
+from tests.e2e.drover import Drover, job, wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.consul]
 
@@ -67,6 +67,8 @@ def test_a_bad_body_is_refused_as_at_submit(what: str, address: str) -> None:
 
 def test_why_tells_each_group_and_on_request_each_node(address: str, one: Drover) -> None:
     nowhere = wanted(job={"Datacenters": ["dc9"]})
+    # One that was killed just now still counts, until it has been silent for a while.
+    wait("two nodes", lambda: {n["Name"] for n in one.get("/v1/nodes") if n["Status"] == "ready"} == {"one", "two"})
     (group,) = ask(address, "PUT", "/v1/job/planned/why", body={"Job": nowhere}).json["Groups"]
     # Agents of other tests, long gone, are "not ready".
     filters = [one for one in group["Filters"] if one["Filter"] != "not ready"]

@@ -60,13 +60,19 @@ def mutual(own_consul: ConsulServer, ca: Authority) -> Iterator[tuple[Drover, Dr
         yield one, two, person
 
 
-def test_agents_pass_calls_on_with_certificates_of_their_own(mutual: tuple[Drover, Drover, Pair]) -> None:
-    one, two, _ = mutual
+def test_agents_pass_calls_on_with_certificates_of_their_own(mutual: tuple[Drover, Drover, Pair], ca: Authority) -> None:
+    one, two, person = mutual
     here = [{"LTarget": "${node.unique.name}", "Operand": "=", "RTarget": "two"}]
     two.submit(marking_job("far", group={"Constraints": here}))
     (alloc,) = one.wait_running("far", 1)
     assert one.get(f"/v1/client/fs/logs/{alloc['ID']}?task=t&type=stdout&plain=true") is None
     one.call("PUT", f"/v1/client/allocation/{alloc['ID']}/restart", {})
+    environ = {"NOMAD_CACERT": str(ca.path), "NOMAD_CLIENT_CERT": str(person.cert), "NOMAD_CLIENT_KEY": str(person.key)}
+    done = drover(
+        "alloc", "exec", "-t=false", "-tls-server-name", ROLE, alloc["ID"], "echo", "over tls",
+        address=f"https://{one.address}", environ=environ,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "over tls\n"), done.stderr
     assert {one.get(f"/v1/node/{node['ID']}")["TLSEnabled"] for node in two.get("/v1/nodes")} == {True}
     assert two.get("/v1/operator/lock")["Answers"] is True
 

@@ -238,7 +238,7 @@ def test_wrong_flags_of_the_agent_are_named(consul: ConsulServer, before: dict[s
         ("-log-level", "LOUD"): (f'command line: log_level: unknown log level "LOUD" (known: {LEVELS})',),
         ("-consul-address", "nope:port"): ('command line: consul.address: "nope:port" is no address (expected host:port)',),
         ("-data-dir", "here"): ('command line: data_dir: expected an absolute path, found "here"',),
-        ("-nope",): ("drover: unrecognized arguments: -nope", "See 'drover -h'."),
+        ("-nope",): ("drover: unrecognized arguments: -nope (did you mean -node?)", "See 'drover -h'."),
     }
     for flags, lines in cases.items():
         done = drover("agent", "-config", "agent.hcl", *flags, cwd=tmp_path)
