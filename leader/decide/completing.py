@@ -76,9 +76,6 @@ class _Work:
     started_at: int = 0
     changed_at: int = 0
 
-    def place(self, index: int) -> _Place:
-        return self.places.setdefault(index, _Place())
-
 
 def progress(
     job: Job, group: TaskGroup, allocs: Iterable[Alloc], versions: Mapping[int, Job], now_ns: int
@@ -117,34 +114,38 @@ def _rule(group: TaskGroup) -> Completion:
 
 
 def _work(job: Job, group: TaskGroup, allocs: Iterable[Alloc], versions: Mapping[int, Job]) -> _Work:
+    """One pass, for a group may have run 50,000 times. Only which alloc is a place's last depends on their order."""
     work = _Work()
     alike = versions_alike(job, group, versions)
     waits_for_node = (rule := disconnect_of(group)) is not None and not rule.replace
-    for alloc in sorted(allocs, key=lambda a: (a.create_index, a.id)):
-        desired, seen = alloc.desired, alloc.observed
+    for alloc in allocs:
+        desired, seen, is_terminal = alloc.desired, alloc.observed, alloc.is_terminal
         if desired.apart:
             continue
-        place = work.place(desired.index)
-        may_run = not alloc.is_terminal and (desired.verdict is Verdict.NONE or (desired.verdict is Verdict.UNKNOWN and waits_for_node))
-        if may_run and not place.is_held:
+        index = desired.index
+        place = work.places.get(index)
+        if place is None:
+            place = work.places[index] = _Place()
+        if not is_terminal and (desired.verdict is Verdict.NONE or (desired.verdict is Verdict.UNKNOWN and waits_for_node)):
+            work.active += 1
+            work.held += not place.is_held
             place.is_held = True
-            work.held += 1
-        work.active += may_run
+        is_live = not is_terminal and alloc.is_live
         if desired.job_version not in alike:
-            if alloc.is_live:
+            if is_live:
                 work.unneeded.append(alloc)
             continue
-        if alloc.is_live:
+        if is_live:
             place.live.append(alloc)
         else:
             place.last = alloc
         work.started_at = min(work.started_at or desired.create_time, desired.create_time)
         work.changed_at = max(work.changed_at, failed_at_ns(alloc))
-        is_own_end = not desired.is_stopping and alloc.is_terminal
+        is_own_end = is_terminal and not desired.is_stopping
         failures = (seen.failed_runs if seen is not None else 0) + (is_own_end and _has_failed(alloc))
         place.failures += failures
         work.failures += failures
-        if is_own_end and alloc.client_status is ClientStatus.COMPLETE:
+        if is_own_end and seen is not None and seen.client_status is ClientStatus.COMPLETE:
             place.is_done = True
             work.successes += 1
     return work
@@ -187,7 +188,9 @@ def _stop(facts: Facts, group: TaskGroup, work: _Work, now: Progress, draft: Dra
     for alloc in work.unneeded:
         draft.stop(alloc, NOT_NEEDED)
     kept: list[Alloc] = []
-    for index, place in sorted(work.places.items()):
+    for index, place in work.places.items():
+        if not place.live:
+            continue
         keeps = not place.is_done and index < group.places and now.status is ProgressStatus.RUNNING
         for alloc in sorted(place.live, key=_preference):
             if not keeps:
