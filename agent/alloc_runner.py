@@ -18,7 +18,7 @@ from agent.drivers.base import TaskStats
 from agent.journal import AllocRow, TaskRow
 from agent.task_runner import TaskRunner
 from agent.tools import Tools
-from checks.restart import Cause
+from checks.restart import Cause, runs_for_ever
 from model.alloc import (
     AllocId,
     ClientStatus,
@@ -212,6 +212,7 @@ class AllocRunner:
             client_description=self.row.description or self.waits_for or description,
             task_states=states,
             deployment_status=self._health(),
+            failed_runs=self._failed_runs(),
             job_version=self.row.job_version,
             boot_id=boot_id,
             orphan=None if self.is_present else self.desired,
@@ -224,6 +225,16 @@ class AllocRunner:
     @property
     def has_failed(self) -> bool:
         return any(state.failed for state in self.states().values())
+
+    def _failed_runs(self) -> int:
+        """Failed tasks that were started again in place; a sidecar's ends are no failed runs."""
+        if self.group.completion is None:
+            return 0
+        return sum(
+            runner.row.restart_count
+            for runner in self.tasks.values()
+            if not runs_for_ever(self.job.type, runner.task.lifecycle)
+        )
 
     def _health(self) -> DeploymentHealth | None:
         """Of the deployment that it belongs to now."""

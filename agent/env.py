@@ -99,6 +99,8 @@ def _names(desired: DesiredAlloc, job: Job, group: TaskGroup, task: Task, node: 
     }
     if job.parent_id:
         names["NOMAD_JOB_PARENT_ID"] = job.parent_id
+    if group.completion is not None and group.completion.indexed:
+        names["DROVER_COMPLETION_INDEX"] = str(desired.index)
     return names
 
 

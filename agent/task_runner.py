@@ -33,7 +33,7 @@ from agent.task_run import TaskRun
 from agent.task_setup import Setup
 from agent.tools import Tools
 from checks.check_restart import max_parallel_restarts
-from checks.restart import Again, Cause, Finished, GivenUp, History, after, runs_for_ever
+from checks.restart import Again, Cause, Finished, GivenUp, History, after, after_run, runs_for_ever
 from jobspec.signals import signal_fault
 from model.alloc import DesiredAlloc, TaskEvent, TaskStatus
 from model.errors import DriverBusy, StoreUnavailable, TaskRefused, ensure
@@ -467,7 +467,11 @@ class TaskRunner:
         is_for_ever = runs_for_ever(self._alloc.job.type, self.task.lifecycle)
         now_s = self._tools.now().timestamp()
         policy = self.task.restart_policy
-        verdict, history = after(cause, policy, history, now_s, self._tools.rng, for_ever=is_for_ever)
+        completion = self._alloc.group.completion
+        if completion is not None and not is_for_ever:
+            verdict, history = after_run(cause, completion, history, now_s)
+        else:
+            verdict, history = after(cause, policy, history, now_s, self._tools.rng, for_ever=is_for_ever)
         self.row = replace(self.row, restart_count=history.count, restart_since_s=history.since_s)
         at = self._tools.now_ns()
         match verdict:

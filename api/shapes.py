@@ -13,7 +13,7 @@ import msgspec
 
 from leader.decide.ports import networks_of
 from leader.metrics import alloc_metric, score_documents
-from leader.status import job_status
+from leader.status import description_of, job_status, progress_of
 from leader.view import Indexed, View, job_key
 from model.alloc import (
     Alloc,
@@ -255,6 +255,7 @@ def job_document(view: View, key: JobKey, job: Job) -> dict[str, Any]:
     shown = msgspec.structs.replace(
         job,
         status=job_status(view, key, job),
+        status_description=description_of(progress_of(view, key, job)),
         stable=record is not None and job.version in record.document.stable,
         create_index=view.api_index(record.create_index) if record else 0,
         modify_index=view.api_index(record.modify_index) if record else 0,
@@ -302,6 +303,7 @@ def job_summary(view: View, key: JobKey, job: Job) -> dict[str, Any]:
                 if name in groups:
                     groups[name]["Queued"] = queued
     record = view.records.get(key)
+    progress = {name: _to_dict(one) for name, one in progress_of(view, key, job).items()}
     return {
         "JobID": job.id,
         "Namespace": job.namespace,
@@ -309,6 +311,7 @@ def job_summary(view: View, key: JobKey, job: Job) -> dict[str, Any]:
         "Children": _children(view, key),
         "CreateIndex": view.api_index(record.create_index) if record else 0,
         "ModifyIndex": view.topic_index(("summary", key)),
+        **({"Completions": progress} if progress else {}),
     }
 
 

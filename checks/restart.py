@@ -10,7 +10,8 @@ a restart of drover forgets no attempt.
     none left, mode "delay"                            -> Again when the interval is over
     asked for by an operator or a template             -> Again at once, uncounted
 
-How many runs of a batch job may fail in all is no matter of this policy; the leader counts those.
+A group's `completion` block takes its place for all but sidecars (`after_run()`): started again for as long as it
+takes, each time after twice the wait. How many runs may fail in all is no matter of either; the leader counts those.
 """
 
 import random
@@ -18,7 +19,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
-from model.job import JobType, Lifecycle, RestartPolicy
+from model.job import Completion, JobType, Lifecycle, RestartPolicy
 from model.wire import seconds
 
 # Nomad's: spreads the restarts of tasks that failed together.
@@ -27,6 +28,8 @@ JITTER_SHARE = 0.25
 WITHIN_POLICY = "Restart within policy"
 DELAYED = "Exceeded allowed attempts, applying a delay"
 NONE_ALLOWED = "Policy allows no restarts"
+NEVER = 'A failed run is not started again in place: restart_policy is "never"'
+BACKING_OFF = "Backing off after a failed run"
 UNNECESSARY = "Restart unnecessary as task terminated successfully"
 UNRECOVERABLE = "Error was unrecoverable"
 
@@ -104,6 +107,20 @@ def after(
         left_s = history.since_s + seconds(policy.interval) - now_s
         return Again(delay_s=max(left_s, 0.0), reason=DELAYED), history
     return GivenUp(reason=exceeded(policy)), history
+
+
+def after_run(cause: Cause, rule: Completion, history: History, now_s: float) -> tuple[Verdict, History]:
+    """As after(), of a task that is part of a run. The history counts every failure of it."""
+    if cause is Cause.ASKED:
+        return Again(delay_s=0.0), history
+    if cause is Cause.SUCCEEDED:
+        return Finished(), history
+    if cause is Cause.REFUSED:
+        return GivenUp(reason=UNRECOVERABLE), history
+    if rule.restart_policy != "on_failure":
+        return GivenUp(reason=NEVER), history
+    history = History(count=history.count + 1, since_s=history.since_s or now_s)
+    return Again(delay_s=seconds(rule.backoff(history.count)), reason=BACKING_OFF), history
 
 
 def exceeded(policy: RestartPolicy) -> str:

@@ -96,10 +96,13 @@ def _show(api: Api, job_id: str, namespace: str, args: argparse.Namespace) -> in
         return 0
     allocs = api.get(f"{path}/allocations", namespace=namespace)
     evaluations = api.get(f"{path}/evaluations", namespace=namespace)
-    summary = api.get(f"{path}/summary", namespace=namespace)["Summary"]
+    told = api.get(f"{path}/summary", namespace=namespace)
+    summary, completions = told["Summary"], told.get("Completions", {})
     print("\nSummary")
     columns = ("Queued", "Starting", "Running", "Failed", "Complete", "Lost")
     print(table([("Task Group", *columns), *((g, *(s[c] for c in columns)) for g, s in sorted(summary.items()))]))
+    if completions:
+        print(f"\nCompletions\n{_completions(completions)}")
     if args.evals or args.verbose:
         print("\nEvaluations")
         print(_evaluations(evaluations, is_verbose=args.verbose))
@@ -111,6 +114,12 @@ def _show(api: Api, job_id: str, namespace: str, args: argparse.Namespace) -> in
     deployment = api.get(f"{path}/deployment", namespace=namespace)
     if deployment:
         print(f"\nLatest Deployment\n{described(deployment, is_verbose=args.verbose)}")
+    if completions:
+        print("\nRuns")
+        _print_runs([alloc for alloc in allocs if alloc["TaskGroup"] in completions], args)
+        allocs = [alloc for alloc in allocs if alloc["TaskGroup"] not in completions]
+        if not allocs:
+            return 0
     print("\nAllocations")
     _print_allocations(allocs, args)
     return 0
@@ -149,6 +158,60 @@ def _print_allocations(allocs: list[dict[str, Any]], args: argparse.Namespace) -
             )
         )
     print(table(rows))
+
+
+def _completions(completions: dict[str, Any]) -> str:
+    """How far each group with a completion block is, and why it failed."""
+    rows = [("Task Group", "Wanted", "Succeeded", "Failed", "Active", "Status", "Started", "Finished")]
+    for name, one in sorted(completions.items()):
+        wanted = "any" if one["Wanted"] is None else one["Wanted"]
+        started, finished = (clock(one[at]) if one[at] else "N/A" for at in ("StartedAt", "FinishedAt"))
+        rows.append((name, wanted, one["Succeeded"], one["Failed"], one["Active"], one["Status"], started, finished))
+    reasons = [f"{name}: {one['Reason']}" for name, one in sorted(completions.items()) if one["Reason"]]
+    return "\n".join([table(rows), *reasons])
+
+
+# Runs that are shown of a job that has had thousands; -verbose shows all.
+_RUNS_SHOWN = 50
+
+
+def _print_runs(allocs: list[dict[str, Any]], args: argparse.Namespace) -> None:
+    """The newest first, with what each task of theirs ended with."""
+    if not allocs:
+        print("No allocations placed")
+        return
+    rows = [("ID", "Node ID", "Task Group", "Index", "Version", "Desired", "Status", "Exit Code", "Created", "Modified")]
+    newest = sorted(allocs, key=lambda a: -a["CreateTime"])
+    for alloc in newest if args.verbose else newest[:_RUNS_SHOWN]:
+        rows.append(
+            (
+                short(alloc["ID"], is_verbose=args.verbose),
+                short(alloc["NodeID"], is_verbose=args.verbose),
+                alloc["TaskGroup"],
+                alloc["Name"][alloc["Name"].rindex("[") + 1 : -1],
+                alloc["JobVersion"],
+                alloc["DesiredStatus"],
+                alloc["ClientStatus"],
+                _exit_codes(alloc),
+                clock(alloc["CreateTime"]),
+                clock(alloc["ModifyTime"]),
+            )
+        )
+    print(table(rows))
+    if not args.verbose and len(newest) > _RUNS_SHOWN:
+        print(f"… and {len(newest) - _RUNS_SHOWN} more: -verbose shows all")
+
+
+def _exit_codes(alloc: dict[str, Any]) -> str:
+    """Of each task the last end that is remembered; with its name where there are several."""
+    codes = {}
+    for name, state in sorted((alloc["TaskStates"] or {}).items()):
+        ends = [event.get("ExitCode", 0) for event in state["Events"] or () if event["Type"] == "Terminated"]
+        if ends:
+            codes[name] = ends[-1]
+    if len(alloc["TaskStates"] or {}) == 1:
+        return str(next(iter(codes.values()), "-"))
+    return ",".join(f"{name}={code}" for name, code in codes.items()) or "-"
 
 
 def _basics(job: dict[str, Any]) -> list[tuple[str, object]]:

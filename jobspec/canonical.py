@@ -145,6 +145,11 @@ def _fill_group(group: Json, job: Json) -> None:
     job_type = job["Type"]
     _default(group, {"Name": ""})
     scaling = group.get("Scaling")
+    parallelism = group.get("Completion", {}).get("Parallelism")
+    if parallelism is not None:
+        group.setdefault("Count", parallelism)
+        if group["Count"] == parallelism:  # else it stays, for validation to refuse
+            del group["Completion"]["Parallelism"]
     if "Count" not in group:
         group["Count"] = scaling.get("Min", 1) if scaling else 1
     if scaling is not None:

@@ -83,6 +83,7 @@ _GROUP = (
     _Inside("Update", "Update"),
     _Inside("Migrate", "Migrate"),
     _Inside("Disconnect", "Disconnect"),
+    _Inside("Completion", "Completion"),
     _NETWORK,
     _SERVICE,
     _Inside("Volumes", "Volume", "Name"),

@@ -8,7 +8,9 @@ from jobspec.schema import EXTENSION_OPERATORS
 from model.errors import Fault
 from model.job import (
     Affinity,
+    Completion,
     Constraint,
+    JobType,
     MigrateStrategy,
     ReschedulePolicy,
     RestartPolicy,
@@ -270,3 +272,45 @@ def disconnect_faults(group: TaskGroup, path: str) -> Faults:
             yield _fault(f"{path}.max_client_disconnect", "must not be negative")
         if group.stop_after_client_disconnect:
             yield _fault(path, "max_client_disconnect and stop_after_client_disconnect exclude each other")
+
+
+# A backoff below 1 s would be a busy loop of the leader.
+BACKOFF_MIN = SECOND
+
+
+def completion_faults(group: TaskGroup, rule: Completion, path: str, job_type: JobType) -> Faults:
+    if job_type is not JobType.BATCH:
+        yield _fault(path, f"only a batch job comes to an end by itself, this is a {job_type} job")
+    match rule.restart_policy:
+        case "never" | "on_failure":
+            pass
+        case "":
+            yield _fault(
+                f"{path}.restart_policy",
+                "is needed: on_failure (a failed task is started again in place) or never (each retry is a new alloc)",
+            )
+        case "always":
+            yield _fault(f"{path}.restart_policy", "what is always started again never completes: use on_failure or never")
+        case other:
+            yield _fault(f"{path}.restart_policy", f'must be on_failure or never, found "{other[:60]}"')
+    if rule.parallelism is not None:
+        yield _fault(
+            f"{path}.parallelism", f"is the group's count by another name: {rule.parallelism} contradicts count = {group.count}"
+        )
+    if rule.completions is not None and rule.completions < 1:
+        yield _fault(f"{path}.completions", f"must be at least 1, found {rule.completions}")
+    if rule.indexed and rule.completions is None:
+        yield _fault(f"{path}.indexed", "needs completions: a work queue has no index to complete")
+    if rule.backoff_limit < 0:
+        yield _fault(f"{path}.backoff_limit", f"must not be negative, found {rule.backoff_limit}")
+    if rule.backoff_base < BACKOFF_MIN:
+        yield _fault(f"{path}.backoff_base", f"must be at least 1s, found {duration_text(rule.backoff_base)}")
+    if rule.backoff_max < rule.backoff_base:
+        yield _fault(
+            f"{path}.backoff_max",
+            f"({duration_text(rule.backoff_max)}) is less than backoff_base ({duration_text(rule.backoff_base)})",
+        )
+    if rule.active_deadline is not None and rule.active_deadline <= 0:
+        yield _fault(f"{path}.active_deadline", "must be greater than zero")
+    if rule.ttl_after_finished is not None and rule.ttl_after_finished < 0:
+        yield _fault(f"{path}.ttl_after_finished", "must not be negative")

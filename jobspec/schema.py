@@ -568,6 +568,18 @@ ParameterizedJobConfig
   MaxRunning        max_running       ?int
   Dedupe            dedupe            ?bool
   History           history           History
+TaskGroup
+  Completion        completion        Completion
+Completion
+  Completions       completions       ?int
+  Parallelism       parallelism       ?int
+  BackoffLimit      backoff_limit     ?int
+  BackoffBase       backoff_base      ?duration
+  BackoffMax        backoff_max       ?duration
+  ActiveDeadline    active_deadline   ?duration
+  RestartPolicy     restart_policy    ?string
+  Indexed           indexed           ?bool
+  TTLAfterFinished  ttl_after_finished ?duration
 """
 
 _ZEROS: Mapping[str, object] = {

@@ -12,6 +12,7 @@ from jobspec.children import dispatch_payload_faults, parent_faults
 from jobspec.driver_config import config_faults
 from jobspec.rules import (
     affinity_faults,
+    completion_faults,
     constraint_faults,
     disconnect_faults,
     migrate_faults,
@@ -68,7 +69,7 @@ def _job(job: Job, path: str) -> Faults:
     yield from parent_faults(job, path)
     if not job.task_groups:
         yield _fault(path, "a job needs at least one group")
-    wanted = sum(max(group.count, 0) for group in job.task_groups)
+    wanted = sum(max(group.count, group.places, 0) for group in job.task_groups)
     if wanted > COUNT_MAX:
         yield _fault(path, f"asks for {wanted} instances in all (at most {COUNT_MAX})")
     yield from _doubles((group.name for group in job.task_groups), "group", path)
@@ -118,6 +119,8 @@ def _group(job: Job, group: TaskGroup, path: str) -> Faults:
         if span < 0:
             yield _fault(f"{path}.{name}", "must not be negative")
     yield from disconnect_faults(group, path)
+    if group.completion is not None:
+        yield from completion_faults(group, group.completion, f"{path}.completion", job.type)
     yield from _scaling(group, path)
     yield from _networks(group.networks, path)
     yield from service_faults(group.services, group, None, path)

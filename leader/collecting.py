@@ -13,8 +13,9 @@ from leader import children, commands
 from leader.children import history_of
 from leader.commands import UnknownNode
 from leader.decide.children import ChildRun, surplus
-from leader.decide.garbage import gone_nodes, is_over, old_evals, old_versions
+from leader.decide.garbage import gone_nodes, is_over, kept_ns, old_evals, old_versions
 from leader.leading import Leading
+from leader.status import progress_of
 from model.errors import DroverError
 from model.job import History, JobId
 from model.node import NodeId, NodeStatus
@@ -62,7 +63,10 @@ class Collecting:
             job, parent = view.jobs.get(key), view.families.parent(key)
             if parent is not None and parent in view.jobs:
                 continue  # goes by its parent's `history`
-            if job is not None and is_over(job, view.allocs_by_job.get(key, {}).values(), now_ns, job_after_ns):
+            after_ns = 0 if is_forced or job is None else kept_ns(job, job_after_ns)
+            if job is None or after_ns is None or not is_over(job, view.allocs_by_job.get(key, {}).values(), now_ns, after_ns):
+                continue
+            if job.stop or all(one.is_over for one in progress_of(view, key, job).values()):
                 await commands.deregister(self.leading, *key, purge=True)
         await self._children(now_ns, is_forced=is_forced)
         await self._evals(0 if is_forced else round(settings.gc_after_s * 1e9))

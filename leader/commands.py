@@ -176,7 +176,7 @@ async def _register(
     current = view.jobs.get(key)
     if enforce_index is not None:
         _enforce(leading, key, current, enforce_index)
-    job = as_current(current, job, adopt=adopt)
+    job = as_current(current, job, leading.fenced.now_ns, adopt=adopt)
     if current is not None and spec_of(current) == spec_of(job):
         if job.is_parent:
             return _unevaluated(leading, current)
@@ -196,12 +196,13 @@ async def _register(
     return await _write_version(leading, key, job, "job-register", submission)
 
 
-def as_current(current: Job | None, job: Job, *, adopt: bool = False) -> Job:
+def as_current(current: Job | None, job: Job, now_ns: int, *, adopt: bool = False) -> Job:
     """The submitted job with what is not the submitter's to set."""
     kept = current.orphans if current is not None and not current.stop else ""
-    return msgspec.structs.replace(
-        job, restarted_at=current.restarted_at if current else 0, orphans="adopt" if adopt else kept
-    )
+    restarted_at = current.restarted_at if current else 0
+    if (current is None or current.stop) and any(group.completion for group in job.task_groups):
+        restarted_at = now_ns  # what may be left of an earlier one of that name is no result of this one
+    return msgspec.structs.replace(job, restarted_at=restarted_at, orphans="adopt" if adopt else kept)
 
 
 async def _deregister(leading: Leading, key: JobKey, *, purge: bool, orphan: bool) -> Registered:

@@ -110,7 +110,7 @@ def attempt(leading: Cluster, job: Job, *, is_partial: bool = False) -> Trial:
 def _as_submitted(leading: Cluster, current: Job | None, job: Job) -> Job:
     """With the version that it would get; the current one where nothing changed."""
     job = admitted(job, leading.view.scheduler.document)
-    job = as_current(current, job)
+    job = as_current(current, job, leading.deciding.fenced.now_ns)
     if current is not None and spec_of(current) == spec_of(job):
         return current
     newest = max(leading.view.version_numbers(_key(job)), default=-1)

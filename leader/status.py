@@ -1,5 +1,9 @@
-"""Is a job pending, running or dead?"""
+"""Is a job pending, running or dead, and how far are its groups that come to an end?"""
 
+import time
+from collections.abc import Mapping
+
+from leader.decide.completing import Progress, ProgressStatus, progress
 from leader.view import View
 from model.job import Job, JobStatus
 from model.snapshot import JobKey
@@ -11,13 +15,37 @@ def job_status(view: View, key: JobKey, job: Job) -> JobStatus:
     if job.is_parent:
         return JobStatus.DEAD if job.stop else JobStatus.RUNNING
     allocs = view.allocs_by_job.get(key, {}).values()
-    if any(not alloc.is_terminal and not alloc.desired.apart for alloc in allocs):
+    if any(not alloc.client_status.is_terminal and not alloc.desired.apart for alloc in allocs):
         return JobStatus.RUNNING
     if job.stop:
         return JobStatus.DEAD
     if job.is_batch and allocs:
-        return JobStatus.DEAD
+        # Nothing of it runs just now: a retry may be waited for.
+        is_over = all(one.is_over for one in progress_of(view, key, job).values())
+        return JobStatus.DEAD if is_over else JobStatus.RUNNING
     return JobStatus.PENDING
+
+
+def progress_of(view: View, key: JobKey, job: Job) -> dict[str, Progress]:
+    """How far the job's groups with a completion block are, by group."""
+    groups = [group for group in job.task_groups if group.completion is not None]
+    if not groups:
+        return {}
+    allocs = view.allocs_by_job.get(key, {}).values()
+    named = {alloc.desired.job_version for alloc in allocs}
+    versions = {v: view.versions[key, v] for v in named if (key, v) in view.versions}
+    now_ns = time.time_ns()
+    return {
+        group.name: progress(job, group, (a for a in allocs if a.desired.task_group == group.name), versions, now_ns)
+        for group in groups
+    }
+
+
+def description_of(found: Mapping[str, Progress]) -> str:
+    """Why the job failed, if it did: of each group that has."""
+    return "; ".join(
+        f"group {name}: {one.reason}" for name, one in found.items() if one.status is ProgressStatus.FAILED
+    )
 
 
 def is_over(view: View, key: JobKey) -> bool:

@@ -55,7 +55,9 @@ async def revert(
         older = leading.view.versions.get((key, version))
         if older is None:
             raise UnknownJob(f'job "{job_id}" in namespace "{namespace}" at version {version} not found')
-        return msgspec.structs.replace(older, stop=False, orphans="")
+        begins = current.stop and any(group.completion for group in older.task_groups)
+        restarted_at = leading.fenced.now_ns if begins else older.restarted_at
+        return msgspec.structs.replace(older, stop=False, orphans="", restarted_at=restarted_at)
 
     return await _new_version(leading, key, "job-register", change)
 
@@ -86,7 +88,8 @@ async def scale(
             raise ScalingRefused("job scaling blocked due to active deployment")
         if count == group.count:
             return current
-        if (wanted := sum(g.count for g in current.task_groups) - group.count + count) > COUNT_MAX:
+        others = sum(max(g.count, g.places) for g in current.task_groups if g is not group)
+        if (wanted := others + max(count, group.places if group.completion else 0)) > COUNT_MAX:
             raise ScalingRefused(f"asks for {wanted} instances in all (at most {COUNT_MAX})")
         groups = (msgspec.structs.replace(g, count=count) if g.name == group_name else g for g in current.task_groups)
         return msgspec.structs.replace(current, task_groups=tuple(groups))

@@ -378,6 +378,7 @@ class View:
             known.client_status is not alloc.client_status
             or alloc.desired.verdict is not Verdict.NONE
             or _health(known) is not _health(alloc)
+            or (known.observed is not None and known.observed.failed_runs != observed.failed_runs)
         ):
             self.mark([job_key(alloc)])
 

@@ -199,6 +199,7 @@ class ObservedAlloc(Document):
     client_description: str = ""
     task_states: Mapping[str, TaskState] = {}
     deployment_status: DeploymentHealth | None = None
+    failed_runs: int = 0  # of a group with a completion block: failed tasks that were started again in place
     job_version: int = 0
     boot_id: str = ""
     modify_time: int = 0

@@ -353,6 +353,31 @@ class DisconnectStrategy(Document):
     stop_on_client_after: Nanoseconds | None = None
 
 
+class Completion(Document):
+    """drover's: when a batch group is done, and how often it may fail before.
+
+    The group's count is the parallelism. completions: successful runs wanted; None: a work queue, done when one
+    instance has succeeded and all have ended. backoff_limit: failed runs after which the group may fail no more.
+    active_deadline: for the whole group, from its first alloc on. restart_policy: on_failure (in place) or never (each
+    retry is a new alloc). ttl_after_finished: after which the finished job is purged, None: never.
+    """
+
+    completions: int | None = None
+    parallelism: int | None = None  # only where it contradicts the group's count, which is a fault
+    backoff_limit: int = 6
+    backoff_base: Nanoseconds = Nanoseconds(10_000_000_000)
+    backoff_max: Nanoseconds = Nanoseconds(360_000_000_000)
+    active_deadline: Nanoseconds | None = None
+    restart_policy: str = ""
+    indexed: bool = False
+    ttl_after_finished: Nanoseconds | None = None
+
+    def backoff(self, failures: int) -> int:
+        """How long to wait (ns) after so many failures, of which the last has just happened."""
+        # 2^62 ns is 146 years: larger shifts only make large numbers.
+        return min(self.backoff_base << min(max(failures - 1, 0), 62), self.backoff_max)
+
+
 class TaskGroup(Document):
     name: str
     count: int = 1
@@ -377,6 +402,13 @@ class TaskGroup(Document):
     max_client_disconnect: Nanoseconds | None = None
     max_run_duration: Nanoseconds | None = None
     prevent_reschedule_on_lost: bool = False
+    completion: Completion | None = None
+
+    @property
+    def places(self) -> int:
+        """How many allocs of it are wanted in all, be it one after the other."""
+        done = self.completion.completions if self.completion is not None else None
+        return self.count if done is None else done
 
 
 class History(Document):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from model.alloc import Alloc
-from model.job import Job, LogConfig, RestartPolicy, Task, TaskGroup
+from model.job import Completion, Job, LogConfig, RestartPolicy, Task, TaskGroup
 from model.wire import Nanoseconds
 
 _NONE = Nanoseconds(0)
@@ -34,6 +34,16 @@ def runs_current(alloc: Alloc, job: Job, group: TaskGroup, versions: Mapping[int
     return old is not None and old_job is not None and not needs_replacing(old_job, old, job, group)
 
 
+def versions_alike(job: Job, group: TaskGroup, versions: Mapping[int, Job]) -> frozenset[int]:
+    """Of `versions` and the current one, those whose allocs run what the current one asks for."""
+    alike = (
+        version
+        for version, old_job in versions.items()
+        if (old := old_job.group(group.name)) is not None and not needs_replacing(old_job, old, job, group)
+    )
+    return frozenset((job.version, *alike))
+
+
 def _running_part(group: TaskGroup) -> TaskGroup:
     return msgspec.structs.replace(
         group,
@@ -49,6 +59,7 @@ def _running_part(group: TaskGroup) -> TaskGroup:
         shutdown_delay=_NONE,
         constraints=(),
         services=(),
+        completion=None if group.completion is None else Completion(indexed=group.completion.indexed),
         tasks=tuple(_running_task(task) for task in group.tasks),
     )
 

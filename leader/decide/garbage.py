@@ -24,8 +24,21 @@ def old_versions(known: Iterable[int], current: int | None, stable: Sequence[int
     return [version for version in everything if version not in kept]
 
 
+def kept_ns(job: Job, after_ns: int) -> int | None:
+    """For how long an ended job is kept, None: for ever. after_ns: what holds for all. A job with completion blocks is
+    kept for looking at, unless all of them say how long; once it is stopped, and as another's child, it is as any."""
+    rules = [group.completion for group in job.task_groups if group.completion is not None]
+    if not rules or job.stop:
+        return after_ns
+    spans = [rule.ttl_after_finished for rule in rules if rule.ttl_after_finished is not None]
+    if len(spans) == len(rules):
+        return max(spans)
+    return after_ns if job.parent_id else None
+
+
 def is_over(job: Job, allocs: Iterable[Alloc], now_ns: int, after_ns: int) -> bool:
-    """Whether nothing of the job runs or will, and nothing has happened to it for so long."""
+    """Whether nothing of the job runs or will, and nothing has happened to it for so long. What waits to be tried again
+    is not over, but cannot be told here."""
     if job.is_parent and not job.stop:
         return False
     last_ns, count = job.submit_time, 0

@@ -13,6 +13,7 @@ from dataclasses import replace
 import msgspec
 
 from leader.decide import rollout
+from leader.decide.completing import completing_group, records
 from leader.decide.counted import MIGRATED, NOT_NEEDED, Places, fill, is_result, replaced, sort
 from leader.decide.draft import Draft, Facts
 from leader.decide.system import system_group
@@ -70,10 +71,12 @@ def reconcile(
         _leave(everything, draft)
         everything = [_with(alloc, draft) for alloc in everything]
         everything = [alloc for alloc in everything if not alloc.desired.apart]
+    kept = records(job, documents, versions) if job is not None else frozenset()
     if job is None or job.stop or job.is_parent:
         for alloc in everything:
-            # What failed too: started again, the job has all its attempts anew.
-            ends = not alloc.is_terminal or (job is not None and alloc.client_status is ClientStatus.FAILED)
+            # What failed too: started again, the job has all its attempts anew. What is a record stays as it is.
+            has_failed = alloc.client_status is ClientStatus.FAILED and alloc.id not in kept
+            ends = not alloc.is_terminal or (job is not None and has_failed)
             if ends and not alloc.desired.is_stopping:
                 draft.stop(alloc, JOB_STOPPED)
         if deployment is not None and deployment.is_active:
@@ -93,7 +96,7 @@ def reconcile(
             new_deployment_id=new_deployment_id,
         )
         _groups(facts, everything, draft)
-    _forget(documents, job, deployment, now_ns, gc_after_ns, draft)
+    _forget(documents, job, deployment, now_ns, gc_after_ns, kept, draft)
     return draft.done()
 
 
@@ -143,12 +146,16 @@ def _groups(facts: Facts, allocs: Sequence[Alloc], draft: Draft) -> None:
         for group in job.task_groups:
             system_group(facts, group, by_group[group.name], draft)
         return
-    groups = [sort(facts, group, by_group[group.name], draft) for group in job.task_groups]
+    for group in job.task_groups:
+        if group.completion is not None:
+            completing_group(facts, group, by_group[group.name], draft)
+    lasting = [group for group in job.task_groups if group.completion is None]
+    groups = [sort(facts, group, by_group[group.name], draft) for group in lasting]
     deployment = _deployment(facts, groups, draft)
     if deployment != facts.deployment:
         # Canaries that were promoted, or whose deployment ended, are others now.
         facts = replace(facts, deployment=deployment)
-        groups = [sort(facts, group, by_group[group.name], draft) for group in job.task_groups]
+        groups = [sort(facts, group, by_group[group.name], draft) for group in lasting]
     for places in groups:
         fill(facts, places, deployment, draft)
 
@@ -247,14 +254,15 @@ def _forget(
     deployment: Deployment | None,
     now_ns: int,
     gc_after_ns: int,
+    kept: Set[AllocId],
     draft: Draft,
 ) -> None:
     """Ended allocs whose documents may go: of a purged job at once, else after gc_after if a successor exists. A
-    deployment that goes on counts what failed in it."""
+    deployment that goes on counts what failed in it. kept: those that stay as long as the job."""
     followed = replaced(allocs)
     active_id = deployment.id if deployment is not None and deployment.is_active else None
     for alloc in allocs:
-        if not alloc.is_terminal or alloc.observed is None:
+        if not alloc.is_terminal or alloc.observed is None or alloc.id in kept:
             continue
         is_old = now_ns - alloc.observed.modify_time >= gc_after_ns and alloc.desired.deployment_id != active_id
         # A place of a batch job is filled by its success: without that document it would run again.

@@ -13,6 +13,7 @@ COMPONENTS: tuple[tuple[str, Callable[[], object]], ...] = (
     ("consul", consul.consul_binary),
     ("dig", lambda: debian.command("dig", "dnsutils")),
     ("docker", docker.engine),
+    ("redis", lambda: debian.command("redis-cli", "redis-tools")),
 )
 
 

@@ -1,4 +1,4 @@
-"""python -m tests.sim --seed N | --seeds A-B [--nodes N] [--steps N] [--break fencing]
+"""python -m tests.sim --seed N | --seeds A-B [--nodes N] [--steps N] [--jobs A,B] [--break fencing]
 
 Replays one seed, or runs many. On a failure it prints the seed, the commit, the command to replay it and
 the last events; the exit status is then 1 (with --break: when nothing was caught).
@@ -12,6 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.sim.runs import STEPS, Result, run_seed, run_seeds
+from tests.sim.workload import NAMES
 
 
 def main() -> int:
@@ -19,7 +20,7 @@ def main() -> int:
     first, _, last = (args.seeds or f"{args.seed}").partition("-")
     seeds = range(int(first), int(last or first) + 1)
     began_s = time.monotonic()
-    options = {"nodes": args.nodes, "steps": args.steps, "is_fencing": args.broken != "fencing"}
+    options = {"nodes": args.nodes, "steps": args.steps, "is_fencing": args.broken != "fencing", "names": args.jobs}
     results = [run_seed(seeds[0], **options)] if len(seeds) == 1 else run_seeds(seeds, **options)
     failed: list[Result] = []
     counts: Counter[str] = Counter()
@@ -50,6 +51,8 @@ def told(result: Result, args: argparse.Namespace) -> str:
     replay = f"python -m tests.sim --seed {result.seed} --steps {args.steps}"
     if args.nodes:
         replay += f" --nodes {args.nodes}"
+    if args.jobs != NAMES:
+        replay += f" --jobs {','.join(args.jobs)}"
     if args.broken:
         replay += f" --break {args.broken}"
     return f"\nseed {result.seed} failed at commit {_commit()}; replay: {replay}\n{result.failure}\n"
@@ -73,6 +76,7 @@ def _arguments() -> argparse.Namespace:
     which.add_argument("--seeds", help="a range: 1-200")
     parser.add_argument("--nodes", type=int, help="machines (default: by the seed)")
     parser.add_argument("--steps", type=int, default=STEPS, help="incidents before the repair")
+    parser.add_argument("--jobs", type=lambda text: tuple(text.split(",")), default=NAMES, help="ask for these alone: items")
     parser.add_argument("--break", dest="broken", choices=("fencing",), help="run a build that lacks this")
     parser.add_argument("--first", action="store_true", help="end at the first failure")
     return parser.parse_args()

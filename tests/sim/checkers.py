@@ -10,6 +10,7 @@ engines did, and nothing of what drover thinks.
                      max_parallel of them are not healthy yet
     moves            what moves stops for a stand-in that was healthy, or at its drain's deadline
     one for one      nothing is replaced by two
+    once each        of a completing group no place is run twice at once, or again after its success
     order            desired goes after a terminal report, a report after its desired; a stop is final
     return           a healthy original is kept over its stand-in, a rebooted one is not
 """
@@ -251,6 +252,7 @@ class Checkers:
         elif known is None:
             self._ports(new)
             self._one_for_one(new)
+            self._once_each(new)
             return f"run {where}" + (f" for {new.previous_allocation[:8]}" if new.previous_allocation else "")
         elif old is None:
             return f"adopt {where}"
@@ -334,6 +336,21 @@ class Checkers:
         ]  # fmt: skip
         if others:
             self.broke(f"{before[:8]} is replaced by {new.id[:8]} and by {others[0][:8]}")
+
+    def _once_each(self, new: DesiredAlloc) -> None:
+        """A place of a completing group is run again only when what was there has ended or is given up, without success."""
+        group = self._group(new.namespace, new.job_id, new.job_version, new.task_group)
+        if group is None or group.completion is None:
+            return
+        for other in self.desired.values():
+            if other.id == new.id or other.name != new.name or other.verdict is not Verdict.NONE or other.job_id != new.job_id:
+                continue
+            seen = self.observed.get(other.id)
+            if not self._is_over(other):
+                self.broke(f"{new.name} is run again as {new.id[:8]} while {other.id[:8]} has not ended")
+            elif seen is not None and seen.client_status is ClientStatus.COMPLETE and not other.is_stopping and other.job_version == new.job_version:
+                self.broke(f"{new.name} is run again as {new.id[:8]} though {other.id[:8]} has succeeded")
+            self.count("completions checked")
 
     def _is_over(self, desired: DesiredAlloc) -> bool:
         seen = self.observed.get(desired.id)

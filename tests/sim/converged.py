@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from catalog.keys import Keys, is_sentinel
 from catalog.kv import unpack
+from leader.decide.changes import versions_alike
 from model.alloc import Alloc, ClientStatus, DesiredAlloc, ObservedAlloc, Verdict
 from model.deployment import DeploymentStatus
 from model.evaluation import EvalStatus, Evaluation
@@ -59,6 +60,9 @@ def _job(world: "World", job: Job) -> Iterator[str]:
         if job.is_system:
             yield from _system(world, job, group, allocs)
             continue
+        if group.completion is not None:
+            yield from _completing(world, job, group, allocs)
+            continue
         count_wanted = 0 if job.stop or job.is_parent else group.count
         for index in range(count_wanted):
             here = [alloc for alloc in allocs if alloc.desired.index == index]
@@ -70,6 +74,21 @@ def _job(world: "World", job: Job) -> Iterator[str]:
         surplus = [alloc for alloc in live if alloc.desired.index >= count_wanted]
         for alloc in surplus:
             yield f"{job.id} {alloc.id[:8]} is too many"
+
+
+def _completing(world: "World", job: Job, group: TaskGroup, allocs: list[Alloc]) -> Iterator[str]:
+    """Every place has succeeded once, unless it is held up by its own count."""
+    live = [alloc for alloc in allocs if alloc.is_live]
+    if live:
+        yield f"{job.id}.{group.name} has {len(live)} allocs left"
+    if job.stop or not group.count:
+        return
+    versions = {v: one for (n, j, v), one in world.checkers.versions.items() if (n, j) == (job.namespace, job.id)}
+    alike = versions_alike(job, group, versions)
+    for index in range(group.places):
+        done = [a for a in allocs if a.desired.index == index and a.desired.job_version in alike and _is_done(a)]
+        if len([a for a in done if a.id not in world.checkers.ever_lost]) > 1 or not done:
+            yield f"{job.id}.{group.name}[{index}] has succeeded {len(done)} times"
 
 
 def _is_done(alloc: Alloc) -> bool:

@@ -13,11 +13,13 @@ Half of them go for whoever leads. Everything is announced in the trace.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from agent.drivers.base import ExitResult
 from leader import braking, commands, draining, rollouts, versions
+from leader.leading import Leading
+from model.cluster import ScalingEvent
 from model.job import JobId, Namespace
 from model.node import Drain
 from tests.sim.machine import Machine, Process
@@ -31,10 +33,11 @@ MACHINES_MAX = 6
 
 
 class Storm:
-    """Phase 1: breaks things and asks for things, `steps` times."""
+    """Phase 1: breaks things and asks for things, `steps` times. names: of the jobs that are asked for."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, names: Sequence[str] = NAMES) -> None:
         self._world = world
+        self._names = names
         self._rng = world.rng("storm")
         self._incidents: list[tuple[int, Callable[[], Awaitable[None]]]] = [
             (4, self._weather),
@@ -70,7 +73,7 @@ class Storm:
 
     async def _user(self) -> None:
         rng, world = self._rng, self._world
-        name = rng.choice(NAMES)
+        name = rng.choice(self._names)
         what = rng.random()
         if what < 0.6:
             await world.register(random_job(name, rng, len(world.machines)))
@@ -95,9 +98,12 @@ class Storm:
                 await world.ask(f"restart {name}", lambda leading: versions.restart(leading, NAMESPACE, JobId(name)))
             case "scale":
                 count = rng.randint(0, len(world.machines))
-                await world.ask(
-                    f"scale {name} to {count}", lambda leading: versions.scale(leading, NAMESPACE, JobId(name), "app", count)
-                )
+
+                async def scale(leading: Leading) -> None:
+                    said = ScalingEvent(time=leading.fenced.now_ns)
+                    await versions.scale(leading, NAMESPACE, JobId(name), "app", count, said)
+
+                await world.ask(f"scale {name} to {count}", scale)
             case "revert":
                 await world.ask(f"revert {name}", lambda leading: versions.revert(leading, NAMESPACE, JobId(name), 0))
             case "release":

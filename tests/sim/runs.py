@@ -12,6 +12,7 @@ from multiprocessing import get_context
 
 from tests.sim import clock
 from tests.sim.faults import Storm, pick
+from tests.sim.workload import NAMES
 from tests.sim.world import World, a_world
 
 STEPS = 30
@@ -31,9 +32,9 @@ class Result:
 
 
 def run_seed(
-    seed: int, *, nodes: int | None = None, steps: int = STEPS, is_fencing: bool = True
+    seed: int, *, nodes: int | None = None, steps: int = STEPS, is_fencing: bool = True, names: Sequence[str] = NAMES
 ) -> Result:
-    """Runs it in this process. Never raises for what the simulated cluster does."""
+    """Runs it in this process. Never raises for what the simulated cluster does. names: of the jobs asked for."""
     began_s = time.perf_counter()
     seen: list[World] = []
     failure = ""
@@ -43,7 +44,7 @@ def run_seed(
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        clock.run(_live(seed, nodes, steps, is_fencing, seen))
+        clock.run(_live(seed, nodes, steps, is_fencing, names, seen))
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
@@ -65,7 +66,9 @@ def run_seed(
     )
 
 
-async def _live(seed: int, nodes: int | None, steps: int, is_fencing: bool, seen: list[World]) -> None:
+async def _live(
+    seed: int, nodes: int | None, steps: int, is_fencing: bool, names: Sequence[str], seen: list[World]
+) -> None:
     import random
 
     machines, candidates = pick(random.Random(f"{seed}/size"))
@@ -73,7 +76,7 @@ async def _live(seed: int, nodes: int | None, steps: int, is_fencing: bool, seen
         seed, nodes=nodes or machines, candidates=min(candidates, nodes or machines), is_fencing=is_fencing
     ) as world:
         seen.append(world)
-        await Storm(world).rage(steps)
+        await Storm(world, names).rage(steps)
         await world.heal()
 
 
@@ -87,9 +90,9 @@ def _told(error: BaseException) -> str:
     return "".join(traceback.format_exception(inner))
 
 
-def _one(task: tuple[int, int | None, int, bool]) -> Result:
-    seed, nodes, steps, is_fencing = task
-    return run_seed(seed, nodes=nodes, steps=steps, is_fencing=is_fencing)
+def _one(task: tuple[int, int | None, int, bool, Sequence[str]]) -> Result:
+    seed, nodes, steps, is_fencing, names = task
+    return run_seed(seed, nodes=nodes, steps=steps, is_fencing=is_fencing, names=names)
 
 
 def run_seeds(
@@ -98,9 +101,10 @@ def run_seeds(
     nodes: int | None = None,
     steps: int = STEPS,
     is_fencing: bool = True,
+    names: Sequence[str] = NAMES,
     processes: int | None = None,
 ) -> Iterator[Result]:
     """Each seed's result, in order, as they come in."""
-    tasks = [(seed, nodes, steps, is_fencing) for seed in seeds]
+    tasks = [(seed, nodes, steps, is_fencing, names) for seed in seeds]
     with ProcessPoolExecutor(processes or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         yield from pool.map(_one, tasks)

@@ -13,7 +13,7 @@ from agent.drivers.base import ExitResult
 from catalog.keys import Keys
 from leader import commands
 from model.alloc import ClientStatus, DesiredAlloc, Verdict
-from model.job import JobType
+from model.job import Completion, JobType
 from model.node import Eligibility, NodeControl, NodeId
 from model.wire import decode, nanoseconds
 from tests.sim import clock
@@ -325,3 +325,13 @@ async def test_the_result_of_a_batch_place_outlives_its_stand_in(world: World) -
     leader_of(world).machine.kill_drover()
     await asyncio.sleep(60.0)
     assert starts(world) == begun
+
+
+@scenario()
+async def test_a_finished_job_is_purged_after_the_time_that_it_names_and_kept_where_it_names_none(world: World) -> None:
+    for name, ttl in (("brief", nanoseconds(20.0)), ("kept", None)):
+        rule = Completion(completions=3, restart_policy="never", ttl_after_finished=ttl)
+        assert await world.register(a_job(name, kind=JobType.BATCH, count=3, completion=rule))
+    assert ("default", "brief") in world.checkers.records
+    await world.until(lambda: ("default", "brief") not in world.checkers.records, "its end", within_s=180.0)
+    assert ("default", "kept") in world.checkers.records

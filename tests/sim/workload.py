@@ -9,6 +9,7 @@ from typing import Any
 
 from model.job import (
     CheckRestart,
+    Completion,
     Constraint,
     Job,
     JobId,
@@ -28,7 +29,7 @@ from model.job import (
 )
 from model.wire import nanoseconds
 
-NAMES = ("api", "web", "db", "queue", "load", "etl", "logs")
+NAMES = ("api", "web", "db", "queue", "load", "etl", "logs", "items")
 
 
 def a_job(name: str, *, kind: JobType = JobType.SERVICE, revision: int = 0, **group: Any) -> Job:
@@ -82,7 +83,8 @@ def _restart() -> RestartPolicy:
 
 def random_job(name: str, rng: random.Random, nodes: int) -> Job:
     """The job of that name as somebody might submit it now."""
-    kind = {"load": JobType.BATCH, "etl": JobType.BATCH, "logs": JobType.SYSTEM}.get(name, JobType.SERVICE)
+    batch = dict.fromkeys(("load", "etl", "items"), JobType.BATCH)
+    kind = {**batch, "logs": JobType.SYSTEM}.get(name, JobType.SERVICE)
     revision = rng.randint(0, 2)
     group: dict[str, Any] = {"count": 1 if kind is JobType.SYSTEM else rng.randint(1, 2 * nodes)}
     group["update"] = an_update(
@@ -103,6 +105,15 @@ def random_job(name: str, rng: random.Random, nodes: int) -> Job:
         prestart = a_task("prepare", JobType.BATCH, 0, config={"life": "prestart"}, lifecycle=Lifecycle(hook="prestart"))
         sidecar = a_task("proxy", lifecycle=Lifecycle(hook="prestart", sidecar=True))
         group["tasks"] = (prestart, sidecar, a_task("main", kind, revision))
+    elif name == "items":  # each once
+        group["completion"] = Completion(
+            completions=rng.randint(1, 4 * nodes),
+            backoff_limit=1000,
+            backoff_base=nanoseconds(1.0),
+            backoff_max=nanoseconds(4.0),
+            restart_policy=rng.choice(("never", "on_failure")),
+            indexed=True,
+        )
     elif name == "logs":
         group["networks"] = (Network(dynamic_ports=(Port(label="in"),)),)
     return a_job(name, kind=kind, revision=revision, **group)

@@ -3,7 +3,7 @@ from msgspec.structs import replace
 from agent.drivers.base import SeenDirs
 from agent.env import SECRET_VARIABLES, TaskEnv, inherited, task_env
 from model.alloc import AllocatedPort, TaskCores
-from model.job import Job, Network, Port, Resources
+from model.job import Completion, Job, Network, Port, Resources
 from model.node import Node, NodeId, NodeResources
 from tests.agent.doubles import a_job, a_task, an_alloc
 
@@ -130,3 +130,11 @@ def test_no_task_inherits_the_agents_secrets() -> None:
     }
     assert inherited(environ) == {"PATH": "/bin", "CONSUL_HTTP_ADDR": "127.0.0.1:8500"}
     assert SECRET_VARIABLES.match("CONSUL_TOKEN")
+
+
+def test_an_indexed_completion_is_told_its_index() -> None:
+    indexed = a_job(completion=Completion(completions=9, restart_policy="never", indexed=True))
+    variables = env_of(indexed).variables
+    assert (variables["DROVER_COMPLETION_INDEX"], variables["NOMAD_ALLOC_INDEX"]) == ("3", "3")
+    plain = a_job(completion=Completion(completions=9, restart_policy="never"))
+    assert "DROVER_COMPLETION_INDEX" not in env_of(plain).variables

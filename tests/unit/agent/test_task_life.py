@@ -9,7 +9,7 @@ from agent.drivers.base import ExitResult, StartFailed
 from agent.hooks.base import TaskContext, TaskHook
 from model.alloc import AllocId, ClientStatus, DesiredStatus
 from model.errors import TaskRefused
-from model.job import CheckRestart, JobType, Service, ServiceCheck
+from model.job import CheckRestart, Completion, JobType, Service, ServiceCheck
 from model.wire import nanoseconds
 from tests import clock
 from tests.agent.doubles import a_job, a_task, an_alloc
@@ -60,6 +60,76 @@ def test_a_batch_task_that_succeeds_is_complete_and_never_starts_again() -> None
         async with world.running():
             await asyncio.sleep(600)
         assert len(world.driver.starts) == 1
+
+    clock.run(story())
+
+
+def test_a_run_of_a_completing_group_is_started_again_in_place_after_twice_the_wait_each_time() -> None:
+    """No limit of its own, and none of `restart`: nobody need be there to ask."""
+
+    async def story() -> None:
+        rule = Completion(restart_policy="on_failure")
+        job = a_job(a_task(restart_policy=restart_policy(attempts=1)), job_type=JobType.BATCH, completion=rule)
+        world, alloc = World(job), an_alloc(job=job)
+        waited = []
+        async with world.running():
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            world.store.is_away = True
+            for failures in range(1, 9):
+                await asyncio.sleep(1)
+                began_s = asyncio.get_running_loop().time()
+                world.driver.end(alloc.id, result=ExitResult(code=failures))
+                while len(world.driver.starts) <= failures:
+                    await asyncio.sleep(0.1)
+                waited.append(round(asyncio.get_running_loop().time() - began_s))
+            world.store.come_back()
+            await asyncio.sleep(60)
+            assert world.store.observed[alloc.id].failed_runs == 8
+            world.driver.end(alloc.id)
+            seen = await world.store.until_observed(alloc.id, ClientStatus.COMPLETE)
+        assert waited == [10, 20, 40, 80, 160, 320, 360, 360]
+        assert seen.failed_runs == 8
+
+    clock.run(story())
+
+
+def test_the_waits_of_a_run_go_on_where_a_killed_agent_left_them() -> None:
+    async def story() -> None:
+        rule = Completion(restart_policy="on_failure")
+        job = a_job(job_type=JobType.BATCH, completion=rule)
+        world, alloc = World(job), an_alloc(job=job)
+        async with world.running():
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            for _ in range(2):
+                world.driver.end(alloc.id, result=ExitResult(code=1))
+                await asyncio.sleep(25)
+            assert len(world.driver.starts) == 3
+            world.driver.end(alloc.id, result=ExitResult(code=1))
+            await asyncio.sleep(1)
+        async with world.running():
+            await asyncio.sleep(38)
+            assert len(world.driver.starts) == 3
+            await asyncio.sleep(2)
+            assert len(world.driver.starts) == 4
+            assert world.store.observed[alloc.id].failed_runs == 3
+
+    clock.run(story())
+
+
+def test_a_failed_run_ends_its_alloc_where_each_retry_is_a_new_one() -> None:
+    async def story() -> None:
+        job = a_job(
+            a_task(restart_policy=restart_policy(attempts=5)), job_type=JobType.BATCH, completion=Completion(restart_policy="never")
+        )
+        world, alloc = World(job), an_alloc(job=job)
+        async with world.running():
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            world.driver.end(alloc.id, result=ExitResult(code=1))
+            seen = await world.store.until_observed(alloc.id, ClientStatus.FAILED)
+        assert (len(world.driver.starts), seen.failed_runs) == (1, 0)
 
     clock.run(story())
 

@@ -5,6 +5,7 @@ import pytest
 
 from checks.restart import (
     DELAYED,
+    NEVER,
     NONE_ALLOWED,
     UNRECOVERABLE,
     Again,
@@ -14,10 +15,11 @@ from checks.restart import (
     History,
     Verdict,
     after,
+    after_run,
     go_duration,
     runs_for_ever,
 )
-from model.job import JobType, Lifecycle, RestartPolicy
+from model.job import Completion, JobType, Lifecycle, RestartPolicy
 from model.wire import nanoseconds
 
 FAILING = (Cause.FAILED, Cause.START_FAILED, Cause.UNHEALTHY)
@@ -166,3 +168,17 @@ def test_only_services_and_sidecars_run_for_ever(
 )
 def test_durations_read_as_go_writes_them(ns: int, text: str) -> None:
     assert go_duration(ns) == text
+
+
+def test_a_run_counts_its_failures_and_nothing_else() -> None:
+    rule, history = Completion(restart_policy="on_failure"), History()
+    found = []
+    for cause in (Cause.FAILED, Cause.ASKED, Cause.START_FAILED, Cause.UNHEALTHY, Cause.SUCCEEDED, Cause.REFUSED):
+        verdict, history = after_run(cause, rule, history, 1e9)
+        found.append((verdict.delay_s if isinstance(verdict, Again) else type(verdict), history.count))
+    assert found == [(10.0, 1), (0.0, 1), (20.0, 2), (40.0, 3), (Finished, 3), (GivenUp, 3)]
+
+
+def test_with_never_a_failed_run_is_not_started_again() -> None:
+    verdict, history = after_run(Cause.FAILED, Completion(restart_policy="never"), History(), 1e9)
+    assert (verdict, history) == (GivenUp(reason=NEVER), History())

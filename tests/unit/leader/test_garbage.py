@@ -1,16 +1,19 @@
 """What of the state may go: never what anything still names."""
 
+from typing import Any
+
 import pytest
 
-from leader.decide.garbage import gone_nodes, is_over, old_evals, old_versions
+from leader.decide.garbage import gone_nodes, is_over, kept_ns, old_evals, old_versions
 from model.alloc import ClientStatus, EvalId
 from model.evaluation import EvalStatus, Evaluation
-from model.job import JobId, JobType
+from model.job import Completion, Job, JobId, JobType
 from model.node import NodeStatus
 from model.snapshot import Reach
-from tests.build import SECOND, alloc, batch, job, nodes, view
+from model.wire import Nanoseconds
+from tests.build import SECOND, alloc, batch, group, job, nodes, view
 
-HOUR = 3600 * SECOND
+HOUR = Nanoseconds(3600 * SECOND)
 NOW = 100 * HOUR
 
 
@@ -29,6 +32,26 @@ class TestVersions:
 
     def test_of_few_all_stay(self) -> None:
         assert old_versions([0, 1], 1, (), set()) == []
+
+
+def completing(*rules: Completion, **more: Any) -> Job:
+    groups = tuple(group(1, name=f"g{number}", completion=rule) for number, rule in enumerate(rules))
+    return job(groups=groups, type=JobType.BATCH, **more)
+
+
+class TestKept:
+    def test_any_job_is_kept_for_as_long_as_the_cluster_says(self) -> None:
+        assert kept_ns(batch(), 4 * HOUR) == 4 * HOUR
+
+    def test_one_with_completions_is_kept_unless_all_of_it_says_how_long(self) -> None:
+        short, long, ever = Completion(ttl_after_finished=HOUR), Completion(ttl_after_finished=Nanoseconds(9 * HOUR)), Completion()
+        assert kept_ns(completing(short), 4 * HOUR) == HOUR
+        assert kept_ns(completing(short, long), 4 * HOUR) == 9 * HOUR
+        assert kept_ns(completing(short, ever), 4 * HOUR) is None
+
+    def test_once_stopped_and_as_a_child_it_is_kept_as_any(self) -> None:
+        assert kept_ns(completing(Completion(), stop=True), 4 * HOUR) == 4 * HOUR
+        assert kept_ns(completing(Completion(), parent_id=JobId("p")), 4 * HOUR) == 4 * HOUR
 
 
 class TestJobs:
