@@ -59,4 +59,5 @@ def _open(view: View, parent: JobKey, count: int | None) -> Iterator[JobKey]:
 
 
 def _is_over(view: View, key: JobKey) -> bool:
-    return run_of(view.jobs[key], view.allocs_by_job.get(key, {}).values()).outcome.is_over
+    allocs = view.allocs_by_job.get(key, {}).values()
+    return run_of(view.jobs[key], allocs, {v: view.versions[key, v] for v in view.version_numbers(key)}).outcome.is_over

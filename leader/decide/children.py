@@ -1,9 +1,10 @@
 """What became of a child of a periodic or parameterized job, and which of those that ended may go?"""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from leader.decide.completing import ProgressStatus, progress
 from leader.decide.counted import failed_at_ns, is_result, replaced
 from leader.decide.reschedule import next_attempt
 from model.alloc import Alloc, ClientStatus, TaskStatus, Verdict
@@ -40,10 +41,10 @@ class ChildRun:
     reason: str = ""
 
 
-def run_of(job: Job, allocs: Iterable[Alloc]) -> ChildRun:
-    """allocs: all of the child's."""
+def run_of(job: Job, allocs: Iterable[Alloc], versions: Mapping[int, Job] | None = None) -> ChildRun:
+    """allocs: all of the child's. versions: those of the child that they name; None: only its current one."""
     everything = sorted((a for a in allocs if not a.desired.apart), key=lambda a: (a.create_index, a.id))
-    outcome, reason = _outcome(job, everything)
+    outcome, reason = _outcome(job, everything, versions or {job.version: job})
     started = min((a.desired.create_time for a in everything), default=0)
     ended = max((failed_at_ns(a) for a in everything), default=job.submit_time) if outcome.is_over else 0
     return ChildRun(
@@ -59,7 +60,7 @@ def due_of(job: Job) -> int:
     return int(moment) if prefix == job.parent_id and moment.isdecimal() else 0
 
 
-def _outcome(job: Job, allocs: Sequence[Alloc]) -> tuple[Outcome, str]:
+def _outcome(job: Job, allocs: Sequence[Alloc], versions: Mapping[int, Job]) -> tuple[Outcome, str]:
     if job.stop:
         if any(not alloc.is_terminal for alloc in allocs):
             return Outcome.RUNNING, ""
@@ -71,13 +72,27 @@ def _outcome(job: Job, allocs: Sequence[Alloc]) -> tuple[Outcome, str]:
         found = [
             _of_place(job, group, [a for a in allocs if a.desired.task_group == group.name and a.desired.index == index])
             for group in job.task_groups
+            if group.completion is None
             for index in range(group.count)
         ]
+        completing = [group for group in job.task_groups if group.completion is not None]
+        found += [_of_completing(job, group, allocs, versions) for group in completing]
     outcomes = {outcome for outcome, _ in found}
     for first in (Outcome.RUNNING, Outcome.FAILED, Outcome.STOPPED):
         if first in outcomes:
             return first, next((reason for outcome, reason in found if outcome is first and reason), "")
     return Outcome.SUCCEEDED, ""
+
+
+def _of_completing(job: Job, group: TaskGroup, allocs: Sequence[Alloc], versions: Mapping[int, Job]) -> tuple[Outcome, str]:
+    """By what was reported last: what a deadline ended was reported after it."""
+    of_group = [alloc for alloc in allocs if alloc.desired.task_group == group.name]
+    known = progress(job, group, of_group, versions, max((failed_at_ns(a) for a in of_group), default=0))
+    if not known.is_over:
+        return (Outcome.STOPPED, "stopped") if job.stop and not known.active else (Outcome.RUNNING, "")
+    if known.status is ProgressStatus.COMPLETE:
+        return Outcome.SUCCEEDED, ""
+    return Outcome.FAILED, f"group {group.name}: {known.reason}"
 
 
 def _of_place(job: Job, group: TaskGroup | None, allocs: Sequence[Alloc]) -> tuple[Outcome, str]:

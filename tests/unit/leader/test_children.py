@@ -8,7 +8,7 @@ import pytest
 from leader.decide.children import ChildRun, Outcome, due_of, run_of, surplus
 from leader.decide.watch import judge
 from model.alloc import ClientStatus, DesiredStatus, ObservedAlloc, TaskEvent, TaskState, TaskStatus, Verdict
-from model.job import History, Job, JobId, PeriodicConfig, ReschedulePolicy
+from model.job import Completion, History, Job, JobId, PeriodicConfig, ReschedulePolicy
 from model.wire import Nanoseconds
 from tests import build
 
@@ -76,6 +76,17 @@ def test_a_child_of_several_places_is_done_when_all_are() -> None:
     two = build.job(groups=(build.group(2),), type="batch")
     first = alloc(ClientStatus.COMPLETE)
     assert run_of(two, [first]).outcome is Outcome.RUNNING
+
+
+def test_a_child_with_a_completion_block_is_over_as_that_says() -> None:
+    rule = Completion(completions=2, backoff_limit=1)
+    job = build.job(groups=(build.group(1, completion=rule),), type="batch", id=JobId("p/dispatch-1"), parent_id=JobId("p"))
+    done = [build.alloc(index, of=job, status=ClientStatus.COMPLETE) for index in range(2)]
+    bad = [build.alloc(0, of=job, status=ClientStatus.FAILED) for _ in range(2)]
+    assert run_of(job, done[:1]).outcome is Outcome.RUNNING
+    assert run_of(job, done).outcome is Outcome.SUCCEEDED
+    assert run_of(job, bad[:1]).outcome is Outcome.RUNNING
+    assert (run_of(job, bad).outcome, "backoff_limit" in run_of(job, bad).reason) == (Outcome.FAILED, True)
 
 
 def a_run(number: int, outcome: Outcome = Outcome.SUCCEEDED, **more: Any) -> ChildRun:
