@@ -35,6 +35,9 @@ _ERRORS = {
     "403": "the token does not allow it",
     "404": "there is no such thing",
     "405": "another method is needed",
+    "409": "things are not so that it could be done",
+    "413": "the body is too large",
+    "429": "too many refused calls, or connections",
     "500": "refused, or it failed; the text says why",
 }
 
@@ -73,7 +76,9 @@ def _operation(route: Route, body: dict[str, Any]) -> dict[str, Any]:
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
         for name in re.findall(r"\{(\w+)\}", route.template)
     ]
-    in_query = [_parameter(name) for name in route.query if name not in BLOCKING]
+    # Whatever is of a job is of one namespace.
+    of_jobs = ("namespace",) if route.right.startswith("job:") and "namespace" not in route.query else ()
+    in_query = [_parameter(name) for name in (*route.query, *of_jobs) if name not in BLOCKING]
     shown: dict[str, Any] = {
         "summary": route.text,
         "tags": [route.path.split("/")[2]],
