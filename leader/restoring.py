@@ -54,7 +54,21 @@ def _saved_keys(saved: Saved) -> Keys:
 def _in_order(saved: Saved, keys: Keys, present: set[str]) -> list[Entry]:
     """What is to be written, below today's root: what others name comes before them."""
     old = _saved_keys(saved)
-    ranks = (old.versions, old.controls, old.nodes, old.observed, old.deployments, old.evals, old.brake, old.launches, old.desired, old.jobs)
+    ranks = (
+        old.scheduler,
+        old.namespaces,
+        f"{old.state}submissions/",
+        old.versions,
+        old.controls,
+        old.nodes,
+        old.observed,
+        old.deployments,
+        old.evals,
+        old.brake,
+        old.launches,
+        old.desired,
+        old.jobs,
+    )
     found: list[tuple[int, Entry]] = []
     for entry in saved.entries:
         rank = next((number for number, prefix in enumerate(ranks) if entry.key.startswith(prefix)), None)

@@ -54,6 +54,9 @@ def test_a_wiped_consul_is_restored_under_the_running_tasks(
 
     services = wait("four services", lambda: (found := passing()) and len(found) == 4 and found)
     index = one.get("/v1/job/web")["JobModifyIndex"]
+    call(one.address, "PUT", "/v1/namespace/team", {"Name": "team", "Description": "theirs"})
+    config = one.get("/v1/operator/scheduler/configuration")["SchedulerConfig"]
+    call(one.address, "PUT", "/v1/operator/scheduler/configuration", config | {"SchedulerAlgorithm": "spread"})
     target = tmp_path / "state.snap"
     assert one.run("operator", "snapshot", "save", str(target)).returncode == 0
     refused = one.run("operator", "snapshot", "restore", str(target))
@@ -68,6 +71,8 @@ def test_a_wiped_consul_is_restored_under_the_running_tasks(
     wait("and found again", lambda: passing() == services, 180.0)
     stays("nothing is started or stopped", lambda: {a["ID"] for a in one.allocs("web")} == set(allocs), 3.0)
     assert pids(one, two, allocs) == before
+    assert one.get("/v1/namespace/team")["Description"] == "theirs"
+    assert one.get("/v1/operator/scheduler/configuration")["SchedulerConfig"]["SchedulerAlgorithm"] == "spread"
     assert one.get("/v1/job/web")["JobModifyIndex"] > index
     one.stop_job("web", purge=True)
     wait("it obeys again", lambda: not one.allocs("web"), 60.0)
