@@ -159,6 +159,8 @@ class Process(Freezable):
 
     def start(self) -> None:
         self._main = self.world.tasks.create_task(self._run(), name=self.name, context=self._context)
+        # Killed before its first step, it never gets to say so itself.
+        self._main.add_done_callback(lambda _: self.world.ended(self, None))
 
     async def _run(self) -> None:
         error: BaseException | None = None
