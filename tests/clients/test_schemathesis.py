@@ -17,7 +17,11 @@ pytestmark = [pytest.mark.e2e, pytest.mark.consul]
 LEFT_OUT = "(event/stream|agent/monitor|operator/lock/break)"
 CASES_MIN = 2000
 # Nomad's own words that its servers say with 500, and its clients look for.
-NOMADS = ("at version", "enforcing prior version failed", "in nonexistent namespace", "Enforcing job modify index")
+NOMADS = (
+    "at version", "enforcing prior version failed", "in nonexistent namespace", "Enforcing job modify index",
+    "is not a parameterized job",
+    "force launch non-periodic job",
+)
 
 
 @pytest.mark.timeout(300)
