@@ -117,6 +117,10 @@ def validate(args: argparse.Namespace) -> int:
     return 0
 
 
+# A longer job file is not kept (api/submissions.py), and would double what is sent.
+_SOURCE_BYTES_MAX = 256 * 1024
+
+
 def run(args: argparse.Namespace) -> int:
     try:
         text = _text(args)
@@ -126,7 +130,9 @@ def run(args: argparse.Namespace) -> int:
             return 0
         job = checked()
         api = Api(args)
-        body: dict[str, Any] = {"Job": document, "Submission": _submission(args, text)}
+        body: dict[str, Any] = {"Job": document}
+        if len(text) <= _SOURCE_BYTES_MAX:
+            body["Submission"] = _submission(args, text)
         if args.adopt:
             body["Adopt"] = True
         if args.check_index is not None:
