@@ -63,7 +63,7 @@ class Route:
         answer = guarded(self.answer, self.right)
         match self.method:
             case "GET":
-                return [web.get(self.path, answer, allow_head=False)]
+                return [web.get(self.path, answer)]
             case "PUT":
                 return [web.put(self.path, answer), web.post(self.path, answer)]
             case "PUT!":
