@@ -105,8 +105,8 @@ _SUBMITTED = {"Job": Job, "EnforceIndex": bool, "JobModifyIndex": int, "Adopt": 
 JOBS = (
     Route("GET", "/v1/jobs", on_leader(jobs.list_jobs), Right.JOB_LIST, "Lists jobs", (*BLOCKING, *LISTING)),
     Route("PUT", "/v1/jobs", on_leader(jobs.register), Right.JOB_SUBMIT, "Submits a job", body=_SUBMITTED),
-    Route("PUT", "/v1/jobs/parse", jobs.parse, Right.JOB_LIST, "Turns HCL into the job's JSON", body={"JobHCL": str, "Canonicalize": bool, "hclv1": bool}),
-    Route("PUT", "/v1/validate/job", jobs.validate, Right.JOB_LIST, "Tells what is wrong with a job", body={"Job": Job}),
+    Route("PUT", "/v1/jobs/parse", jobs.parse, Right.NONE, "Turns HCL into the job's JSON", body={"JobHCL": str, "Canonicalize": bool, "hclv1": bool}),
+    Route("PUT", "/v1/validate/job", jobs.validate, Right.NONE, "Tells what is wrong with a job", body={"Job": Job}),
     *OF_JOB,
     Route("GET", _JOB, on_leader(jobs.job), Right.JOB_READ, "Reads a job", BLOCKING),
     Route("PUT", _JOB, on_leader(jobs.register), Right.JOB_SUBMIT, "Submits a new version of a job", body=_SUBMITTED),
