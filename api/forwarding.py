@@ -105,6 +105,7 @@ def on_leader(handler: Callable[[web.Request, Leading], Awaitable[web.StreamResp
                 if not is_read:
                     raise
                 give_up_s = loop.time() + LEADER_WAIT_S
+                await asyncio.sleep(LEADER_POLL_S)  # one that broke off is perhaps named still
             except NotReached:
                 # A leader that died is named until its lease lapses.
                 if isinstance(leader, Leading) or loop.time() >= give_up_s:

@@ -222,7 +222,10 @@ async def parse(request: web.Request, leading: object = None) -> web.Response:
 def _key(request: web.Request) -> JobKey:
     """The job that the path names. A slash inside an id comes as %2F, so that a job named `a/summary` can be asked
     for too; a last segment that names nothing to ask for is part of the id."""
-    return read(request).namespace, JobId(request.match_info["id"])
+    namespace = read(request).namespace
+    if namespace == "*" and request.method not in ("GET", "HEAD"):
+        raise BadRequest("a job that is changed is of one namespace, not of all")
+    return namespace, JobId(request.match_info["id"])
 
 
 async def _of_job(request: web.Request, leading: Leading, topic: str, look: Callable[[View, JobKey], object]) -> web.Response:

@@ -29,7 +29,7 @@ _REASON_MAX = 200
 
 def run_of_child(view: View, key: JobKey) -> ChildRun:
     allocs = view.allocs_by_job.get(key, {}).values()
-    return run_of(view.jobs[key], allocs, {v: view.versions[key, v] for v in view.version_numbers(key)})
+    return run_of(view.jobs[key], allocs, {v: view.versions[key, v] for v in view.version_numbers(key)}, view.clock())
 
 
 def runs(view: View, parent: JobKey) -> list[ChildRun]:

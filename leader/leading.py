@@ -89,6 +89,7 @@ class Leading:
     _closed: set[Namespace] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.view.clock = self._clock
         self.store = LeaderStore(self.fenced.kv, self.keys, self.fenced.term.fence)
         self.deciding = self._deciding()
 
@@ -137,6 +138,9 @@ class Leading:
 
     def _deciding(self) -> Deciding:
         return Deciding(fenced=self.fenced, store=self.store, view=self.view, settings=self.settings)
+
+    def _clock(self) -> int:
+        return self.fenced.now_ns
 
     def turn(self, key: JobKey) -> asyncio.Lock:
         """A command's turn at its job; use as `async with`."""
@@ -219,7 +223,7 @@ class Leading:
                 break
             except (StoreUnavailable, StoreRefused) as error:
                 log.warning("take-over: %s; reading again", error)
-                self.view = View()
+                self.view = View(clock=self._clock)
                 self.deciding = self._deciding()
                 await pause(self.fenced.rng.random())
         self.view.events.begin(self.view.floor)

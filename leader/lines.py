@@ -60,4 +60,4 @@ def _open(view: View, parent: JobKey, count: int | None) -> Iterator[JobKey]:
 
 def _is_over(view: View, key: JobKey) -> bool:
     allocs = view.allocs_by_job.get(key, {}).values()
-    return run_of(view.jobs[key], allocs, {v: view.versions[key, v] for v in view.version_numbers(key)}).outcome.is_over
+    return run_of(view.jobs[key], allocs, {v: view.versions[key, v] for v in view.version_numbers(key)}, view.clock()).outcome.is_over

@@ -1,6 +1,5 @@
 """Is a job pending, running or dead, and how far are its groups that come to an end?"""
 
-import time
 from collections.abc import Mapping
 
 from leader.decide.completing import Progress, ProgressStatus, progress
@@ -34,7 +33,7 @@ def progress_of(view: View, key: JobKey, job: Job) -> dict[str, Progress]:
     allocs = view.allocs_by_job.get(key, {}).values()
     named = {alloc.desired.job_version for alloc in allocs}
     versions = {v: view.versions[key, v] for v in named if (key, v) in view.versions}
-    now_ns = time.time_ns()
+    now_ns = view.clock()
     return {
         group.name: progress(job, group, (a for a in allocs if a.desired.task_group == group.name), versions, now_ns)
         for group in groups

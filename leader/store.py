@@ -77,9 +77,10 @@ class LeaderStore:
             view.put_record(decode(entry.value, JobRecord), entry.create_index, entry.modify_index)
         nodes = 0
         async for entry in self._all(self.keys.nodes):
-            if (node := self._node_in(entry)) is not None:
-                view.put_node(node, entry.modify_index)
-                nodes += 1
+            # One that cannot be read is a node all the same: what runs there counts, and nothing new is placed there.
+            node = self._node_in(entry) or Node(id=NodeId(last_segment(entry.key)), name="", datacenter="")
+            view.put_node(node, entry.modify_index)
+            nodes += 1
         async for entry in self._all(self.keys.controls):
             view.put_control(decode(entry.value, NodeControl), entry.modify_index)
         async for entry in self._all(self.keys.evals):

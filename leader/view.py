@@ -6,7 +6,8 @@ jobs something happened to, and tells waiting API calls what changed, each topic
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -46,6 +47,8 @@ def _default_namespace() -> dict[Namespace, Indexed]:
 class View:
     """All of drover's state, by the kind of fact. Change it only through its methods."""
 
+    # The leader's clock, ns since the epoch: what is over by a deadline alone is no fact of Consul's.
+    clock: Callable[[], int] = time.time_ns
     index_base: int = 0
     # Consul's index at which the term began. No topic's index is below it: what was deleted under the leader
     # before has left no trace, and an index that went back would be worse than one needless wake.
@@ -384,6 +387,9 @@ class View:
 
     def _put_orphan(self, observed: ObservedAlloc) -> None:
         """It takes room like any other; of a job that is not known any more only its ports and cores are."""
+        held = self.orphans.get(observed.id)
+        if held is not None and held.node_id != observed.node_id:
+            return  # another node's
         orphan = observed.orphan
         if orphan is None or observed.client_status.is_terminal:
             self._drop_orphan(observed.id)
@@ -402,7 +408,9 @@ class View:
 
     def drop_observed(self, node_id: NodeId, alloc_id: AllocId) -> None:
         self._observed.pop((node_id, alloc_id), None)
-        self._drop_orphan(alloc_id)
+        held = self.orphans.get(alloc_id)
+        if held is not None and held.node_id == node_id:
+            self._drop_orphan(alloc_id)
 
     def drop_alloc(self, alloc_id: AllocId, consul_index: int) -> None:
         """The leader deleted the desired document."""

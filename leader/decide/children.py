@@ -41,10 +41,10 @@ class ChildRun:
     reason: str = ""
 
 
-def run_of(job: Job, allocs: Iterable[Alloc], versions: Mapping[int, Job] | None = None) -> ChildRun:
+def run_of(job: Job, allocs: Iterable[Alloc], versions: Mapping[int, Job] | None = None, now_ns: int = 0) -> ChildRun:
     """allocs: all of the child's. versions: those of the child that they name; None: only its current one."""
     everything = sorted((a for a in allocs if not a.desired.apart), key=lambda a: (a.create_index, a.id))
-    outcome, reason = _outcome(job, everything, versions or {job.version: job})
+    outcome, reason = _outcome(job, everything, versions or {job.version: job}, now_ns)
     started = min((a.desired.create_time for a in everything), default=0)
     ended = max((failed_at_ns(a) for a in everything), default=job.submit_time) if outcome.is_over else 0
     return ChildRun(
@@ -60,7 +60,7 @@ def due_of(job: Job) -> int:
     return int(moment) if prefix == job.parent_id and moment.isdecimal() else 0
 
 
-def _outcome(job: Job, allocs: Sequence[Alloc], versions: Mapping[int, Job]) -> tuple[Outcome, str]:
+def _outcome(job: Job, allocs: Sequence[Alloc], versions: Mapping[int, Job], now_ns: int) -> tuple[Outcome, str]:
     if job.stop:
         if any(not alloc.is_terminal for alloc in allocs):
             return Outcome.RUNNING, ""
@@ -76,7 +76,7 @@ def _outcome(job: Job, allocs: Sequence[Alloc], versions: Mapping[int, Job]) -> 
             for index in range(group.count)
         ]
         completing = [group for group in job.task_groups if group.completion is not None]
-        found += [_of_completing(job, group, allocs, versions) for group in completing]
+        found += [_of_completing(job, group, allocs, versions, now_ns) for group in completing]
     outcomes = {outcome for outcome, _ in found}
     for first in (Outcome.RUNNING, Outcome.FAILED, Outcome.STOPPED):
         if first in outcomes:
@@ -84,10 +84,11 @@ def _outcome(job: Job, allocs: Sequence[Alloc], versions: Mapping[int, Job]) -> 
     return Outcome.SUCCEEDED, ""
 
 
-def _of_completing(job: Job, group: TaskGroup, allocs: Sequence[Alloc], versions: Mapping[int, Job]) -> tuple[Outcome, str]:
-    """By what was reported last: what a deadline ended was reported after it."""
+def _of_completing(
+    job: Job, group: TaskGroup, allocs: Sequence[Alloc], versions: Mapping[int, Job], now_ns: int
+) -> tuple[Outcome, str]:
     of_group = [alloc for alloc in allocs if alloc.desired.task_group == group.name]
-    known = progress(job, group, of_group, versions, max((failed_at_ns(a) for a in of_group), default=0))
+    known = progress(job, group, of_group, versions, now_ns)
     if not known.is_over:
         return (Outcome.STOPPED, "stopped") if job.stop and not known.active else (Outcome.RUNNING, "")
     if known.status is ProgressStatus.COMPLETE:

@@ -416,6 +416,17 @@ PRIVILEGED: dict[str, tuple[bool, dict[str, Any]]] = {
     "a directory named by the node": (True, {"Driver": "docker", "Config": {"image": "x", "volumes": ["${meta.d}:/d"]}}),
     "a directory of its own": (False, {"Driver": "docker", "Config": {"image": "x", "volumes": ["local/a:/a"]}}),
     "a bind mount": (True, {"Driver": "docker", "Config": {"image": "x", "mount": [{"type": "bind", "source": "/"}]}}),
+    "what is interpolated below its own": (True, {"Driver": "docker", "Config": {"image": "x", "volumes": ["./${NOMAD_META_up}:/h"]}}),
+    "a volume by name": (True, {"Driver": "docker", "Config": {"image": "x", "volumes": ["others:/v"]}}),
+    "its local directory": (False, {"Driver": "docker", "Config": {"image": "x", "volumes": ["local:/l", "../alloc/data:/d"]}}),
+    "out of the alloc": (True, {"Driver": "docker", "Config": {"image": "x", "volumes": ["../alloc/../../x:/h"]}}),
+    "the host's network": (True, {"Driver": "docker", "Config": {"image": "x", "network_mode": "host"}}),
+    "another container's network": (True, {"Driver": "docker", "Config": {"image": "x", "network_mode": "container:x"}}),
+    "a network of its own": (False, {"Driver": "docker", "Config": {"image": "x", "network_mode": "bridge"}}),
+    "a mounted volume": (True, {"Driver": "docker", "Config": {"image": "x", "mount": [{"type": "volume", "source": "others"}]}}),
+    "an interpolated mount": (True, {"Driver": "docker", "Config": {"image": "x", "mount": [{"type": "${NOMAD_META_k}", "source": "/"}]}}),
+    "memory as a mount": (False, {"Driver": "docker", "Config": {"image": "x", "mount": [{"type": "tmpfs", "target": "/t"}]}}),
+    "logs sent elsewhere": (True, {"Driver": "docker", "Config": {"image": "x", "logging": [{"type": "syslog"}]}}),
 }
 
 
