@@ -10,6 +10,8 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from catalog.keys import Keys, is_sentinel, last_segment
 from catalog.kv import Kv, Op, Verb, check_at, cut, delete, put, replace
 from model.alloc import AllocId, DesiredAlloc, ObservedAlloc
@@ -48,9 +50,12 @@ class AgentStore:
     _inbox: Inbox | None = None
     _inbox_index: int = 0
     # Our node document and its index: no write passes once a later process of this node has written its own, so a
-    # report of a killed agent that arrives after its successor's is refused.
+    # report of a killed agent that arrives after its successor's is refused. After a write without an answer our own
+    # next one changes the document: the one before may be under way still, and comes too late then.
     _node: Node | None = None
     _node_index: int = 0
+    _is_doubtful: bool = False
+    _turn: int = 0
     _decoded: dict[str, tuple[int, DesiredAlloc]] = field(default_factory=dict)
     # The run-time meta, and the sentinel's index at which it was read.
     _meta: Mapping[str, str | None] = field(default_factory=dict)
@@ -106,8 +111,7 @@ class AgentStore:
         """Writes the documents and names them in the inbox. Idempotent. Raises StoreUnavailable, WriteConflict."""
         steps: list[tuple[str, Op]] = []
         if node is not None:
-            self._node = node
-            steps.append((NODE_FACT, put(self.keys.node(node_id), encode(node))))
+            steps.append(self._node_step(node_id, node))
         for alloc in allocs:
             steps.append((alloc.id, put(self.keys.observed_alloc(node_id, alloc.id), encode(alloc))))
         await self._write(node_id, steps)
@@ -118,7 +122,14 @@ class AgentStore:
             node_id, [(alloc_id, delete(self.keys.observed_alloc(node_id, alloc_id))) for alloc_id in alloc_ids]
         )
 
+    def _node_step(self, node_id: NodeId, node: Node) -> tuple[str, Op]:
+        self._turn += self._is_doubtful
+        self._node = msgspec.structs.replace(node, turn=self._turn)
+        return NODE_FACT, put(self.keys.node(node_id), encode(self._node))
+
     async def _write(self, node_id: NodeId, steps: Sequence[tuple[str, Op]]) -> None:
+        if self._is_doubtful and self._node is not None and all(name != NODE_FACT for name, _ in steps):
+            steps = [self._node_step(node_id, self._node), *steps]
         names = {op.key: name for name, op in steps}
         # The leader has most likely consumed what we wrote last; a wrong guess costs a conflict and a
         # read, and never drops a name.
@@ -144,10 +155,14 @@ class AgentStore:
                 self._inbox_index = entry.modify_index if entry else 0
                 if not await self._is_node_ours(node_key) and self._node is not None and NODE_FACT not in names:
                     ops, names = [put(node_key, encode(self._node)), *ops], [NODE_FACT, *names]
+            except BaseException:
+                self._is_doubtful = True
+                raise
             else:
                 self._inbox, self._inbox_index = inbox, written[key].modify_index
                 if node_key in written:
                     self._node_index = written[node_key].modify_index
+                    self._is_doubtful = False
                 return
 
     async def _is_node_ours(self, node_key: str) -> bool:

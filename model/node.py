@@ -108,6 +108,7 @@ class Node(Document):
     boot_id: str = ""
     version: str = ""
     started_time: int = 0  # ns since the epoch; changes at every agent start
+    turn: int = 0  # raised after a write without an answer: what of it comes late is refused then
 
     def address_on(self, network: str) -> str | None:
         """Its address on a host network, None where it is not on it."""

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from catalog.agent_store import AgentStore, merge_inbox
 from catalog.keys import Keys
 from catalog.kv import Kv, delete_at, put
-from catalog.transport import Endpoint, HttpTransport
+from catalog.transport import Endpoint, HttpTransport, Response, unreachable
 from model.alloc import AllocId, ClientStatus, ObservedAlloc
 from model.cluster import INBOX_NAMES_MAX, Inbox, Leader
 from model.errors import StoreUnavailable, WriteConflict
@@ -22,7 +23,8 @@ from tests import clock
 from tests.build import alloc, job, node
 from tests.components.consul import ConsulServer
 from tests.conftest import or_skip
-from tests.embedded import Embedded
+from tests.embedded import Embedded, Wire
+from tests.pieces import OnePiece
 
 NODE = NodeId("n1")
 KEYS = Keys()
@@ -34,6 +36,28 @@ def observed(name: str, status: ClientStatus = ClientStatus.RUNNING, more: int =
 
 def store_of(kv: Kv, seed: int = 1) -> AgentStore:
     return AgentStore(kv, KEYS, random.Random(seed))
+
+
+class Late(OnePiece):
+    """A wire that keeps a write on its way, unanswered, while it holds, and delivers it when asked."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._held: list[tuple[str, str, dict[str, Any]]] = []
+        self.is_holding = False
+
+    async def request(self, method: str, path: str, **how: Any) -> Response:
+        if self.is_holding and method == "PUT":
+            self._held.append((method, path, how))
+            raise unreachable(method, path, "no answer")
+        return await self._wire.request(method, path, **how)
+
+    async def deliver(self) -> Response:
+        method, path, how = self._held.pop(0)
+        return await self._wire.request(method, path, **how)
+
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 # -- contact
@@ -155,6 +179,30 @@ def test_an_answer_that_was_lost_is_told_and_the_report_may_be_repeated() -> Non
             inbox = await kv.get(KEYS.inbox(NODE))
             assert inbox is not None
             assert decode(inbox.value, Inbox).names == ("a",)
+
+    clock.run(story())
+
+
+def test_a_report_that_was_given_up_does_not_come_after_a_newer_one() -> None:
+    async def story() -> None:
+        async with Embedded() as consul:
+            wire = consul.wire()
+            kv = Kv(wire)
+            late = Late(wire)
+            store = store_of(Kv(late))
+            await store.report(NODE, [], node("n1"))
+            await consume(kv, set())
+            late.is_holding = True
+            with pytest.raises(StoreUnavailable):
+                await store.report(NODE, [observed("a", ClientStatus.PENDING, 1)], None)
+            late.is_holding = False
+            await store.report(NODE, [observed("a", ClientStatus.COMPLETE, 2)], None)
+            await consume(kv, set())
+            assert (await late.deliver()).status == 409
+            fact = await kv.get(KEYS.observed_alloc(NODE, AllocId("a")))
+            assert fact is not None
+            assert decode(fact.value, ObservedAlloc).client_status is ClientStatus.COMPLETE
+            await store.report(NODE, [observed("b")], None)  # and all goes on as before
 
     clock.run(story())
 
