@@ -33,7 +33,7 @@ from api.query import (
 )
 from api.shapes import evaluation_document, job_document, job_scale, job_stub, job_summary
 from jobspec.diff import job_diff
-from leader import commands, dispatching, explaining, lines, periodic, planning, versions
+from leader import commands, dispatching, explaining, lines, periodic, planning, stopping, versions
 from leader.dispatching import Dispatch
 from leader.leading import Leading
 from leader.view import View
@@ -311,6 +311,11 @@ async def versions_of(request: web.Request, leading: Leading) -> web.Response:
 
 
 async def evaluate(request: web.Request, leading: Leading) -> web.Response:
+    """`EvalOptions.ForceReschedule`: what failed is replaced now, whatever its policy says."""
+    raw = await request.read()
+    options = member(decode(raw), "EvalOptions", dict) if raw else None
+    if options and member(options, "ForceReschedule", bool):
+        await stopping.force_reschedule(leading, _key(request))
     done = await commands.evaluate(leading, *_key(request))
     if done is None:
         raise NotFound("job not found")

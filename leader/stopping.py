@@ -1,21 +1,27 @@
-"""How does an operator stop one alloc, or take it out of its job? Either way its job gets another in its place."""
+"""How does an operator stop one alloc, take it out of its job, or have what failed replaced now? Each time its job gets
+another in its place."""
 
 from collections.abc import Callable
 
 import msgspec
 
 from leader.commands import Registered
+from leader.decide.counted import replaced
 from leader.decide.reconcile import APART
 from leader.deciding import new_evaluation
 from leader.errands import Written
 from leader.leading import Leading
 from leader.view import job_key
-from model.alloc import AllocId, Apart, DesiredAlloc, DesiredStatus
+from model.alloc import AllocId, Apart, ClientStatus, DesiredAlloc, DesiredStatus
 from model.errors import DroverError
 from model.evaluation import Evaluation
 from model.job import Job
 from model.node import NodeId
+from model.snapshot import JobKey
 
+RESCHEDULED_BY_USER = "alloc was rescheduled because a user asked for it"
+# Documents of one errand, which go into one transaction.
+_AT_ONCE = 50
 STOPPED_BY_USER = "alloc is being stopped by a user"
 
 
@@ -45,6 +51,41 @@ async def release(leading: Leading, alloc_id: AllocId) -> Registered:
             desired, apart=Apart.RELEASED, desired_description=APART[Apart.RELEASED], migrate_to=NodeId("")
         ),
     )
+
+
+async def force_reschedule(leading: Leading, key: JobKey) -> None:
+    """What failed and nothing has followed is replaced now, whatever its policy says, and its attempts begin anew. A
+    failed run of a group with a completion block is a result, and stays one."""
+    view = leading.view
+    count = _AT_ONCE
+
+    def work() -> list[Written]:
+        nonlocal count
+        job, allocs = view.jobs.get(key), view.allocs_by_job.get(key, {}).values()
+        groups = {group.name for group in job.task_groups if group.completion is None} if job is not None else set()
+        followed = replaced([*allocs])
+        failed = [
+            alloc.desired
+            for alloc in allocs
+            if alloc.client_status is ClientStatus.FAILED
+            and alloc.desired.task_group in groups
+            and alloc.id not in followed
+            and not alloc.desired.is_stopping
+        ][:_AT_ONCE]
+        count = len(failed)
+        return [
+            msgspec.structs.replace(
+                desired,
+                desired_status=DesiredStatus.STOP,
+                desired_description=RESCHEDULED_BY_USER,
+                modify_time=leading.fenced.now_ns,
+                epoch=leading.fenced.epoch,
+            )
+            for desired in failed
+        ]
+
+    while count == _AT_ONCE:
+        await leading.deciding.errand(key, work)
 
 
 async def _change(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import NOWHERE, Run, environ, file, masked
-from tests.e2e.drover import Drover, marking_job, wait
+from tests.e2e.drover import Drover, job, marking_job, restart, stays, wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.consul]
 
@@ -164,3 +164,18 @@ def test_a_configuration_is_checked_without_an_agent(run: Run, tmp_path: Path) -
     (tmp_path / "bad.hcl").write_text("nmae = 1\n")
     assert run("config", "validate", "good.hcl").shown == (0, ["Configuration is valid!"], [])
     assert run("config", "validate", "bad.hcl").err[0].startswith("bad.hcl:1: ")
+
+
+def test_what_failed_for_good_is_replaced_when_a_user_asks(run: Run, one: Drover) -> None:
+    never = {"Attempts": 0, "Unlimited": False}
+    group = {"RestartPolicy": restart(0, mode="fail"), "ReschedulePolicy": never, "Update": None}
+    one.submit(job("fails", "/bin/false", [], group=group))
+
+    def failed() -> set[str]:
+        return {a["ID"] for a in one.allocs("fails") if a["ClientStatus"] == "failed"}
+
+    first = wait("it failed for good", failed)
+    assert run("job", "eval", "-detach", "fails").code == 0
+    stays("nothing follows", lambda: {a["ID"] for a in one.allocs("fails")} == first, 1.0)
+    assert run("job", "eval", "-detach", "-force-reschedule", "fails").code == 0
+    wait("another was tried", lambda: len(failed()) == 2)
