@@ -76,7 +76,7 @@ class Guarded:
 
 @pytest.fixture(scope="package")
 def guarded() -> Iterator[Guarded]:
-    """Two jobs: `web-used` runs one alloc on `two`, `web-idle` none."""
+    """Three jobs: `web-used` runs one alloc on `two`, `web-idle` none; `web-stopped` is there to be stopped."""
     with or_skip(lambda: ConsulServer(acl=True).__enter__()) as consul:
         tokens = {role: consul.make_token(role, policy(role)) for role in ("read-only", "submitter", "operator", "leader")}
         tokens |= {"anonymous": "", "management": MANAGEMENT}
@@ -90,6 +90,7 @@ def guarded() -> Iterator[Guarded]:
             used = marking_job("web-used", group={"Constraints": here, "Services": [{"Name": "web-used"}], "Update": {"MaxParallel": 0}})
             one.submit(used)
             one.submit(marking_job("web-idle", count=0))
+            one.submit(marking_job("web-stopped", count=0))
             cluster = Guarded(consul, one, two, tokens)
             cluster.alloc("web-used")
             yield cluster

@@ -103,7 +103,7 @@ ACTIONS: dict[str, Action] = {
     "submit a job with another's service name": _submits("web-new", service="payments"),
     "submit a job without isolation": _submits("web-raw", Driver="raw_exec", Config={"command": "/bin/true"}),
     "scale a job": _call("PUT", "/v1/job/web-used/scale", {"Target": {"Group": "g"}, "Count": 1}, on="two"),
-    "stop a job": _call("DELETE", "/v1/job/web-idle", on="two"),
+    "stop a job": _call("DELETE", "/v1/job/web-stopped", on="two"),
     "restart an allocation": _call("PUT", "/v1/client/allocation/{alloc}/restart", {}, on="two"),
     "stop an allocation": _call("PUT", "/v1/allocation/{alloc}/stop", on="two"),
     "run a command beside a task": _executes,

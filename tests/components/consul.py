@@ -39,6 +39,8 @@ MANAGEMENT = "6d616e61-6765-4d65-8e74-000000000000"
 # Below Linux's ephemeral range (from 32768), or an outgoing connection could take a port between its
 # choice and Consul's bind.
 PORTS = range(12_000, 32_000)
+# Those that free_port() has told this process: the next one is another, though nothing is bound yet.
+_told: set[int] = set()
 
 
 def consul_binary() -> Path:
@@ -50,9 +52,11 @@ def consul_binary() -> Path:
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """A port that is free for TCP and UDP on `address` just now."""
+    """A port that is free for TCP and UDP on `address` just now, and that it told nobody in this process before."""
     for _ in range(200):
         port = random.SystemRandom().choice(PORTS)
+        if port in _told:
+            continue
         try:
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp:
                 tcp.bind((address, port))
@@ -60,6 +64,7 @@ def free_port(address: str = "127.0.0.1") -> int:
                     udp.bind((address, port))
         except OSError:
             continue
+        _told.add(port)
         return port
     raise ComponentMissing(f"no free port on {address}")
 
