@@ -1,7 +1,7 @@
 """What can go wrong, sorted by what the caller does next.
 
-retry: StoreUnavailable, DriverBusy. Look again: WriteConflict. Stop acting: SessionLost. Tell the
-user: JobspecError, ConfigError, TaskRefused, StoreRefused. Die loudly: InvariantBroken.
+retry: StoreUnavailable, VaultUnavailable, DriverBusy. Look again: WriteConflict. Stop acting: SessionLost. Tell the
+user: JobspecError, ConfigError, TaskRefused, StoreRefused, VaultRefused. Die loudly: InvariantBroken.
 No message here ever holds a secret.
 """
 
@@ -42,6 +42,14 @@ class TaskRefused(DroverError):
 
 class StoreForbidden(StoreRefused):
     """Consul does not let our token do that. It will once an operator changes the token's policies: retry later."""
+
+
+class VaultUnavailable(DroverError):
+    """Vault was not reached, is sealed, is too slow or failed: nothing is known. Retry later."""
+
+
+class VaultRefused(DroverError):
+    """Vault answered no (403, 400): it will again until a policy or a request is changed."""
 
 
 class InvariantBroken(DroverError):
