@@ -17,7 +17,9 @@ class DirsHook(TaskHook):
         alloc_id = context.desired.id
         try:
             self._dirs.build_alloc(alloc_id)
-            self._dirs.build_task(alloc_id, context.task.name, context.task.user)
+            task = context.task
+            has_secrets = task.vault is not None or bool(task.templates)
+            self._dirs.build_task(alloc_id, task.name, task.user, has_secrets=has_secrets)
         except OSError as error:
             raise StartFailed(f"cannot build the task's directories: {error}") from error
         return {}
