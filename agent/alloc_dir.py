@@ -39,7 +39,7 @@ class AllocDirs(Protocol):
 
     def build_alloc(self, alloc_id: AllocId) -> None: ...
 
-    def build_task(self, alloc_id: AllocId, task_name: str, user: str, *, has_secrets: bool) -> None: ...
+    def build_task(self, alloc_id: AllocId, task_name: str, user: str, *, is_contained: bool, has_secrets: bool) -> None: ...
 
     async def remove(self, alloc_id: AllocId) -> None: ...
 
@@ -65,18 +65,23 @@ class DiskDirs:
         for name in ("alloc", "alloc/data", "alloc/logs", "alloc/tmp"):
             _make(f"{alloc}/{name}", 0o777)
 
-    def build_task(self, alloc_id: AllocId, task_name: str, user: str, *, has_secrets: bool) -> None:
-        """Idempotent, also after a reboot has taken what was in memory. `user` names who the task runs as; the secrets
-        are theirs. has_secrets: drover will write some; without root, who may not mount, they have no such place."""
+    def build_task(self, alloc_id: AllocId, task_name: str, user: str, *, is_contained: bool, has_secrets: bool) -> None:
+        """Idempotent, also after a reboot has taken what was in memory.
+
+        user: who the task runs as; the secrets are theirs. is_contained: its directories are mounted into a container,
+        whose user only the image knows: they are open to all there, and nobody else on the machine gets near them.
+        has_secrets: drover will write some; without root, who may not mount, they have no such place.
+        """
         task = f"{self.path(alloc_id)}/{_segment(task_name)}"
         is_mounted = has_secrets and os.geteuid() == 0
         if os.path.isdir(f"{task}/secrets") and (not is_mounted or os.path.ismount(f"{task}/secrets")):
             return
-        for name, mode in (("", 0o777), ("/local", 0o777), ("/tmp", 0o777), ("/secrets", 0o700)):
+        own, secret = (0o700, 0o777) if is_contained else (0o777, 0o700)
+        for name, mode in (("", own), ("/local", 0o777), ("/tmp", 0o777), ("/secrets", secret)):
             _make(task + name, mode)
         if is_mounted:
-            tmpfs.mount(f"{task}/secrets", mode=0o700, size_mb=SECRETS_MB_MAX)
-        if user and os.geteuid() == 0:
+            tmpfs.mount(f"{task}/secrets", mode=secret, size_mb=SECRETS_MB_MAX)
+        if user and not is_contained and os.geteuid() == 0:
             try:
                 shutil.chown(f"{task}/secrets", user)
             except LookupError as error:
@@ -100,7 +105,7 @@ class NoDirs:
 
     def build_alloc(self, alloc_id: AllocId) -> None: ...
 
-    def build_task(self, alloc_id: AllocId, task_name: str, user: str, *, has_secrets: bool) -> None: ...
+    def build_task(self, alloc_id: AllocId, task_name: str, user: str, *, is_contained: bool, has_secrets: bool) -> None: ...
 
     async def remove(self, alloc_id: AllocId) -> None: ...
 

@@ -19,7 +19,10 @@ class DirsHook(TaskHook):
             self._dirs.build_alloc(alloc_id)
             task = context.task
             has_secrets = task.vault is not None or bool(task.templates)
-            self._dirs.build_task(alloc_id, task.name, task.user, has_secrets=has_secrets)
+            is_contained = task.driver == "docker"
+            self._dirs.build_task(
+                alloc_id, task.name, task.user, is_contained=is_contained, has_secrets=has_secrets
+            )
         except OSError as error:
             raise StartFailed(f"cannot build the task's directories: {error}") from error
         return {}

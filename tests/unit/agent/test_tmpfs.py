@@ -27,33 +27,40 @@ def _mounted(root: Path) -> list[str]:
 
 
 async def test_a_task_with_secrets_has_them_in_memory(dirs: DiskDirs, tmp_path: Path) -> None:
-    dirs.build_task(ALLOC, "web", "nobody", has_secrets=True)
-    dirs.build_task(ALLOC, "other", "", has_secrets=False)
+    dirs.build_task(ALLOC, "web", "nobody", is_contained=False, has_secrets=True)
+    dirs.build_task(ALLOC, "other", "", is_contained=False, has_secrets=False)
     secrets = dirs.task(ALLOC, "web").secrets
     assert tmpfs.is_in_memory(secrets)
     assert not tmpfs.is_in_memory(dirs.task(ALLOC, "other").secrets)
     assert (secrets.stat().st_mode & 0o777, secrets.owner()) == (0o700, "nobody")
     (secrets / "token").write_text("s")
-    dirs.build_task(ALLOC, "web", "nobody", has_secrets=True)
+    dirs.build_task(ALLOC, "web", "nobody", is_contained=False, has_secrets=True)
     assert (secrets / "token").read_text() == "s"
     assert _mounted(tmp_path) == [str(secrets)]
     await dirs.remove(ALLOC)
     assert (_mounted(tmp_path), list(tmp_path.iterdir())) == ([], [])
 
 
+def test_who_is_contained_has_secrets_that_only_the_container_sees(dirs: DiskDirs) -> None:
+    dirs.build_task(ALLOC, "web", "1234", is_contained=True, has_secrets=True)
+    found = dirs.task(ALLOC, "web")
+    assert (found.task.stat().st_mode & 0o777, found.secrets.stat().st_mode & 0o777) == (0o700, 0o777)
+    tmpfs.unmount(found.secrets)
+
+
 async def test_a_reboot_takes_the_secrets_and_the_next_start_mounts_anew(dirs: DiskDirs) -> None:
-    dirs.build_task(ALLOC, "web", "", has_secrets=True)
+    dirs.build_task(ALLOC, "web", "", is_contained=False, has_secrets=True)
     secrets = dirs.task(ALLOC, "web").secrets
     (secrets / "token").write_text("s")
     tmpfs.unmount(secrets)
     assert list(secrets.iterdir()) == []
-    dirs.build_task(ALLOC, "web", "", has_secrets=True)
+    dirs.build_task(ALLOC, "web", "", is_contained=False, has_secrets=True)
     assert tmpfs.is_in_memory(secrets)
     await dirs.remove(ALLOC)
 
 
 async def test_secrets_that_a_process_holds_open_are_unmounted_all_the_same(dirs: DiskDirs, tmp_path: Path) -> None:
-    dirs.build_task(ALLOC, "web", "", has_secrets=True)
+    dirs.build_task(ALLOC, "web", "", is_contained=False, has_secrets=True)
     with (dirs.task(ALLOC, "web").secrets / "token").open("w"):
         await dirs.remove(ALLOC)
     assert (_mounted(tmp_path), list(tmp_path.iterdir())) == ([], [])
@@ -66,7 +73,7 @@ def test_a_data_dir_goes_with_all_that_is_mounted_in_it(tmp_path: Path) -> None:
         tmpfs.mount(data.secrets, mode=0o700, size_mb=1)
         dirs = DiskDirs(data.allocs)
         dirs.build_alloc(ALLOC)
-        dirs.build_task(ALLOC, "web", "", has_secrets=True)
+        dirs.build_task(ALLOC, "web", "", is_contained=False, has_secrets=True)
         assert len(_mounted(path)) == 2
     remove_data_dir(path)
     assert (_mounted(path), path.exists()) == ([], False)
