@@ -112,6 +112,12 @@ class VaultClient:
     def close(self) -> None:
         self._transport.close()
 
+    @property
+    def contact_age_s(self) -> float | None:
+        """Since Vault last answered something of use; None: it never did."""
+        contact_s = self._transport.contact_s
+        return None if contact_s is None else time.monotonic() - contact_s
+
     # ---- secrets
 
     async def read(
@@ -281,7 +287,11 @@ class VaultClient:
     ) -> Mapping[str, tuple[str, ...]]:
         """What the token may do at each path ("create", "update", …; "deny"; "root": everything)."""
         request = Request(method="POST", path="sys/capabilities-self", token=token, body={"paths": list(paths)})
-        found = _decoded(await self._found(request, namespace), _Envelope, request).data or {}
+        response = await self._found(request, namespace)
+        found = _decoded(response, dict[str, Any], request)
+        # Vault answers at the top, newer ones under `data` as well.
+        inner = found.get("data")
+        found |= inner if isinstance(inner, dict) else {}
         return {path: _texts(found.get(path)) for path in paths}
 
     async def login_approle(self, role_id: str, secret_id: Secret, mount: str = "approle", namespace: str = "") -> TaskToken:

@@ -103,9 +103,12 @@ class Transport:
         self.endpoint = endpoint
         self._threads = ThreadPoolExecutor(threads_max, thread_name_prefix="vault")
         self._local = threading.local()
+        self._is_closed = False
+        self.contact_s: float | None = None  # monotonic: when Vault last answered something of use
 
     def close(self) -> None:
         """Gives up what is under way; threads that wait for Vault end with their own time limits."""
+        self._is_closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def call(self, request: Request) -> Response:
@@ -123,12 +126,17 @@ class Transport:
             raise again.error from again
 
     async def _within_deadline(self, request: Request) -> Response:
-        from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+        from tenacity import (
+            AsyncRetrying,
+            retry_if_exception_type,
+            stop_after_attempt,
+            wait_random_exponential,
+        )
 
         deadline_s = time.monotonic() + self.endpoint.timeout_s
         attempts = AsyncRetrying(
             retry=retry_if_exception_type(_Again),
-            stop=stop_after_attempt(_ATTEMPTS_MAX) | (lambda _: time.monotonic() >= deadline_s),
+            stop=stop_after_attempt(_ATTEMPTS_MAX),
             wait=wait_random_exponential(multiplier=0.1, max=1.0),
             reraise=True,
         )
@@ -152,16 +160,18 @@ class Transport:
         raise error
 
     async def _in_thread(self, request: Request, deadline_s: float) -> Response:
-        where = self.endpoint.address
+        if self._is_closed:
+            raise VaultUnavailable("Vault is not asked any more: drover is stopping")
         remaining_s = deadline_s - time.monotonic()
+        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(max(0.001, remaining_s)):
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._threads, self._send, request, deadline_s)
+                response = await loop.run_in_executor(self._threads, self._send, request, deadline_s)
         except TimeoutError as error:
-            raise TooSlow(f"Vault at {where} took longer than {self.endpoint.timeout_s:g} s") from error
-        except RuntimeError as error:  # the pool is shut down
-            raise VaultUnavailable("Vault is not asked any more: drover is stopping") from error
+            raise TooSlow(f"Vault at {self.endpoint.address} took longer than {self.endpoint.timeout_s:g} s") from error
+        if response.status < 500:
+            self.contact_s = time.monotonic()
+        return response
 
     # ---- in a thread
 
