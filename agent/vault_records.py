@@ -74,8 +74,8 @@ class VaultRecords:
         return found
 
     def put(self, record: Record) -> None:
-        """Whole or not at all. Raises TaskRefused where it would be on a disk, OSError."""
-        self._open()
+        """Whole or not at all. Raises as open()."""
+        self.open()
         path = self._of(record.alloc_id, record.task)
         new = path.with_suffix(".new")
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
@@ -88,7 +88,8 @@ class VaultRecords:
     def _of(self, alloc_id: AllocId, task: str) -> Path:
         return self._path / f"{hashlib.sha256(f'{alloc_id}/{task}'.encode()).hexdigest()[:32]}.json"
 
-    def _open(self) -> None:
+    def open(self) -> None:
+        """Raises TaskRefused where a record would be on a disk, OSError."""
         self._path.mkdir(mode=0o700, exist_ok=True)
         if os.geteuid() == 0:
             tmpfs.mount(self._path, mode=0o700, size_mb=_SIZE_MB_MAX)

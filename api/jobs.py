@@ -33,8 +33,9 @@ from api.query import (
 )
 from api.shapes import evaluation_document, job_document, job_scale, job_stub, job_summary
 from jobspec.diff import job_diff
-from leader import commands, dispatching, explaining, lines, periodic, planning, stopping, versions
+from leader import commands, dispatching, explaining, lines, periodic, planning, stopping, vault_path, versions
 from leader.dispatching import Dispatch
+from leader.events import EventTopic
 from leader.leading import Leading
 from leader.view import View
 from model.alloc import Apart
@@ -79,11 +80,17 @@ async def register(request: web.Request, leading: Leading) -> web.Response:
     enforce = member(body, "JobModifyIndex", int) or 0
     is_enforced = member(body, "EnforceIndex", bool)
     adopt = bool(member(body, "Adopt", bool))
-    warnings = [*_warnings(leading, job), *([] if adopt else _orphans(leading, job))]
+    allows_cycle = bool(member(body, "AllowVaultCycle", bool))
+    cycle = await vault_path.admit(leading.view, leading.client, job, allows_cycle=allows_cycle)
+    warnings = [*_warnings(leading, job), *([] if adopt else _orphans(leading, job)), *cycle]
     source, omitted = submissions.of_body(body)
     done = await commands.register(
         leading, job, enforce_index=enforce if is_enforced else None, adopt=adopt, submission=source
     )
+    if cycle:
+        leading.view.events.add(
+            done.job_modify_index, EventTopic.JOB, "VaultCycleAllowed", job.id, (), job.namespace, leading.view.jobs[job.namespace, job.id]
+        )
     index = leading.view.api_index(done.eval_index)
     return answer(
         request,
@@ -334,7 +341,8 @@ async def plan(request: web.Request, leading: Leading) -> web.Response:
     await request.app[CONTEXT].rights.may_read(request, (job.namespace, job.id))
     found = planning.forecast(leading, job, has_diff=bool(member(body, "Diff", bool)))
     next_launch = next_launch_text(found.job, leading.fenced.now_ns)
-    return answer(request, plan_document(leading.view, found, _warnings(leading, job), next_launch))
+    cycle = await vault_path.admit(leading.view, leading.client, job, allows_cycle=bool(member(body, "AllowVaultCycle", bool)))
+    return answer(request, plan_document(leading.view, found, [*_warnings(leading, job), *cycle], next_launch))
 
 
 async def why(request: web.Request, leading: Leading) -> web.Response:
@@ -369,6 +377,7 @@ async def revert(request: web.Request, leading: Leading) -> web.Response:
         raise BadRequest("a version is no negative number")
     if (again := leading.view.versions.get((_key(request), version))) is not None:
         await request.app[CONTEXT].rights.may_submit(request, again)
+        await vault_path.admit(leading.view, leading.client, again, allows_cycle=bool(member(body, "AllowVaultCycle", bool)))
     return _eval_answer(request, leading, await versions.revert(leading, *_key(request), version, prior_version=prior))
 
 

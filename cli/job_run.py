@@ -135,6 +135,8 @@ def run(args: argparse.Namespace) -> int:
             body["Submission"] = _submission(args, text)
         if args.adopt:
             body["Adopt"] = True
+        if args.allow_vault_cycle:
+            body["AllowVaultCycle"] = True
         if args.check_index is not None:
             body |= {"EnforceIndex": True, "JobModifyIndex": args.check_index}
         answer = api.put("/v1/jobs", body, namespace=api.namespace or job.namespace)

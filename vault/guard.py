@@ -55,9 +55,9 @@ class Machine:
 class Facts:
     """What is known of the cluster.
 
-    jobs: those that are not stopped, the one that is asked about among them. held: (address, port) of what runs.
-    Found out when they are wanted: addresses of services in the catalog, services of prepared queries, addresses of
-    DNS names. What was looked up and is not there has an empty entry.
+    jobs: those that are not stopped, the one that is asked about among them.
+    Found out when they are wanted: held, whose allocs have a port of an address; services, addresses in the catalog;
+    queries, services of prepared queries; hosts, addresses of DNS names. What was looked up and is not there has an empty entry.
     """
 
     vaults: tuple[VaultAt, ...]
@@ -71,10 +71,11 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Something that has to be looked up. kind: service, query or host."""
+    """Something that has to be looked up. kind: service, query, host or address, which has a port."""
 
     kind: str
     name: str
+    port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +288,7 @@ class _Known:
         is_local = host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
         machines = [m for m in self._facts.machines if is_local or host in m.addresses]
         addresses = {host, *(one for machine in machines if is_local for one in machine.addresses)}
+        self._wanted.update(Wanted("address", one, port) for one in addresses if (one, port) not in self._facts.held)
         found = {key for one in addresses for key in self._facts.held.get((one, port), ())}
         for key, job, group in self._static.get(port, ()):
             if any(_may_run_on(job, group, machine) for machine in machines):

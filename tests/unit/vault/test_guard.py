@@ -295,6 +295,7 @@ def test_what_has_to_be_looked_up_is_asked_for() -> None:
     assert wanted(facts(VAULT)) == frozenset()
     assert wanted(facts(at="http://lb.service.consul")) == {Wanted("service", "lb")}
     assert wanted(facts(at="http://near.query.dc1.consul:8200")) == {Wanted("query", "near")}
+    assert wanted(facts(at="http://10.0.0.1:8200")) == {Wanted("address", "10.0.0.1", 8200)}
     assert wanted(facts(at="http://vault.example.com:8200")) == {Wanted("host", "vault.example.com")}
 
 
