@@ -27,6 +27,7 @@ from configs.settings import (
     Server,
     Telemetry,
     Tls,
+    Vault,
 )
 from model.errors import ConfigError
 
@@ -50,6 +51,7 @@ __all__ = [
     "Server",
     "Tls",
     "Telemetry",
+    "Vault",
     "load",
 ]
 

@@ -9,8 +9,10 @@ import os
 import socket
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from configs.reading import Given, Key, Reader, config_files
 from configs.settings import (
@@ -32,6 +34,7 @@ from configs.settings import (
     Server,
     Telemetry,
     Tls,
+    Vault,
 )
 from model.cluster import PreemptionConfig, SchedulerConfiguration
 from model.errors import ConfigError, Fault
@@ -67,7 +70,7 @@ def load_config(
 
 
 def _read_environment(reader: Reader, environ: Mapping[str, str]) -> None:
-    """Consul's own variables, as its other clients read them."""
+    """Consul's and Vault's own variables, as their other clients read them."""
     names = {
         "CONSUL_HTTP_ADDR": "consul.address",
         "CONSUL_HTTP_TOKEN": "consul.token",
@@ -77,6 +80,10 @@ def _read_environment(reader: Reader, environ: Mapping[str, str]) -> None:
         "CONSUL_CACERT": "consul.ca_file",
         "CONSUL_CLIENT_CERT": "consul.cert_file",
         "CONSUL_CLIENT_KEY": "consul.key_file",
+        "VAULT_ADDR": "vault.address",
+        "VAULT_TOKEN": "vault.token",
+        "VAULT_NAMESPACE": "vault.namespace",
+        "VAULT_CACERT": "vault.ca_file",
     }
     for variable, name in names.items():
         if environ.get(variable):
@@ -98,6 +105,11 @@ class _Settings:
         found = {name: self.get(*prefix, name) for name in names.split()}
         found |= {f"{name}_s": self.get(*prefix, name) for name in spans.split()}
         return {name: value for name, value in found.items() if value is not None}
+
+    def is_in_file(self, *key: str) -> bool:
+        """Whether it is set, and not by the environment."""
+        given = self._reader.given.get(key)
+        return given is not None and bool(given.value) and not given.where.startswith("VAULT_")
 
     def below(self, prefix: Key) -> Mapping[str, Any]:
         """The values right below a section, by name."""
@@ -156,6 +168,7 @@ def _build(reader: Reader, *, dev: bool) -> AgentConfig | None:
         server=server,
         client=client,
         consul=consul,
+        vault=_vault(settings),
         acl=Acl(**settings.section(("acl",), "enabled open_to")),
         tls=_tls(settings),
         limits=Limits(
@@ -398,6 +411,57 @@ def _consul_address(settings: _Settings, text: str) -> tuple[str, bool | None]:
     if not host or "/" in host or not (port.isascii() and port.isdigit() and 1 <= int(port[:6]) <= 65535):
         settings.refuse(key, f'"{text[:80]}" is no address (expected host:port)')
     return f"{host}:{port}", scheme == "https" if separator else None
+
+
+def _vault(settings: _Settings) -> Vault:
+    prefix = ("vault",)
+    vault = Vault(
+        **settings.section(
+            prefix,
+            "enabled address namespace token token_file role_id secret_id_file approle_mount create_from_role ca_file ca_path"
+            " cert_file key_file tls_server_name tls_skip_verify",
+            "task_token_ttl timeout",
+        )
+    )
+    if settings.get(*prefix, "name") not in (None, "", "default"):
+        settings.refuse((*prefix, "name"), 'drover knows one Vault, called "default"')
+    if not vault.enabled:
+        return vault
+    if settings.get(*prefix, "allow_unauthenticated") is False:
+        settings.refuse(
+            (*prefix, "allow_unauthenticated"),
+            "drover does not ask for a Vault token of who submits a job (leave it out; Consul's ACLs say who may submit)",
+        )
+    if not _is_url(vault.address):
+        settings.refuse((*prefix, "address"), f'"{vault.address[:80]}" is no address (expected https://host:port)')
+    if (vault.cert_file is None) != (vault.key_file is None):
+        settings.refuse((*prefix, "key_file" if vault.cert_file is None else "cert_file"), "needs key_file and cert_file both")
+    for name in ("ca_file", "cert_file", "key_file"):
+        path = getattr(vault, name)
+        if path is not None and not path.is_file():
+            settings.refuse((*prefix, name), f"no such file: {path}")
+    if vault.ca_path is not None and not vault.ca_path.is_dir():
+        settings.refuse((*prefix, "ca_path"), f"no such directory: {vault.ca_path}")
+    if not 0 < vault.timeout_s <= 60:
+        settings.refuse((*prefix, "timeout"), "must be above 0 and at most 60 s")
+    if vault.secret_id_file is not None and not vault.role_id:
+        settings.refuse((*prefix, "secret_id_file"), "needs role_id")
+    # Of token_file and secret_id_file nothing is asked yet: who keeps them may start after drover.
+    ways = [name for name in ("token_file", "role_id", "token") if settings.is_in_file(*prefix, name)]
+    if len(ways) > 1:
+        settings.refuse((*prefix, ways[1]), f"is one way too many to a token of drover's own (there is {ways[0]} already)")
+    return replace(vault, address=vault.address.rstrip("/"))
+
+
+def _is_url(text: str) -> bool:
+    """Whether it is scheme, host and perhaps a port."""
+    try:
+        url = urlsplit(text)
+        has_port = url.port is None or url.port > 0
+    except ValueError:  # a bracket that is not closed, a port above 65535
+        return False
+    is_bare = not (url.path.strip("/") or url.query or url.fragment or "@" in url.netloc)
+    return url.scheme in ("http", "https") and bool(url.hostname) and has_port and is_bare
 
 
 def _token(settings: _Settings, path: Path) -> Secret:

@@ -186,6 +186,20 @@ _CONSUL = Section(
     }
 )
 
+_VAULT = Section(
+    rules={
+        **_rules(Kind.BOOL, "enabled tls_skip_verify allow_unauthenticated"),
+        **_rules(Kind.TEXT, "name address namespace create_from_role tls_server_name role_id approle_mount"),
+        **_rules(Kind.SECRET, "token"),
+        **_rules(Kind.FILE, "token_file secret_id_file ca_file ca_path cert_file key_file"),
+        **_rules(Kind.SPAN, "task_token_ttl timeout"),
+        **{
+            name: Rule(kind=Kind.REFUSED, instead="tasks get tokens that drover makes; see docs/vault.md")
+            for name in ("default_identity", "jwt_auth_backend_path")
+        },
+    }
+)
+
 _TELEMETRY = Section(
     rules={
         **_rules(Kind.BOOL, "prometheus_metrics publish_allocation_metrics publish_node_metrics disable_hostname use_node_name"),
@@ -220,7 +234,7 @@ AGENT = Section(
         "client": _CLIENT,
         "consul": _CONSUL,
         "telemetry": _TELEMETRY,
-        "vault": Section(refused_if=("enabled",), is_ignored=True),
+        "vault": _VAULT,
         "acl": Section(
             rules={
                 **_rules(Kind.BOOL, "enabled"),

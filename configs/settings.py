@@ -140,6 +140,32 @@ class Consul:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Vault:
+    """How secrets are fetched. The agent's own token is one of token, token_file, or what role_id gets; none: it has none.
+
+    task_token_ttl_s: what a task's token is asked for. create_from_role: the token role that they are made by.
+    """
+
+    enabled: bool = False
+    address: str = "https://vault.service.consul:8200"
+    namespace: str = ""
+    token: Secret = field(default_factory=lambda: Secret(""))
+    token_file: Path | None = None  # drover's: kept fresh by somebody else; read again when it changes
+    role_id: str = ""  # drover's: AppRole
+    secret_id_file: Path | None = None  # drover's
+    approle_mount: str = "approle"  # drover's
+    create_from_role: str = ""
+    task_token_ttl_s: float = 259_200.0
+    ca_file: Path | None = None
+    ca_path: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    tls_server_name: str = ""
+    tls_skip_verify: bool = False
+    timeout_s: float = 5.0  # drover's: of one call, all attempts at it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Acl:
     """enabled: whether Consul's ACLs decide what a caller may do; None: if they are on in Consul. open_to: drover's:
     other machines that may do everything where they do not decide."""
@@ -214,6 +240,7 @@ class AgentConfig:
     server: Server = Server()
     client: Client = Client()
     consul: Consul = Consul()
+    vault: Vault = Vault()
     acl: Acl = Acl()
     tls: Tls = Tls()
     limits: Limits = Limits()

@@ -26,6 +26,7 @@ from configs import (
     Reserved,
     Server,
     Telemetry,
+    Vault,
 )
 from model.cluster import PreemptionConfig, SchedulerConfiguration
 from model.secret import Secret
@@ -273,6 +274,48 @@ def test_a_token_may_stand_in_a_file(folder: Path) -> None:
     assert load(folder, f'consul {{ token_file = "{folder}/token" }}').consul.token == Secret("s3cret")
 
 
+def test_vaults_settings_are_nomads_and_drovers_own(folder: Path) -> None:
+    text = f"""
+    vault {{
+      enabled               = true
+      name                  = "default"
+      address               = "https://vault.example:8200/"
+      namespace             = "team"
+      role_id               = "drover"
+      secret_id_file        = "{folder}/secret-id"
+      create_from_role      = "drover-tasks"
+      task_token_ttl        = "1h"
+      tls_server_name       = "vault"
+      tls_skip_verify       = false
+      allow_unauthenticated = true
+      timeout               = "2s"
+    }}
+    """
+    config = load(folder, text)
+    assert config.warnings == ()
+    assert config.vault == Vault(
+        enabled=True,
+        address="https://vault.example:8200",
+        namespace="team",
+        role_id="drover",
+        secret_id_file=folder / "secret-id",
+        create_from_role="drover-tasks",
+        task_token_ttl_s=3600.0,
+        tls_server_name="vault",
+        timeout_s=2.0,
+    )
+
+
+def test_vaults_own_variables_count_less_than_files_and_turn_nothing_on(folder: Path) -> None:
+    environ = {"VAULT_ADDR": "http://a:1", "VAULT_TOKEN": "s3cret", "VAULT_NAMESPACE": "n", "VAULT_CACERT": "/etc/passwd"}
+    assert load(folder, environ=environ).vault == Vault(
+        address="http://a:1", token=Secret("s3cret"), namespace="n", ca_file=Path("/etc/passwd")
+    )
+    text = 'vault {\n enabled = true\n address = "http://b:2"\n token_file = "/run/token"\n}'
+    vault = load(folder, text, environ=environ).vault
+    assert (vault.enabled, vault.address, vault.token_file) == (True, "http://b:2", Path("/run/token"))
+
+
 def test_what_has_no_meaning_here_is_a_warning(folder: Path) -> None:
     text = """
     server {
@@ -281,7 +324,7 @@ def test_what_has_no_meaning_here_is_a_warning(folder: Path) -> None:
     }
     client { servers = ["a"] }
     ports { rpc = 4647 }
-    vault { enabled = false }
+    audit { enabled = false }
     autopilot { cleanup_dead_servers = true }
     """
     warnings = [line.rsplit("/", 1)[-1] for line in load(folder, text).warnings]
@@ -290,7 +333,7 @@ def test_what_has_no_meaning_here_is_a_warning(folder: Path) -> None:
         "a.hcl:4: server.server_join has no effect in drover",
         "a.hcl:6: client.servers has no effect in drover",
         "a.hcl:7: ports.rpc has no effect in drover",
-        "a.hcl:8: vault has no effect in drover",
+        "a.hcl:8: audit has no effect in drover",
         "a.hcl:9: autopilot has no effect in drover",
     ]
 
@@ -368,7 +411,19 @@ REFUSED: Mapping[str, tuple[str | bytes, str]] = {
     "missing token file": ('consul { token_file = "/nowhere" }', "consul.token_file: cannot be read: No such file or directory"),
     "missing certificate": ('consul { ca_file = "/nowhere" }', "consul.ca_file: no such file: /nowhere"),
     "empty root": ('consul { kv_path = "/" }', "consul.kv_path: must not be empty"),
-    "vault": ("vault { enabled = true }", "a.hcl:1: vault.enabled: vault is not supported by drover yet"),
+    "unknown setting of vault": ('vault { adress = "https://v:8200" }', 'a.hcl:1: vault: unknown setting "adress" (did you mean "address"?)'),
+    "vault's address": ('vault {\n enabled = true\n address = "v:8200"\n}', 'a.hcl:3: vault.address: "v:8200" is no address (expected https://host:port)'),
+    "vault's address with a path": ('vault {\n enabled = true\n address = "https://v:8200/v1"\n}', "a.hcl:3: vault.address"),
+    "vault's address with a port that is none": ('vault {\n enabled = true\n address = "https://v:99999"\n}', "a.hcl:3: vault.address"),
+    "vault's other name": ('vault { name = "second" }', 'vault.name: drover knows one Vault, called "default"'),
+    "vault's missing CA": ('vault {\n enabled = true\n ca_file = "/nowhere"\n}', "a.hcl:3: vault.ca_file: no such file: /nowhere"),
+    "vault's missing CAs": ('vault {\n enabled = true\n ca_path = "/etc/passwd"\n}', "a.hcl:3: vault.ca_path: no such directory"),
+    "vault's certificate without a key": ('vault {\n enabled = true\n cert_file = "/etc/passwd"\n}', "a.hcl:3: vault.cert_file: needs key_file and cert_file both"),
+    "vault's token twice": ('vault {\n enabled = true\n token = "a"\n token_file = "/run/t"\n}', "a.hcl:3: vault.token: is one way too many to a token of drover's own (there is token_file already)"),
+    "half an AppRole": ('vault {\n enabled = true\n secret_id_file = "/run/s"\n}', "a.hcl:3: vault.secret_id_file: needs role_id"),
+    "no time for vault": ('vault {\n enabled = true\n timeout = "0s"\n}', "a.hcl:3: vault.timeout: must be above 0 and at most 60 s"),
+    "vault tokens of submitters": ("vault {\n enabled = true\n allow_unauthenticated = false\n}", "a.hcl:3: vault.allow_unauthenticated: drover does not ask for a Vault token of who submits"),
+    "vault by workload identity": ('vault { default_identity { aud = ["vault.io"] } }', "vault.default_identity: default_identity is not supported by drover yet"),
     "unknown network": ('acl { open_to = ["10.0.0.0/8", "x"] }', 'acl.open_to: "x" is no block of addresses'),
     "tls without a certificate": ("tls { http = true }", "a.hcl:1: tls.http: needs cert_file and key_file"),
     "tls without a key": ('tls {\n cert_file = "/etc/passwd"\n}', "a.hcl:2: tls.cert_file: needs key_file and cert_file both"),
