@@ -1,6 +1,7 @@
 """How is a real agent put together from its configuration?
 
     TaskHost.run()
+      ├─ templates       hooks/templates.py: their watches, and one follower for each running task that has any
       ├─ rotate logs     logs.py
       └─ NodeAgent       with the SQLite journal, directories on disk, raw_exec and docker
 
@@ -12,6 +13,7 @@ import asyncio
 import os
 import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +27,7 @@ from agent.fingerprint import raise_file_limit
 from agent.health import AllocChecks
 from agent.hooks.base import TaskHook
 from agent.hooks.logs import LogsHook
+from agent.hooks.templates import TemplatesHook
 from agent.journal_sqlite import SqliteJournal
 from agent.logs import LogRotation
 from agent.node_agent import NodeAgent
@@ -77,6 +80,7 @@ class TaskHost:
         *,
         services: TaskServices | None = None,
         checks: AllocChecks | None = None,
+        templates: TemplatesHook | None = None,
         hooks: Sequence[TaskHook] = (),
         permit: Callable[[AllocId, int], Coroutine[Any, Any, None]] = without_asking,
     ) -> None:
@@ -84,6 +88,7 @@ class TaskHost:
         self._journal = SqliteJournal(data.journal)
         self._dirs = DiskDirs(data.allocs)
         self._rotation = LogRotation()
+        self._templates = templates
         self._docker = _docker(config, node.id, data)
         self._drivers: list[Driver] = [self._docker]
         if config.plugins.raw_exec.enabled:
@@ -98,7 +103,7 @@ class TaskHost:
             rng=random.Random(),
             services=services,
             checks=checks,
-            hooks=(LogsHook(self._rotation), *hooks),
+            hooks=(LogsHook(self._rotation), *hooks, *([templates] if templates is not None else [])),
             permit=permit,
             kill_timeout_s_max=config.client.max_kill_timeout_s,
         )
@@ -109,7 +114,7 @@ class TaskHost:
         if self._is_dev:
             await sweep(self._journal, self._drivers, self._dirs)
         try:
-            async with asyncio.TaskGroup() as group:
+            async with self._templates or nullcontext(), asyncio.TaskGroup() as group:
                 group.create_task(self._rotation.run(), name="rotate logs")
                 group.create_task(self.agent.run(), name="node agent")
         finally:

@@ -40,10 +40,11 @@ from leader.leading import Leading
 from leader.view import View
 from model.alloc import Apart
 from model.cluster import ScalingEvent
-from model.errors import JobspecError
+from model.errors import Fault, JobspecError
 from model.job import DEFAULT_NAMESPACE, DEFAULT_REGION, Job, JobId
 from model.snapshot import JobKey
 from model.wire import encode
+from template.of_job import template_faults
 
 # Of a scaling action: its message in characters, and what else is said with it. A record keeps 20 a group.
 _SCALING_MESSAGE_MAX = 1024
@@ -159,9 +160,14 @@ def canonical(document: dict[str, Any]) -> Job:
         job = jobspec.canonicalize(document)
     except JobspecError as error:
         raise BadRequest("; ".join(str(fault) for fault in error.faults)) from error
-    if faults := jobspec.validate(job):
+    if faults := faults_of(job):
         raise JobspecError(faults)
     return job
+
+
+def faults_of(job: Job) -> tuple[Fault, ...]:
+    """Everything wrong with a canonical job, the texts of its templates included."""
+    return jobspec.validate(job) + template_faults(job)
 
 
 async def _aside(request: web.Request, work: Callable[[], T]) -> T:
@@ -183,7 +189,7 @@ async def validate(request: web.Request, leading: object = None) -> web.Response
             job = jobspec.canonicalize(document)
         except JobspecError as error:
             return [str(fault) for fault in error.faults], ()
-        faults = [str(fault) for fault in jobspec.validate(job)]
+        faults = [str(fault) for fault in faults_of(job)]
         return faults, () if faults else jobspec.warnings(job)
 
     faults, warnings = await _aside(request, look)

@@ -33,7 +33,7 @@ def _parsed(args: argparse.Namespace, text: bytes) -> tuple[dict[str, Any], Call
         if args.var or args.var_file or args.hcl1:
             raise CommandFailed("a job of the JSON API has no variables and is no HCL (-json with -var, -var-file or -hcl1)")
         document = _json(text, args.file)
-        return document, lambda: jobspec.valid_job(document, is_strict=args.nomad_strict)
+        return document, lambda: _valid(document, args)
     if args.hcl1 and (args.var or args.var_file):
         raise CommandFailed("HCL1 has no variables (-hcl1 with -var or -var-file)")
     variables = {}
@@ -51,7 +51,13 @@ def _parsed(args: argparse.Namespace, text: bytes) -> tuple[dict[str, Any], Call
         allows_any_file=args.allow_outside_files,
         is_hcl1=args.hcl1,
     )
-    return document, lambda: jobspec.valid_job(document, is_strict=args.nomad_strict)
+    return document, lambda: _valid(document, args)
+
+
+def _valid(document: dict[str, Any], args: argparse.Namespace) -> Job:
+    from template.of_job import template_faults
+
+    return jobspec.valid_job(document, is_strict=args.nomad_strict, further=template_faults)
 
 
 def _json(text: bytes, file: str) -> dict[str, Any]:

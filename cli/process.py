@@ -7,7 +7,7 @@
           └─ client
               ├─ presence              the drover-agent service and its TTL check
               ├─ services              tasks' services, script checks, check_restart
-              └─ task host             allocs and tasks, their drivers and logs
+              └─ task host             allocs and tasks, their drivers, templates and logs
     and the API server around them, first up and last down.
 """
 
@@ -27,11 +27,14 @@ import aiohttp
 
 from agent.data_dir import DataDir
 from agent.fingerprint import ConsulFacts, NodeSettings, fingerprint
+from agent.hooks.templates import TemplatesHook
 from agent.local import TaskHost
 from agent.node_agent import NodeAgent
 from agent.permit import RestartPermit
 from agent.presence import Presence
 from agent.services import NodeServices
+from agent.templates.consul import ConsulReads
+from agent.templates.watching import CONNECTIONS_MAX, Watches
 from api.context import ALIVE_PATH, Context
 from api.rights import Rights
 from api.server import ApiServer
@@ -42,6 +45,7 @@ from catalog.keys import Keys
 from catalog.kv import Kv
 from catalog.leader_lock import LeaderLock
 from catalog.lease import Candidate, Lease, forget_candidate
+from catalog.lookups import Lookups
 from catalog.rights import Authority
 from catalog.services import Candidates, LocalAgent
 from catalog.transport import HttpTransport
@@ -132,7 +136,13 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
                 stack.push_async_callback(presence.deregister)
             services = NodeServices(local, node_id, machine.address)
             permit = RestartPermit(f"{scheme}://{http_addr}", config.consul.token, tls.peers)
-            host = TaskHost(config, data_dir, node, store, services=services, checks=services, permit=permit)
+            # Of their own: what templates wait for must not take the connections that drover's work needs.
+            asking = HttpTransport(endpoint, CONNECTIONS_MAX)
+            stack.push_async_callback(asking.close)
+            templates = _templates(Lookups(asking), facts.node or config.name, keys)
+            host = TaskHost(
+                config, data_dir, node, store, services=services, checks=services, templates=templates, permit=permit
+            )
             node_agent = host.agent
         if not config.server.enabled:
             # Of a time when it was one: its check, failing for ever, would keep work from this node.
@@ -233,6 +243,12 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             host=host,
             candidacy=candidacy,
         )
+
+
+def _templates(lookups: Lookups, consul_node: str, keys: Keys) -> TemplatesHook:
+    reads = ConsulReads(lookups, consul_node, keys.root)
+    rng = random.Random()
+    return TemplatesHook(Watches(reads, rng=rng), None, now=_now, rng=rng)
 
 
 def _with_port(config: AgentConfig, stack: AsyncExitStack) -> tuple[AgentConfig, socket.socket | None]:

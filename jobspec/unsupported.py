@@ -156,11 +156,6 @@ TABLE: tuple[Unsupported, ...] = (
         places=_of_tasks("resources.device", lambda t: t.resources.devices),
     ),
     Unsupported(
-        feature="template",
-        instead="put the values into env, or the file into the image",
-        places=_of_tasks("template[0]", lambda t: t.templates),
-    ),
-    Unsupported(
         feature="vault",
         instead="give the secret to the task in another way",
         places=_of_tasks("vault", lambda t: t.vault),

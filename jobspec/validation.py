@@ -24,6 +24,7 @@ from jobspec.rules import (
 from jobspec.services import service_faults
 from jobspec.signals import signal_fault
 from jobspec.syntax.source import one_line
+from jobspec.templates import template_faults
 from jobspec.unsupported import unsupported_faults
 from jobspec.volumes import volume_faults
 from model.errors import Fault
@@ -265,20 +266,7 @@ def _logs(group: TaskGroup, task: Task, path: str) -> Faults:
 
 def _files(task: Task, path: str) -> Faults:
     for number, template in enumerate(task.templates):
-        here = f"{path}.template[{number}]"
-        if not template.dest_path:
-            yield _fault(here, "a destination is needed")
-        if bool(template.source_path) == bool(template.embedded_tmpl):
-            yield _fault(here, "either source or data is needed, and not both")
-        if template.change_mode not in ("noop", "signal", "restart", "script"):
-            yield _fault(
-                f"{here}.change_mode",
-                f'must be noop, signal, restart or script, found "{template.change_mode}"',
-            )
-        if (template.change_mode == "script") != (template.change_script is not None):
-            yield _fault(f"{here}.change_script", 'change_mode "script" and a change_script need each other')
-        if template.splay < 0:
-            yield _fault(f"{here}.splay", "must not be negative")
+        yield from template_faults(template, task, f"{path}.template[{number}]")
     for number, artifact in enumerate(task.artifacts):
         here = f"{path}.artifact[{number}]"
         if not artifact.getter_source:
