@@ -175,7 +175,6 @@ UNSUPPORTED = {
     "selinux_label": (job_text(task='volume_mount { selinux_label = "Z" }'), "selinux_label", f"{TASK}.volume_mount[0].selinux_label"),
     "csi_plugin": (job_text(task='csi_plugin { id = "p" }'), "csi_plugin", f"{TASK}.csi_plugin"),
     "device": (job_text(task='resources {\n device "gpu" {}\n}'), "device", f"{TASK}.resources.device"),
-    "template": (job_text(task='template {\n data = "x"\n destination = "y"\n}'), "template", f"{TASK}.template[0]"),
     "vault": (job_text(task='vault { policies = ["p"] }'), "vault", f"{TASK}.vault"),
     "artifact": (job_text(task='artifact { source = "http://x/y" }'), "artifact", f"{TASK}.artifact[0]"),
     "bridge": (job_text(group='network { mode = "bridge" }'), 'network mode "bridge"', f"{GROUP}.network[0].mode"),
