@@ -33,7 +33,17 @@ from api.query import (
 )
 from api.shapes import evaluation_document, job_document, job_scale, job_stub, job_summary
 from jobspec.diff import job_diff
-from leader import commands, dispatching, explaining, lines, periodic, planning, stopping, vault_path, versions
+from leader import (
+    commands,
+    dispatching,
+    explaining,
+    lines,
+    periodic,
+    planning,
+    stopping,
+    vault_path,
+    versions,
+)
 from leader.dispatching import Dispatch
 from leader.events import EventTopic
 from leader.leading import Leading
