@@ -119,6 +119,7 @@ WORK = (
     Route("PUT", "/v1/allocation/{id}/stop", on_leader(cluster.allocation_stop), Right.JOB_WRITE, "Stops an allocation; its job gets another"),
     Route("PUT", "/v1/allocation/{id}/release", on_leader(cluster.allocation_release), Right.JOB_WRITE, "Takes an allocation out of its job; it runs on without its services"),
     Route("PUT", "/v1/allocation/{id}/restart-permit", on_leader(cluster.restart_permit), Right.AGENT, "An agent asks whether it may restart a task now", body={"MaxParallel": int}),
+    Route("PUT", "/v1/allocation/{id}/vault-token", on_leader(cluster.vault_token), Right.AGENT, "An agent asks for a task's Vault token, which comes wrapped", body={"Task": str}),
     Route("GET", "/v1/evaluations", on_leader(cluster.list_evaluations), Right.JOB_LIST, "Lists evaluations", (*BLOCKING, *LISTING)),
     Route("GET", "/v1/evaluation/{id}", on_leader(cluster.evaluation), Right.JOB_READ, "Reads an evaluation", BLOCKING),
     Route("GET", "/v1/evaluation/{id}/allocations", on_leader(cluster.evaluation_allocations), Right.JOB_READ, "Lists what an evaluation placed", BLOCKING),
