@@ -263,6 +263,12 @@ def _build() -> _Parser:
     _flag(meta_read, "node-id", metavar="ID", help="default: the node of the agent asked")
     _data_flags(meta_read)
 
+    vault = group("vault", "how the agent gets secrets from Vault")
+    command(vault, "status", "cli.vault:status", "tell how the agent sees Vault, and its own token there", _client_flags, _data_flags)
+    command(
+        vault, "check", "cli.vault:check", "ask Vault whether it is set up as drover needs it, and say what to do", _client_flags, _data_flags
+    )
+
     brake = group("brake", "the halt on replacing work when many nodes fall silent at once")
     command(brake, "status", "cli.brake:status", "tell whether it is engaged, and why", _client_flags, _shown_flags)
     command(brake, "release", "cli.brake:release", "give up the nodes that are silent now", _client_flags, _shown_flags)

@@ -2,6 +2,7 @@
 
     process()                          owns the data_dir's lock, the embedded Consul and the heartbeat thread
       └─ TaskGroup
+          ├─ vault                     drover's own token, renewed for ever; where Vault is enabled
           ├─ server
           │   └─ election              acquire the lease, lead while it holds
           └─ client
@@ -52,6 +53,7 @@ from catalog.transport import HttpTransport
 from cli import dev, local_consul
 from cli.machine import Machine, machine_of
 from cli.main import VERSION
+from cli.vault_login import vault_login
 from configs import Advertise, AgentConfig, Ports
 from configs.tls import Contexts, contexts
 from leader.candidacy import Candidacy
@@ -60,6 +62,7 @@ from model.cluster import Leader
 from model.errors import ConfigError, Fault
 from model.node import HostVolume, Node, NodeId, ReservedResources
 from model.snapshot import Settings
+from vault.login import Login
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,6 +77,12 @@ class Running:
     services: NodeServices | None
     host: TaskHost | None
     candidacy: Candidacy
+    vault: Login | None
+
+    async def log_in(self) -> None:
+        """Keeps drover's own Vault token; Vault may be away."""
+        if self.vault is not None:
+            await self.vault.run()
 
     async def lead(self) -> None:
         await self.candidacy.run()
@@ -119,6 +128,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
                 presence.forgotten(check_id)
 
         heartbeat = await stack.enter_async_context(Heartbeat(endpoint, on_unknown=forgotten))
+        vault = vault_login(config.vault, stack) if config.vault.enabled else None
         services: NodeServices | None = None
         host: TaskHost | None = None
         node_agent: NodeAgent | None = None
@@ -227,6 +237,8 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             heartbeat=lambda: (presence.ttl_s, heartbeat.age_s(presence.check_id)) if presence is not None else None,
             allows_exec=not config.client.disable_remote_exec,
             telemetry=config.telemetry,
+            vault=vault,
+            vault_role=config.vault.create_from_role,
         )
         try:
             await stack.enter_async_context(ApiServer(context, config, bound=bound))
@@ -242,6 +254,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             services=services,
             host=host,
             candidacy=candidacy,
+            vault=vault,
         )
 
 
@@ -348,5 +361,10 @@ def _shown(config: AgentConfig) -> dict[str, Any]:
         "Client": {"Enabled": config.client.enabled},
         "Consul": {"Addr": config.consul.address},
         "TLSConfig": {"EnableHTTP": config.tls.http, "VerifyHTTPSClient": config.tls.verify_https_client},
-        "Vault": {"Enabled": False},
+        "Vault": {
+            "Enabled": config.vault.enabled,
+            "Addr": config.vault.address,
+            "Namespace": config.vault.namespace,
+            "Role": config.vault.create_from_role,
+        },
     }
