@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 # Suites that may run beside one another, and those that time real processes and so run alone.
-BESIDE := $(wildcard tests/unit tests/prop tests/exhaust tests/contract tests/agent tests/sim tests/clients)
+BESIDE := $(wildcard tests/unit tests/prop tests/exhaust tests/contract tests/agent tests/sim tests/clients tests/vault)
 ALONE := tests/cli tests/api tests/e2e
 
 # How long each target of the fuzzer runs, in seconds.

@@ -215,6 +215,7 @@ class AllocRunner:
             failed_runs=self._failed_runs(),
             job_version=self.row.job_version,
             boot_id=boot_id,
+            vault_accessors=self._tools.accessors(self.desired.id),
             orphan=None if self.is_present else self.desired,
         )
 

@@ -28,6 +28,7 @@ from agent.health import AllocChecks
 from agent.hooks.base import TaskHook
 from agent.hooks.logs import LogsHook
 from agent.hooks.templates import TemplatesHook
+from agent.hooks.vault import VaultHook
 from agent.journal_sqlite import SqliteJournal
 from agent.logs import LogRotation
 from agent.node_agent import NodeAgent
@@ -35,6 +36,7 @@ from agent.permit import without_asking
 from agent.store import AgentStore
 from agent.sweep import sweep
 from agent.task_run import TaskServices
+from agent.tools import without_tokens
 from configs.settings import AgentConfig
 from model.alloc import AllocId
 from model.node import Node, NodeId
@@ -80,6 +82,7 @@ class TaskHost:
         *,
         services: TaskServices | None = None,
         checks: AllocChecks | None = None,
+        vault: VaultHook | None = None,
         templates: TemplatesHook | None = None,
         hooks: Sequence[TaskHook] = (),
         permit: Callable[[AllocId, int], Coroutine[Any, Any, None]] = without_asking,
@@ -88,7 +91,7 @@ class TaskHost:
         self._journal = SqliteJournal(data.journal)
         self._dirs = DiskDirs(data.allocs)
         self._rotation = LogRotation()
-        self._templates = templates
+        self._vault, self._templates = vault, templates
         self._docker = _docker(config, node.id, data)
         self._drivers: list[Driver] = [self._docker]
         if config.plugins.raw_exec.enabled:
@@ -103,8 +106,9 @@ class TaskHost:
             rng=random.Random(),
             services=services,
             checks=checks,
-            hooks=(LogsHook(self._rotation), *hooks, *([templates] if templates is not None else [])),
+            hooks=(LogsHook(self._rotation), *hooks, *(one for one in (vault, templates) if one is not None)),
             permit=permit,
+            accessors=vault.accessors if vault is not None else without_tokens,
             kill_timeout_s_max=config.client.max_kill_timeout_s,
         )
 
@@ -116,6 +120,8 @@ class TaskHost:
         try:
             async with self._templates or nullcontext(), asyncio.TaskGroup() as group:
                 group.create_task(self._rotation.run(), name="rotate logs")
+                if self._vault is not None:
+                    group.create_task(self._vault.run(), name="vault tokens")
                 group.create_task(self.agent.run(), name="node agent")
         finally:
             await self._docker.close()

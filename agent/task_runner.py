@@ -164,6 +164,8 @@ class TaskRunner:
             await self._recover(watchers)
             while (step := next_step(self._sight(), self._wish())) is not Step.DONE:
                 await self._act(step, watchers)
+        async with self._hooks_turn:
+            await undo_all(self._tools.hooks, self._context(), lambda hook: hook.over(self._context()))
 
     async def _act(self, step: Step, watchers: asyncio.TaskGroup) -> None:
         match step:

@@ -27,6 +27,7 @@ from leader.leading import Leading
 from model.cluster import Leader
 from model.errors import StoreRefused, StoreUnavailable
 from model.node import NodeId
+from vault.login import Login
 
 # Names the agents that passed a call on. Each does so once: two that take one another for the leader do not pass
 # it to and fro, and a call that waits under a leader that is deposed still gets to the next one.
@@ -98,6 +99,9 @@ class Context:
     heartbeat: Callable[[], tuple[float, float | None] | None]
     allows_exec: bool = True
     telemetry: Telemetry = field(default_factory=Telemetry)
+    # None: Vault is not enabled. The role is what tasks' tokens are made by; empty: none.
+    vault: Login | None = None
+    vault_role: str = ""
     stubs: StubCache = field(default_factory=StubCache)
     # Held while a long text that somebody sent is worked on.
     parsing: asyncio.Lock = field(default_factory=asyncio.Lock)

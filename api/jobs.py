@@ -33,7 +33,17 @@ from api.query import (
 )
 from api.shapes import evaluation_document, job_document, job_scale, job_stub, job_summary
 from jobspec.diff import job_diff
-from leader import commands, dispatching, explaining, lines, periodic, planning, stopping, vault_path, versions
+from leader import (
+    commands,
+    dispatching,
+    explaining,
+    lines,
+    periodic,
+    planning,
+    stopping,
+    vault_path,
+    versions,
+)
 from leader.dispatching import Dispatch
 from leader.events import EventTopic
 from leader.leading import Leading
@@ -42,6 +52,7 @@ from model.alloc import Apart
 from model.cluster import ScalingEvent
 from model.errors import Fault, JobspecError
 from model.job import DEFAULT_NAMESPACE, DEFAULT_REGION, Job, JobId
+from model.secret import Secret
 from model.snapshot import JobKey
 from model.wire import encode
 from template.of_job import template_faults
@@ -78,6 +89,7 @@ async def register(request: web.Request, leading: Leading) -> web.Response:
     body = decode(await request.read())
     job = await _submitted(request, body, request.match_info.get("id"))
     await request.app[CONTEXT].rights.may_submit(request, job)
+    await _require_policies(leading, job, body)
     enforce = member(body, "JobModifyIndex", int) or 0
     is_enforced = member(body, "EnforceIndex", bool)
     adopt = bool(member(body, "Adopt", bool))
@@ -107,6 +119,13 @@ async def register(request: web.Request, leading: Leading) -> web.Response:
         index=index,
         is_read=False,
     )
+
+
+async def _require_policies(leading: Leading, job: Job, body: dict[str, Any]) -> None:
+    """Where tokens of submitters are asked for. The token is used here and kept nowhere. Raises VaultRefused, VaultUnavailable."""
+    if leading.vault is not None and leading.vault.asks_submitters:
+        token = (member(body, "Job", dict) or {}).get("VaultToken")
+        await leading.vault.require_policies(job, Secret(token if isinstance(token, str) else ""))
 
 
 async def _submitted(request: web.Request, body: dict[str, Any], path_id: str | None) -> Job:

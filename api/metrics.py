@@ -9,6 +9,7 @@ docs/metrics.md lists every name.
 """
 
 import asyncio
+import math
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -40,6 +41,8 @@ from model.errors import DriverBusy, TaskRefused
 from model.job import Job, JobStatus
 from model.node import NodeStatus
 from model.snapshot import Reach
+from vault import telemetry as of_vault
+from vault.login import Login
 
 # A series more for each counter, which nobody charts.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no types there
@@ -112,6 +115,9 @@ GAUGES: Mapping[str, str] = {
     "drover.periodic.last_duration_seconds": "How long that run took",
     "drover.periodic.next_run": "When a periodic job is due next, seconds since 1970; 0: never",
     "drover.periodic.missed": "Runs of a periodic job that never started, so far",
+    "drover.vault.up": "1 while Vault answers and can serve, as this agent sees it",
+    "drover.vault.token_ttl_seconds": "Until the agent's own Vault token ends unless it is renewed; 0: it has none, +Inf: never",
+    "drover.vault.contact_age_seconds": "Since Vault last answered this agent; +Inf: it never did",
 }
 # Name -> where it is counted. In Prometheus' text counters end in `_total`.
 COUNTED: Mapping[str, Counter | Histogram] = {
@@ -127,6 +133,8 @@ COUNTED: Mapping[str, Counter | Histogram] = {
     "drover.task.restarts": of_tasks.RESTARTS,
     "drover.task.ends": of_tasks.ENDS,
     "drover.task.oom_kills": of_tasks.OOM_KILLS,
+    "drover.vault.failures": of_vault.FAILURES,
+    "drover.vault.logins": of_vault.LOGINS,
     "drover.api.calls": API_CALLS,
 }
 
@@ -228,10 +236,22 @@ async def _look(meter: Meter, context: Context) -> list[Gauge]:
         found += await _of_leader(context.leading)
     if context.agent is not None:
         found += await _of_client(meter, context)
+    if context.vault is not None:
+        found += _of_vault(context.vault)
     if context.telemetry.disable_hostname:
         return found
     host = context.name if context.telemetry.use_node_name else socket.gethostname()
     return [Gauge(one.name, one.value, {**one.labels, "host": host}) for one in found]
+
+
+def _of_vault(login: Login) -> list[Gauge]:
+    age_s = login.client.contact_age_s
+    values = {
+        "up": float(login.health is not None and login.health.is_usable),
+        "token_ttl_seconds": login.ttl_s,
+        "contact_age_seconds": math.inf if age_s is None else age_s,
+    }
+    return [Gauge(f"drover.vault.{name}", value, {}) for name, value in values.items()]
 
 
 # -- the leader's

@@ -33,6 +33,7 @@ from api import (
     search,
     stats,
     submissions,
+    vault,
 )
 from api.forwarding import Handler, guarded, on_leader, on_named_node, on_node_of_alloc
 from api.rights import Right
@@ -119,6 +120,7 @@ WORK = (
     Route("PUT", "/v1/allocation/{id}/stop", on_leader(cluster.allocation_stop), Right.JOB_WRITE, "Stops an allocation; its job gets another"),
     Route("PUT", "/v1/allocation/{id}/release", on_leader(cluster.allocation_release), Right.JOB_WRITE, "Takes an allocation out of its job; it runs on without its services"),
     Route("PUT", "/v1/allocation/{id}/restart-permit", on_leader(cluster.restart_permit), Right.AGENT, "An agent asks whether it may restart a task now", body={"MaxParallel": int}),
+    Route("PUT", "/v1/allocation/{id}/vault-token", on_leader(cluster.vault_token), Right.AGENT, "An agent asks for a task's Vault token, which comes wrapped", body={"Task": str}),
     Route("GET", "/v1/evaluations", on_leader(cluster.list_evaluations), Right.JOB_LIST, "Lists evaluations", (*BLOCKING, *LISTING)),
     Route("GET", "/v1/evaluation/{id}", on_leader(cluster.evaluation), Right.JOB_READ, "Reads an evaluation", BLOCKING),
     Route("GET", "/v1/evaluation/{id}/allocations", on_leader(cluster.evaluation_allocations), Right.JOB_READ, "Lists what an evaluation placed", BLOCKING),
@@ -172,6 +174,8 @@ CLUSTER = (
     Route("GET", "/v1/agent/servers", agent.servers, Right.AGENT_READ, "Lists the candidates' addresses"),
     Route("GET", "/v1/agent/health", agent.health, Right.NONE, "Whether the agent is well", ("type",)),
     Route("GET", "/v1/agent/monitor", monitor.monitor, Right.AGENT_READ, "An agent's log as it is written", ("log_level", "log_json", "node_id", "server_id", "plain")),
+    Route("GET", "/v1/agent/vault", vault.status, Right.AGENT_READ, "How the agent sees Vault, and its own token there"),
+    Route("PUT", "/v1/agent/vault/check", vault.checked, Right.AGENT_READ, "Asks Vault whether it is set up as drover needs it"),
     Route("GET", "/v1/status/leader", agent.leader, Right.NONE, "The leader's address"),
     Route("GET", "/v1/status/peers", agent.peers, Right.NONE, "The candidates' addresses"),
     Route("GET", "/v1/regions", agent.regions, Right.NONE, "The region"),

@@ -32,7 +32,15 @@ from leader.periodic import NotPeriodic
 from leader.scheduling import RegistrationRejected
 from leader.vault_path import VaultCycle
 from leader.versions import ScalingRefused, UnknownJob, VersionRefused
-from model.errors import InputError, SessionLost, StoreRefused, StoreUnavailable, WriteConflict
+from model.errors import (
+    InputError,
+    SessionLost,
+    StoreRefused,
+    StoreUnavailable,
+    VaultRefused,
+    VaultUnavailable,
+    WriteConflict,
+)
 
 log = logging.getLogger("drover.api")
 _http_log = logging.getLogger("drover.http")
@@ -90,6 +98,8 @@ _REFUSALS = (
     Refused,
     StoreRefused,
     StoreUnavailable,
+    VaultRefused,
+    VaultUnavailable,
     WriteConflict,
 )
 

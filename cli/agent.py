@@ -98,6 +98,7 @@ async def _until_signalled(config: AgentConfig) -> int:
             flush=True,
         )
         async with asyncio.TaskGroup() as tasks:
+            logged_in = tasks.create_task(running.log_in(), name="vault")
             leading = tasks.create_task(running.lead(), name="server")
             tending = tasks.create_task(running.tend(), name="client")
             await stopped.wait()
@@ -112,4 +113,6 @@ async def _until_signalled(config: AgentConfig) -> int:
             if config.is_dev and running.host is not None:
                 await running.host.agent.stop_all()
             tending.cancel()
+            await asyncio.wait([tending])
+            logged_in.cancel()  # last: the tasks' own tokens may need it until then
     return 0

@@ -136,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
             return 0
         job = checked()
         api = Api(args)
-        body: dict[str, Any] = {"Job": document}
+        body: dict[str, Any] = {"Job": _with_token(document, job, args.vault_token)}
         if len(text) <= _SOURCE_BYTES_MAX:
             body["Submission"] = _submission(args, text)
         if args.adopt:
@@ -162,6 +162,13 @@ def run(args: argparse.Namespace) -> int:
         return print_faults(error)
     except CommandFailed as error:
         return fail(error)
+
+
+def _with_token(document: dict[str, Any], job: Job, given: str | None) -> dict[str, Any]:
+    """With the submitter's Vault token, for a cluster that asks for it; only where the job wants something of Vault."""
+    token = given or os.environ.get("VAULT_TOKEN")
+    is_wanted = any(task.vault is not None for group in job.task_groups for task in group.tasks)
+    return document | {"VaultToken": token} if token and is_wanted else document
 
 
 def _submission(args: argparse.Namespace, text: bytes) -> dict[str, Any]:

@@ -142,6 +142,7 @@ def _build() -> _Parser:
         run = command(under, name, "cli.job_run:run", "submit a job", _spec_flags, _client_flags, _monitor_flags)
         _flag(run, "adopt", action="store_true", help="take over what `job stop -orphan` left of a job of this id")
         _flag(run, "check-index", type=int, metavar="N", help="only if the job's modify index is N (0: new)")
+        _flag(run, "vault-token", help="shows that you have the policies the job asks for (default: VAULT_TOKEN); kept nowhere")
         _flag(run, "allow-vault-cycle", action="store_true", help="submit a job that Vault is reached through and that needs Vault")
         _flag(run, "policy-override", action="store_true", help="accepted and without effect: there is no Sentinel")
         _flag(run, "timeout", metavar="SPAN", help="follow the deployment for so long at most")
@@ -262,6 +263,12 @@ def _build() -> _Parser:
     meta_read = command(meta, "read", "cli.node_meta:read", "show a node's metadata", _client_flags)
     _flag(meta_read, "node-id", metavar="ID", help="default: the node of the agent asked")
     _data_flags(meta_read)
+
+    vault = group("vault", "how the agent gets secrets from Vault")
+    command(vault, "status", "cli.vault:status", "tell how the agent sees Vault, and its own token there", _client_flags, _data_flags)
+    command(
+        vault, "check", "cli.vault:check", "ask Vault whether it is set up as drover needs it, and say what to do", _client_flags, _data_flags
+    )
 
     brake = group("brake", "the halt on replacing work when many nodes fall silent at once")
     command(brake, "status", "cli.brake:status", "tell whether it is engaged, and why", _client_flags, _shown_flags)

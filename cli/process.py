@@ -2,6 +2,7 @@
 
     process()                          owns the data_dir's lock, the embedded Consul and the heartbeat thread
       └─ TaskGroup
+          ├─ vault                     drover's own token, renewed for ever; where Vault is enabled
           ├─ server
           │   └─ election              acquire the lease, lead while it holds
           └─ client
@@ -28,6 +29,7 @@ import aiohttp
 from agent.data_dir import DataDir
 from agent.fingerprint import ConsulFacts, NodeSettings, fingerprint
 from agent.hooks.templates import TemplatesHook
+from agent.hooks.vault import VaultHook
 from agent.local import TaskHost
 from agent.node_agent import NodeAgent
 from agent.permit import RestartPermit
@@ -35,6 +37,8 @@ from agent.presence import Presence
 from agent.services import NodeServices
 from agent.templates.consul import ConsulReads
 from agent.templates.watching import CONNECTIONS_MAX, Watches
+from agent.vault_records import VaultRecords
+from agent.vault_tokens import LeaderTokens, OwnTokens
 from api.context import ALIVE_PATH, Context
 from api.rights import Rights
 from api.server import ApiServer
@@ -52,14 +56,18 @@ from catalog.transport import HttpTransport
 from cli import dev, local_consul
 from cli.machine import Machine, machine_of
 from cli.main import VERSION
-from configs import Advertise, AgentConfig, Ports
+from cli.vault_login import vault_login
+from configs import Advertise, AgentConfig, Ports, Vault
 from configs.tls import Contexts, contexts
 from leader.candidacy import Candidacy
 from leader.election import Election
+from leader.vaulting import LeaderVault
 from model.cluster import Leader
 from model.errors import ConfigError, Fault
 from model.node import HostVolume, Node, NodeId, ReservedResources
+from model.secret import Secret
 from model.snapshot import Settings
+from vault.login import Login, NoToken
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,6 +82,12 @@ class Running:
     services: NodeServices | None
     host: TaskHost | None
     candidacy: Candidacy
+    vault: Login | None
+
+    async def log_in(self) -> None:
+        """Keeps drover's own Vault token; Vault may be away."""
+        if self.vault is not None:
+            await self.vault.run()
 
     async def lead(self) -> None:
         await self.candidacy.run()
@@ -119,6 +133,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
                 presence.forgotten(check_id)
 
         heartbeat = await stack.enter_async_context(Heartbeat(endpoint, on_unknown=forgotten))
+        vault = vault_login(config.vault, stack) if config.vault.enabled else None
         services: NodeServices | None = None
         host: TaskHost | None = None
         node_agent: NodeAgent | None = None
@@ -139,9 +154,17 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             # Of their own: what templates wait for must not take the connections that drover's work needs.
             asking = HttpTransport(endpoint, CONNECTIONS_MAX)
             stack.push_async_callback(asking.close)
-            templates = _templates(Lookups(asking), facts.node or config.name, keys)
+            secrets = _task_vault(config.vault, vault, data_dir, f"{scheme}://{http_addr}", config.consul.token, tls)
             host = TaskHost(
-                config, data_dir, node, store, services=services, checks=services, templates=templates, permit=permit
+                config,
+                data_dir,
+                node,
+                store,
+                services=services,
+                checks=services,
+                vault=secrets,
+                templates=_templates(Lookups(asking), facts.node or config.name, keys, secrets),
+                permit=permit,
             )
             node_agent = host.agent
         if not config.server.enabled:
@@ -188,6 +211,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             now=_now,
             rng=rng,
             probe=partial(is_answering, tls),
+            vault=_leader_vault(config.vault, vault),
         )
         candidacy = Candidacy(
             kv=kv, keys=keys, node_id=node_id, election=election, is_configured=config.server.enabled
@@ -227,6 +251,8 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             heartbeat=lambda: (presence.ttl_s, heartbeat.age_s(presence.check_id)) if presence is not None else None,
             allows_exec=not config.client.disable_remote_exec,
             telemetry=config.telemetry,
+            vault=vault,
+            vault_role=config.vault.create_from_role,
         )
         try:
             await stack.enter_async_context(ApiServer(context, config, bound=bound))
@@ -242,13 +268,43 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             services=services,
             host=host,
             candidacy=candidacy,
+            vault=vault,
         )
 
 
-def _templates(lookups: Lookups, consul_node: str, keys: Keys) -> TemplatesHook:
+def _templates(lookups: Lookups, consul_node: str, keys: Keys, secrets: VaultHook | None) -> TemplatesHook:
     reads = ConsulReads(lookups, consul_node, keys.root)
     rng = random.Random()
-    return TemplatesHook(Watches(reads, rng=rng), None, now=_now, rng=rng)
+    return TemplatesHook(Watches(reads, rng=rng), secrets, now=_now, rng=rng)
+
+
+def _task_vault(
+    vault: Vault, login: Login | None, data: DataDir, url: str, consul_token: Secret, tls: Contexts
+) -> VaultHook | None:
+    """For the tasks of this node; None where its agent has no Vault."""
+    if login is None:
+        return None
+    own = OwnTokens(client=login.client, token=login.token, role=vault.create_from_role, ttl_s=vault.task_token_ttl_s)
+    return VaultHook(
+        client=login.client,
+        usable=login.usable,
+        tokens=LeaderTokens(login.client, url, consul_token, tls.peers) if isinstance(login.way, NoToken) else own,
+        records=VaultRecords(data.secrets),
+        now_s=time.time,
+        rng=random.Random(),
+    )
+
+
+def _leader_vault(vault: Vault, login: Login | None) -> LeaderVault | None:
+    if login is None:
+        return None
+    return LeaderVault(
+        client=login.client,
+        login=login,
+        role=vault.create_from_role,
+        ttl_s=vault.task_token_ttl_s,
+        asks_submitters=not vault.allow_unauthenticated,
+    )
 
 
 def _with_port(config: AgentConfig, stack: AsyncExitStack) -> tuple[AgentConfig, socket.socket | None]:
@@ -329,6 +385,7 @@ def _node(config: AgentConfig, node_id: NodeId, machine: Machine, http_addr: str
             for name, one in client.host_volumes.items()
         },
         host_networks=machine.host_networks,
+        vault_address=config.vault.address if config.vault.enabled else "",
     )
     return fingerprint(settings, node_id, config.data_dir, VERSION, time.time_ns(), facts)
 
@@ -348,5 +405,10 @@ def _shown(config: AgentConfig) -> dict[str, Any]:
         "Client": {"Enabled": config.client.enabled},
         "Consul": {"Addr": config.consul.address},
         "TLSConfig": {"EnableHTTP": config.tls.http, "VerifyHTTPSClient": config.tls.verify_https_client},
-        "Vault": {"Enabled": False},
+        "Vault": {
+            "Enabled": config.vault.enabled,
+            "Addr": config.vault.address,
+            "Namespace": config.vault.namespace,
+            "Role": config.vault.create_from_role,
+        },
     }

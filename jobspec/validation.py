@@ -275,13 +275,17 @@ def _files(task: Task, path: str) -> Faults:
             yield _fault(f"{here}.mode", f'must be any, file or dir, found "{artifact.getter_mode}"')
         yield from _checksum(artifact.getter_options.get("checksum", ""), f"{here}.options.checksum")
     if task.vault is not None:
-        if not task.vault.policies:
-            yield _fault(f"{path}.vault", "at least one policy is needed")
+        if not task.vault.policies and not task.vault.role:
+            yield _fault(f"{path}.vault", "at least one policy is needed, or a role that has some")
+        if "root" in task.vault.policies:
+            yield _fault(f"{path}.vault.policies", 'no task gets "root"')
         if task.vault.change_mode not in ("noop", "signal", "restart"):
             yield _fault(
                 f"{path}.vault.change_mode",
                 f'must be noop, signal or restart, found "{task.vault.change_mode}"',
             )
+        elif task.vault.change_mode == "signal" and (reason := signal_fault(task.vault.change_signal, task.driver)):
+            yield _fault(f"{path}.vault.change_signal", reason)
 
 
 _CHECKSUM_LENGTHS = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}

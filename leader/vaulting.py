@@ -7,6 +7,7 @@ whose Vault is away, does all else as ever.
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from leader.view import View
 from model.alloc import Alloc, AllocId, Verdict
@@ -70,35 +71,42 @@ class LeaderVault:
             raise VaultRefused(f"Passed Vault Token doesn't allow access to the following policies: {', '.join(missing)}")
 
 
+class Term(Protocol):
+    """What the part below needs of a term (leading.py)."""
+
+    view: View
+    vault: LeaderVault | None
+
+
 @dataclass(slots=True)
 class Revocations:
     """Ends the tokens of tasks whose node was given up: whoever finds that machine finds nothing that opens Vault.
     A node that returns gets new ones for what it may keep."""
 
-    vault: LeaderVault
-    view: View
+    term: Term
     _ended: set[str] = field(default_factory=set)
 
     async def run(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_S)
             try:
-                await self._end_lost()
+                if self.term.vault is not None:
+                    await self._end_lost(self.term.vault, self.term.view)
             except VaultUnavailable as error:
                 log.debug("tokens of lost nodes are not revoked yet: %s", error)
 
-    async def _end_lost(self) -> None:
+    async def _end_lost(self, vault: LeaderVault, view: View) -> None:
         waiting: dict[str, tuple[AllocId, str]] = {}
-        for node in self.view.nodes.values():
+        for node in view.nodes.values():
             if node.life is Life.LOST:
-                for alloc in self.view.allocs_by_node.get(node.id, {}).values():
+                for alloc in view.allocs_by_node.get(node.id, {}).values():
                     if alloc.observed is not None and alloc.desired.verdict is Verdict.LOST:
                         waiting |= {one: (alloc.id, where) for one, where in alloc.observed.vault_accessors.items()}
         self._ended &= waiting.keys()
         for accessor, (alloc_id, namespace) in waiting.items():
             if accessor not in self._ended:
                 try:
-                    await self.vault.client.revoke_accessor(self.vault.login.token(), accessor, namespace)
+                    await vault.client.revoke_accessor(vault.login.token(), accessor, namespace)
                     log.info("alloc %s: its Vault token was revoked, for its node is lost", alloc_id)
                 except VaultRefused as error:
                     log.warning("alloc %s: its Vault token cannot be revoked: %s", alloc_id, error)

@@ -15,16 +15,18 @@ def template_faults(job: Job) -> tuple[Fault, ...]:
         for group in job.task_groups
         for task in group.tasks
         for number, block in enumerate(task.templates)
-        for fault in _faults(block, f"job.{job.id}.group.{group.name}.task.{task.name}.template[{number}].data")
+        for fault in _faults(block, f"job.{job.id}.group.{group.name}.task.{task.name}.template[{number}].data", task.vault is not None)
     )
 
 
-def _faults(block: Block, path: str) -> Iterator[Fault]:
+def _faults(block: Block, path: str, has_vault: bool) -> Iterator[Fault]:
     if not block.embedded_tmpl:
         return
     try:
-        template = parse(block.embedded_tmpl, name="data", left=block.left_delim, right=block.right_delim)
-        found = template.reads().faults
+        reads = parse(block.embedded_tmpl, name="data", left=block.left_delim, right=block.right_delim).reads()
+        found = reads.faults
+        if reads.needs_vault and not has_vault:
+            yield Fault(path=path, message="reads secrets from Vault, and the task has no vault block")
     except TemplateFault as fault:
         found = (fault,)
     for one in found:

@@ -10,6 +10,8 @@ from typing import Any
 
 from hvac.adapters import RawAdapter
 from requests.adapters import HTTPAdapter
+from urllib3 import disable_warnings
+from urllib3.exceptions import InsecureRequestWarning
 
 from vault.transport import Endpoint
 
@@ -18,6 +20,8 @@ def adapter(endpoint: Endpoint) -> RawAdapter:
     """For one thread. Raises OSError for files that cannot be used."""
     # GET with ?list=true instead of the method LIST, which not every balancer lets through. Redirects: vault/transport.py.
     made = RawAdapter(base_uri=endpoint.address, allow_redirects=False, strict_http=True, verify=endpoint.is_verified)
+    if not endpoint.is_verified:
+        disable_warnings(InsecureRequestWarning)  # it was asked for, and would be said at each request
     made.session.trust_env = False  # no proxy, no netrc, no other CA than what the agent's configuration says
     if endpoint.address.startswith("https:"):
         made.session.mount("https://", _Trusting(_context(endpoint), endpoint.server_name))
@@ -47,7 +51,7 @@ class _Trusting(HTTPAdapter):
     def __init__(self, context: ssl.SSLContext, server_name: str) -> None:
         self._tls: dict[str, Any] = {"ssl_context": context}
         if server_name:
-            self._tls |= {"server_hostname": server_name, "assert_hostname": server_name}
+            self._tls["server_hostname"] = server_name
         super().__init__()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:

@@ -39,6 +39,7 @@ _FILE_S = 1.0
 _HEALTH_S = 10.0
 # At most so long between renewals or looks at the token, however long it lives: it may be revoked at any time.
 _LOOK_S_MAX = 3600.0
+_LOOK_S_MIN = 0.25
 # Share of a token's life after which it is renewed, and how far that is spread, so that a fleet does not come at once.
 _HALF, _SPREAD = 0.5, 0.1
 # A renewal that gives less than this share of what the token had when it was new has hit its greatest age.
@@ -133,6 +134,11 @@ class Login:
             await self._changed.wait_for(self._is_ready)
         return self.token()
 
+    async def usable(self) -> None:
+        """Waits until Vault can serve, whether or not drover has a token."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.health is not None and self.health.is_usable)
+
     def _is_ready(self) -> bool:
         is_usable = self.health is not None and self.health.is_usable
         return is_usable and self.held is not None and _now_s() < self.held.ends_s
@@ -151,7 +157,12 @@ class Login:
     async def _watch(self) -> None:
         outage = Outage(log)
         while True:
-            found = await self.client.health()
+            try:
+                found = await self.client.health()
+            except Exception:
+                log.exception("Vault's health could not be asked for")
+                await asyncio.sleep(self._spread(_HEALTH_S))
+                continue
             was_usable = self.health is not None and self.health.is_usable
             self.health = found
             self.version = found.version or self.version
@@ -272,7 +283,7 @@ class Login:
         """With the moment of its next renewal or look: half of what it has left, spread."""
         left_s = held.ends_s - asked_s
         share = _HALF + self.rng.uniform(-_SPREAD, _SPREAD)
-        look_s = asked_s + min(max(left_s * share, _RETRY_S), self._spread(_LOOK_S_MAX))
+        look_s = asked_s + min(max(left_s * share, _LOOK_S_MIN), self._spread(_LOOK_S_MAX))
         return replace(held, look_s=look_s)
 
     # ---- waiting

@@ -10,6 +10,7 @@ runs in reverse order, and one that fails does not keep the others from it.
     updated   the job changed under a running task
     stopping  before the kill signal, at a stop or restart by wish
     ended     after each end of the process
+    over      the task is dead for good: nothing of it starts again
     dispose   the alloc is forgotten: leave nothing
 """
 
@@ -62,6 +63,9 @@ class TaskHook:
         pass
 
     async def ended(self, context: TaskContext) -> None:
+        pass
+
+    async def over(self, context: TaskContext) -> None:
         pass
 
     async def dispose(self, context: TaskContext) -> None:

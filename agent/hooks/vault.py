@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 TaskKey = tuple[AllocId, str]
 
-# While anybody waits for Vault: how often one of us looks whether it is back.
+# Between tries of a task while Vault answers, and what was asked of it fails all the same.
 LOOK_S = 1.0
 # What Vault refuses, an operator has to allow first.
 REFUSED_S = 10.0
@@ -55,17 +55,24 @@ EVENT = "Vault"
 class VaultHook(TaskHook):
     """For tasks with a `vault` block; also what their templates read secrets by (agent/secrets.py).
 
-    run() has to run for as long as tasks do. now_s: seconds since the epoch.
+    run() has to run for as long as tasks do. usable: returns when Vault answers. now_s: seconds since the epoch.
     """
 
     name = "vault"
 
     def __init__(
-        self, client: VaultClient, tokens: TaskTokens, records: VaultRecords, now_s: Callable[[], float], rng: random.Random
+        self,
+        *,
+        client: VaultClient,
+        usable: Callable[[], Awaitable[None]],
+        tokens: TaskTokens,
+        records: VaultRecords,
+        now_s: Callable[[], float],
+        rng: random.Random,
     ) -> None:
         self._client, self._tokens, self._records = client, tokens, records
         self._now_s, self._rng = now_s, rng
-        self._gate = _Gate(client)
+        self._usable = usable
         self._kept: dict[TaskKey, _Kept] = {}
         self._group: asyncio.TaskGroup | None = None
         self._is_loaded = False
@@ -149,10 +156,10 @@ class VaultHook(TaskHook):
     async def dispose(self, context: TaskContext) -> None:
         await self.over(context)
 
-    def accessor(self, alloc_id: AllocId, task: str) -> str:
-        """Of the task's token, by which the leader ends it when this node is lost; empty: it has none."""
-        kept = self._kept.get((alloc_id, task))
-        return kept.record.accessor if kept is not None and kept.record is not None and not kept.record.is_over else ""
+    def accessors(self, alloc_id: AllocId) -> dict[str, str]:
+        """Of the tokens of its tasks, by which the leader ends them when this node is lost; with the Vault namespace of each."""
+        of_alloc = (kept.record for key, kept in self._kept.items() if key[0] == alloc_id)
+        return {record.accessor: record.namespace for record in of_alloc if record is not None and not record.is_over}
 
     # ---- its token
 
@@ -181,10 +188,15 @@ class VaultHook(TaskHook):
                 return await call()
             except VaultUnavailable as error:
                 waits(f"Waiting for Vault: {error}")
-                await self._gate.wait()
+                await self._vault_back()
             except VaultRefused as error:
                 waits(f"Vault refuses: {error}")
                 await asyncio.sleep(REFUSED_S * (0.5 + self._rng.random()))
+
+    async def _vault_back(self) -> None:
+        """Returns when it may be worth another try."""
+        await asyncio.sleep(LOOK_S * (0.5 + self._rng.random() / 2))
+        await self._usable()
 
     def _set(self, kept: "_Kept", record: Record) -> None:
         kept.record = record
@@ -227,7 +239,7 @@ class VaultHook(TaskHook):
                 if tries == 0:
                     log.warning("%s: its Vault token is not renewed for now: %s", kept.name, error)
                 tries += 1
-                await self._gate.wait()
+                await self._vault_back()
                 continue
             except VaultRefused as error:
                 log.warning("%s: its Vault token is replaced: %s", kept.name, error)
@@ -288,7 +300,7 @@ class VaultHook(TaskHook):
                 telemetry.VAULT_REVOCATIONS.inc()
                 break
             except VaultUnavailable:
-                await self._gate.wait()
+                await self._vault_back()
             except VaultRefused as error:
                 log.debug("%s: its Vault token was not revoked: %s", kept.name, error)
                 break
@@ -401,26 +413,6 @@ class _Waiting:
         if reason != self._said:
             self._said = reason
             self._context.say(EVENT, reason)
-
-
-class _Gate:
-    """Lets everybody wait for Vault while one looks for it."""
-
-    def __init__(self, client: VaultClient) -> None:
-        self._client = client
-        self._looking: asyncio.Task[None] | None = None
-
-    async def wait(self) -> None:
-        """Returns when Vault answers, after LOOK_S at the earliest."""
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look(), name="vault looked for")
-        await asyncio.shield(self._looking)
-
-    async def _look(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_S)
-            if (await self._client.health()).is_usable:
-                return
 
 
 async def _guarded(kept: _Kept, work: Coroutine[Any, Any, None]) -> None:

@@ -112,7 +112,7 @@ OWN: dict[str, Any] = {
     },
 }
 # drover's own, of which Nomad has none.
-OPERATOR = ("/v1/client/metadata", "/v1/job/{job}/launches", "/v1/job/{job}/why", "/v1/operator/brake", "/v1/operator/lock", "/v1/operator/snapshot", "/v1/operator/scheduler/configuration")
+OPERATOR = ("/v1/client/metadata", "/v1/job/{job}/launches", "/v1/job/{job}/why", "/v1/operator/brake", "/v1/operator/lock", "/v1/operator/snapshot", "/v1/operator/scheduler/configuration", "/v1/agent/vault")
 WRITES = (
     "/v1/jobs",
     "/v1/jobs/parse",
@@ -134,6 +134,7 @@ WRITES = (
     "/v1/namespace",
     "/v1/namespaces",
     "/v1/namespace/{namespace}",
+    "/v1/agent/vault/check",
     "/v1/operator/brake/release",
     "/v1/operator/candidate",
     "/v1/operator/leader/step-down",

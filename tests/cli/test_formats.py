@@ -36,6 +36,7 @@ def test_a_template_says_what_it_likes_of_jobs(run: Run, one: Drover, tmp_path: 
         (("namespace", "status", "default"), "{{ .Name }}", "default"),
         (("namespace", "inspect", "default"), "{{ .Name }}", "default"),
         (("brake", "status"), "{{ .Engaged }}", "false"),
+        (("vault", "status"), "{{ .Enabled }}", "false"),
         (("deployment", "list"), "{{ len . | lt -1 }}", "true"),
         (("alloc", "status"), "{{ len . | lt -1 }}", "true"),
         (("operator", "scheduler", "get-config"), "{{ .SchedulerConfig.SchedulerAlgorithm }}", "binpack"),
