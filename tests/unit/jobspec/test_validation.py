@@ -181,11 +181,7 @@ UNSUPPORTED = {
     "selinux_label": (job_text(task='volume_mount { selinux_label = "Z" }'), "selinux_label", f"{TASK}.volume_mount[0].selinux_label"),
     "csi_plugin": (job_text(task='csi_plugin { id = "p" }'), "csi_plugin", f"{TASK}.csi_plugin"),
     "device": (job_text(task='resources {\n device "gpu" {}\n}'), "device", f"{TASK}.resources.device"),
-<<<<<<< HEAD
-    "vault": (job_text(task='vault { policies = ["p"] }'), "vault", f"{TASK}.vault"),
-=======
     "vault cluster": (job_text(task='vault {\n policies = ["p"]\n cluster = "b"\n}'), "a Vault cluster", f"{TASK}.vault.cluster"),
->>>>>>> main
     "artifact": (job_text(task='artifact { source = "http://x/y" }'), "artifact", f"{TASK}.artifact[0]"),
     "bridge": (job_text(group='network { mode = "bridge" }'), 'network mode "bridge"', f"{GROUP}.network[0].mode"),
     "cni": (job_text(group='network { mode = "cni/x" }'), "a CNI network", f"{GROUP}.network[0].mode"),
