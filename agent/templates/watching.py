@@ -17,8 +17,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Protocol, Self
 
-from prometheus_client import Counter, Gauge
-
+from agent import telemetry
 from agent.templates.consul import ConsulReads
 from catalog.lookups import Found
 from catalog.outage import Outage
@@ -41,11 +40,6 @@ DATACENTERS_S = 60.0
 RETRY_S_MAX_FIRST, RETRY_S_MAX = 1.0, 15.0
 # Longer than the restart of a task takes; what is not wanted by then is not asked any more.
 LINGER_S = 30.0
-
-QUERIES = Gauge("drover_template_queries", "Distinct lookups that this node's templates watch, by kind", ["kind"])
-for _kind in ("consul", "vault"):
-    QUERIES.labels(_kind)
-ANSWERS = Counter("drover_template_answers", "Answers to templates' lookups that were other than the one before")
 
 _versions = itertools.count(1)  # of all watches: an answer of a later watch is never taken for that of an earlier one
 
@@ -91,7 +85,7 @@ class Watch:
         # The version last: a rendering in a thread that sees it has the value, too.
         self.value = value
         self.version = next(_versions)
-        ANSWERS.inc()
+        telemetry.TEMPLATE_ANSWERS.inc()
         self._tell()
         return True
 
@@ -104,6 +98,10 @@ class Watch:
     def _tell(self) -> None:
         for listener in tuple(self.listeners):
             listener()
+
+
+def _done(kind: str) -> None:
+    telemetry.TEMPLATE_QUERIES[kind] -= 1
 
 
 class Watches:
@@ -156,8 +154,8 @@ class Watches:
             loop = self._consul_loop(watch) if fetch is None else self._vault_loop(watch, fetch)
             kind = "consul" if fetch is None else "vault"
             task = self._group.create_task(loop, name=f"watch {read}")
-            QUERIES.labels(kind).inc()
-            task.add_done_callback(lambda _: QUERIES.labels(kind).dec())
+            telemetry.TEMPLATE_QUERIES[kind] += 1
+            task.add_done_callback(lambda _: _done(kind))
             self._watches[key] = (watch, task)
         watch, _ = self._watches[key]
         watch.wanted += 1
