@@ -80,6 +80,10 @@ class TemplatesHook(TaskHook):
     async def ended(self, context: TaskContext) -> None:
         self._end(context)
 
+    async def over(self, context: TaskContext) -> None:
+        self._end(context)
+        self._tasks.pop(_key(context), None)
+
     async def dispose(self, context: TaskContext) -> None:
         self._end(context)
         self._tasks.pop(_key(context), None)

@@ -5,10 +5,13 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from agent.templates.consul import ConsulReads
 from agent.templates.watching import Watches
 from catalog.lookups import Lookups
 from catalog.transport import Endpoint, HttpTransport
+from model.errors import StoreRefused
 from template import Read, What
 from template.lookups import read_of
 from tests.contract.conftest import Api, eventually
@@ -44,6 +47,16 @@ async def test_keys_and_what_lies_below_a_prefix(api: Api) -> None:
         assert [(pair.key, pair.value) for pair in pairs.value] == [("a", "1"), ("b/", ""), ("b/c", "2"), ("raw", "\udcff")]  # type: ignore[attr-defined]
         empty = await consul.ask(asked("tree", f"{api.name}-none"), 0, 0.0)
         assert empty.value == ()
+
+
+async def test_no_name_leads_to_another_place_of_the_api(api: Api) -> None:
+    async with reads(api) as consul:
+        for name in (f"x/../{api.name}/hidden/x", "../agent/self", "./x"):
+            with pytest.raises(StoreRefused, match="no path can have"):
+                await consul.ask(asked("key", name), 0, 0.0)
+        assert consul.is_hidden(asked("key", f"/{api.name}/hidden/x"))
+        assert consul.is_hidden(asked("ls", f"{api.name}/hidden"))
+        assert not consul.is_hidden(asked("key", f"{api.name}/hidden-not"))
 
 
 async def test_instances_by_health_and_tag(api: Api) -> None:
