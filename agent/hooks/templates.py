@@ -63,6 +63,7 @@ class TemplatesHook(TaskHook):
     async def prepare(self, context: TaskContext) -> Mapping[str, str]:
         if not context.task.templates:
             return {}
+        self._end(context)  # of a process whose end is only being told
         return await self._of(context).prepare(context)
 
     async def started(self, context: TaskContext, run: TaskRun) -> None:

@@ -160,6 +160,8 @@ class TaskTemplates:
             if not left and is_new:
                 # While one was waited for, others may have come to say something else.
                 is_new, left = False, [block for block in blocks if self._is_stale(block, subscription)]
+                if left:
+                    continue
             if not left:
                 return {name: value for block in blocks for name, value in env[block.digest].items()}
             if has_waited:

@@ -151,6 +151,24 @@ def test_a_first_start_waits_with_its_reason_and_begins_once_all_is_there(tmp_pa
     play(story, tmp_path, a_template('{{ key "a" }} {{ with secret "kv/db" }}{{ .Data.password }}{{ end }}'), vault=Vault())
 
 
+def test_what_changed_while_another_was_waited_for_is_in_the_first_start(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.put(a="1")
+        async with stage.life():
+            await asyncio.sleep(60)
+            assert stage.file() == "1"
+            await stage.put(a="2")
+            await asyncio.sleep(5)
+            await stage.put(b="1")
+            async with asyncio.timeout(2.0):
+                await stage.running()
+            assert (stage.file(), stage.file("local/b")) == ("2", "1")
+            await asyncio.sleep(600)
+            assert (stage.starts, stage.told) == (1, ["Missing: kv.block(b)"])
+
+    play(story, tmp_path, a_template('{{ key "a" }}'), a_template('{{ key "b" }}', "local/b"))
+
+
 def test_a_task_starts_within_two_seconds_of_vaults_return(tmp_path: Path) -> None:
     async def story(stage: Stage) -> None:
         stage.vault.values["kv/db"] = {"password": "p"}
