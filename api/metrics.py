@@ -210,7 +210,7 @@ def _summary(gauges: Iterable[Gauge]) -> dict[str, Any]:
             samples += [_aggregate(name, c.labels, c.value, s.value) for c, s in zip(counts, sums, strict=True)]
     return {
         "Timestamp": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S +0000 UTC"),
-        "Gauges": [{"Name": g.name, "Value": g.value, "Labels": dict(g.labels)} for g in gauges],
+        "Gauges": [{"Name": g.name, "Value": g.value, "Labels": dict(g.labels)} for g in gauges if math.isfinite(g.value)],
         "Counters": counters,
         "Samples": samples,
         "Points": [],
