@@ -6,10 +6,17 @@ from configs import Vault
 from vault.client import Endpoint, VaultClient
 from vault.login import AppRole, Given, Login, NoToken, TokenFile, Way
 
+# Health and token at the same time, and a check that somebody asks for.
+_THREADS_MAX = 3
+
 
 def vault_login(vault: Vault, stack: AsyncExitStack) -> Login:
-    """Not running yet; its client is closed with the stack. Nothing is asked of Vault here: it may be away."""
-    client = VaultClient(endpoint(vault))
+    """Not running yet; its client is closed with the stack. Nothing is asked of Vault here: it may be away.
+
+    The client is the login's own: what hundreds of tasks ask of a slow Vault goes through another, and does not hold up
+    the renewal of the one token that they all hang on.
+    """
+    client = VaultClient(endpoint(vault), threads_max=_THREADS_MAX)
     stack.callback(client.close)
     return Login(client=client, way=_way(vault))
 

@@ -100,6 +100,7 @@ class Login:
     version: str = ""  # of Vault, once known
     _error: DroverError | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _look: asyncio.Event = field(default_factory=asyncio.Event)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def token(self) -> Secret:
@@ -168,7 +169,10 @@ class Login:
                 await self._tell()
             else:
                 outage.failed("Vault cannot be used", VaultUnavailable(found.message or found.state))
-            await asyncio.sleep(self._spread(_HEALTH_S if found.is_usable else _RETRY_S))
+            self._look.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._spread(_HEALTH_S if found.is_usable else _RETRY_S)):
+                    await self._look.wait()
 
     # ---- drover's token
 
@@ -191,6 +195,8 @@ class Login:
             else:
                 self._error = None
                 outage.passed("drover has a Vault token again")
+                if self.health is None or not self.health.is_usable:
+                    self._look.set()  # Vault answered the token: it is better than it was
                 await self._tell()
                 await self._pause(self.held.look_s - _now_s())
 

@@ -56,7 +56,7 @@ def test_an_agent_elects_places_and_runs_without_vault_and_sees_it_come_and_go(a
     assert checked.code == 2
     assert checked.out[0].startswith("FAIL  vault: Vault at http://127.0.0.1:")
     with vault.reopened() as back:
-        wait("it is back", lambda: one.get("/v1/agent/vault")["Token"]["Valid"], 5.0)
+        wait("it is back", lambda: (s := one.get("/v1/agent/vault"))["Token"]["Valid"] and s["Usable"], 5.0)
         status = one.get("/v1/agent/vault")
         assert (status["State"], status["Usable"], status["Version"]) == ("active", True, back.version)
         assert (status["Token"]["Way"], status["Token"]["Policies"]) == ("approle", ["default", "drover-agent"])
@@ -78,6 +78,31 @@ def test_an_agent_elects_places_and_runs_without_vault_and_sees_it_come_and_go(a
     assert one.get("/v1/nodes")[0]["ModifyIndex"] == node["ModifyIndex"]
     assert one.wait_running("without-vault", 1)[0]["ID"] == running[0]["ID"]
     stays("the task runs", lambda: one.running("without-vault")[0]["ID"] == running[0]["ID"], 0.5)
+
+
+@pytest.mark.parametrize("ill", ["sealed", "slow", "failing", "refusing"])
+def test_an_agent_starts_and_places_whatever_ails_vault(agent: tuple[Drover, Double], ill: str, tmp_path: Path) -> None:
+    one, vault = agent
+    assert one.terminate() == 0
+    with vault.reopened() as back:
+        match ill:
+            case "sealed":
+                back.seal()
+            case "slow":
+                back.slow_s = 10.0
+            case "failing":
+                back.failing = 500
+            case "refusing":
+                (tmp_path / SECRET_ID_FILE).write_text("of another role")
+        one.start()
+        one.wait_ready()
+        one.submit(marking_job("ailing"))
+        one.wait_running("ailing", 1)
+        status = wait("the reason", lambda: (s := one.get("/v1/agent/vault"))["Token"]["Error"] and s)
+        assert not status["Token"]["Valid"]
+        assert status["State"] == {"sealed": "sealed", "slow": "slow", "failing": "unreachable", "refusing": "active"}[ill]
+        assert "of another role" not in one.log
+        assert one.terminate() == 0
 
 
 def test_metrics_tell_of_vault(agent: tuple[Drover, Double]) -> None:
