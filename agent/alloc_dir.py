@@ -4,7 +4,8 @@
       alloc/data alloc/logs alloc/tmp     shared by its tasks; NOMAD_ALLOC_DIR
       <task>/                             working directory
       <task>/local                        NOMAD_TASK_DIR
-      <task>/secrets                      NOMAD_SECRETS_DIR, readable by its owner alone
+      <task>/secrets                      NOMAD_SECRETS_DIR, readable by its owner alone; in memory where drover writes
+                                          secrets into it
       <task>/tmp
 
 Nomad's layout, for people and tools look there. Task names were checked at submit, but a name that
@@ -12,14 +13,21 @@ leaves its directory is refused here once more.
 """
 
 import asyncio
+import logging
 import os
 import shutil
 from pathlib import Path
 from typing import Protocol
 
+from agent import tmpfs
 from agent.drivers.base import TaskDirs
 from model.alloc import AllocId
 from model.errors import TaskRefused
+
+log = logging.getLogger(__name__)
+
+# Of a task's secrets in memory: what is not written takes none.
+SECRETS_MB_MAX = 16
 
 
 class AllocDirs(Protocol):
@@ -31,7 +39,7 @@ class AllocDirs(Protocol):
 
     def build_alloc(self, alloc_id: AllocId) -> None: ...
 
-    def build_task(self, alloc_id: AllocId, task_name: str, user: str) -> None: ...
+    def build_task(self, alloc_id: AllocId, task_name: str, user: str, *, is_contained: bool, has_secrets: bool) -> None: ...
 
     async def remove(self, alloc_id: AllocId) -> None: ...
 
@@ -57,14 +65,23 @@ class DiskDirs:
         for name in ("alloc", "alloc/data", "alloc/logs", "alloc/tmp"):
             _make(f"{alloc}/{name}", 0o777)
 
-    def build_task(self, alloc_id: AllocId, task_name: str, user: str) -> None:
-        """Idempotent. `user` names who the task runs as; the secrets are theirs."""
+    def build_task(self, alloc_id: AllocId, task_name: str, user: str, *, is_contained: bool, has_secrets: bool) -> None:
+        """Idempotent, also after a reboot has taken what was in memory.
+
+        user: who the task runs as; the secrets are theirs. is_contained: its directories are mounted into a container,
+        whose user only the image knows: they are open to all there, and nobody else on the machine gets near them.
+        has_secrets: drover will write some; without root, who may not mount, they have no such place.
+        """
         task = f"{self.path(alloc_id)}/{_segment(task_name)}"
-        if os.path.isdir(f"{task}/secrets"):
+        is_mounted = has_secrets and os.geteuid() == 0
+        if os.path.isdir(f"{task}/secrets") and (not is_mounted or os.path.ismount(f"{task}/secrets")):
             return
-        for name, mode in (("", 0o777), ("/local", 0o777), ("/tmp", 0o777), ("/secrets", 0o700)):
+        own, secret = (0o700, 0o777) if is_contained else (0o777, 0o700)
+        for name, mode in (("", own), ("/local", 0o777), ("/tmp", 0o777), ("/secrets", secret)):
             _make(task + name, mode)
-        if user and os.geteuid() == 0:
+        if is_mounted:
+            tmpfs.mount(f"{task}/secrets", mode=secret, size_mb=SECRETS_MB_MAX)
+        if user and not is_contained and os.geteuid() == 0:
             try:
                 shutil.chown(f"{task}/secrets", user)
             except LookupError as error:
@@ -72,7 +89,7 @@ class DiskDirs:
 
     async def remove(self, alloc_id: AllocId) -> None:
         """In a thread: it may hold a million files."""
-        await asyncio.to_thread(shutil.rmtree, self.path(alloc_id), ignore_errors=True)
+        await asyncio.to_thread(remove_tree, self.path(alloc_id))
 
 
 class NoDirs:
@@ -88,9 +105,20 @@ class NoDirs:
 
     def build_alloc(self, alloc_id: AllocId) -> None: ...
 
-    def build_task(self, alloc_id: AllocId, task_name: str, user: str) -> None: ...
+    def build_task(self, alloc_id: AllocId, task_name: str, user: str, *, is_contained: bool, has_secrets: bool) -> None: ...
 
     async def remove(self, alloc_id: AllocId) -> None: ...
+
+
+def remove_tree(path: Path) -> None:
+    """With what is mounted in it. Nothing of a tree goes whose secrets cannot be unmounted."""
+    try:
+        for secrets in path.glob("*/secrets"):
+            tmpfs.unmount(secrets)
+    except OSError as error:
+        log.warning("%s stays: %s", path, error)
+        return
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _make(path: str, mode: int) -> None:

@@ -139,7 +139,7 @@ class AllocFiles:
             raise _told(error, verb, path) from error
         try:
             try:
-                found = _opened(root, parts, use_openat2=self._use_openat2)
+                found = opened(root, parts, use_openat2=self._use_openat2)
             except OSError as error:
                 if error.errno == errno.EXDEV:
                     raise PathEscapes from error
@@ -180,10 +180,14 @@ def _check_secret(parts: Sequence[str], path: str, *, is_read: bool) -> None:
         raise SecretFile(path)
 
 
-def _opened(root: int, parts: Sequence[str], *, use_openat2: bool) -> int:
-    """An O_PATH descriptor. Raises OSError; EXDEV for what leads outside or onto another file system."""
+def opened(root: int, parts: Sequence[str], *, use_openat2: bool = True, may_cross: bool = False) -> int:
+    """An O_PATH descriptor of what lies below `root`, itself a descriptor; links that stay below it are followed.
+
+    may_cross: also onto another file system. Raises OSError; EXDEV for what leads outside.
+    """
     if use_openat2:
-        how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_BENEATH | _RESOLVE_NO_XDEV | _RESOLVE_NO_MAGICLINKS)
+        resolve = _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS | (0 if may_cross else _RESOLVE_NO_XDEV)
+        how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, resolve)
         name = os.fsencode("/".join(parts) or ".")
         for _ in range(_TRIES_MAX):
             found = int(_libc.syscall(_SYS_OPENAT2, root, name, ctypes.byref(how), ctypes.sizeof(how)))
@@ -194,10 +198,10 @@ def _opened(root: int, parts: Sequence[str], *, use_openat2: bool) -> int:
         number = ctypes.get_errno()
         if number not in (errno.ENOSYS, errno.EPERM):
             raise OSError(number, os.strerror(number))
-    return _walked(root, parts)
+    return _walked(root, parts, may_cross=may_cross)
 
 
-def _walked(root: int, parts: Sequence[str]) -> int:
+def _walked(root: int, parts: Sequence[str], *, may_cross: bool) -> int:
     """Name by name, no link followed."""
     device = os.fstat(root).st_dev
     here = os.dup(root)
@@ -209,7 +213,7 @@ def _walked(root: int, parts: Sequence[str]) -> int:
             status = os.fstat(here)
             if modes.S_ISLNK(status.st_mode):
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-            if status.st_dev != device:
+            if status.st_dev != device and not may_cross:
                 raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
     except BaseException:
         os.close(here)

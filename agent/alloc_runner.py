@@ -209,14 +209,18 @@ class AllocRunner:
             id=self.desired.id,
             node_id=self.desired.node_id,
             client_status=self.row.ended_as or status,
-            client_description=self.row.description or self.waits_for or description,
+            client_description=self.row.description or self.waits_for or self._start_waits_for() or description,
             task_states=states,
             deployment_status=self._health(),
             failed_runs=self._failed_runs(),
             job_version=self.row.job_version,
             boot_id=boot_id,
+            vault_accessors=self._tools.accessors(self.desired.id),
             orphan=None if self.is_present else self.desired,
         )
+
+    def _start_waits_for(self) -> str | None:
+        return next((runner.waits_for for runner in self.tasks.values() if runner.waits_for is not None), None)
 
     @property
     def is_running(self) -> bool:

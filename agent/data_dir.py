@@ -5,18 +5,25 @@
   node-id         made once, by rename
   journal.db      journal_sqlite.py
   run/            drivers: pid files, exit codes
+  secrets/        in memory: what the agent itself has to know of the tasks' Vault tokens (vault_records.py)
   allocs/<id>/    alloc_dir.py
 """
 
 import fcntl
+import logging
 import os
+import shutil
 import uuid
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from agent import tmpfs
+from agent.alloc_dir import remove_tree
 from model.errors import ConfigError, Fault
 from model.node import NodeId
+
+log = logging.getLogger(__name__)
 
 
 class DataDir:
@@ -34,6 +41,10 @@ class DataDir:
     @property
     def run(self) -> Path:
         return self.path / "run"
+
+    @property
+    def secrets(self) -> Path:
+        return self.path / "secrets"
 
     def __enter__(self) -> Self:
         try:
@@ -79,6 +90,19 @@ class DataDir:
             os.fsync(file.fileno())
         partial.rename(path)
         return NodeId(node_id)
+
+
+def remove_data_dir(path: Path) -> None:
+    """A whole data_dir whose agent is gone and that holds its allocs."""
+    data = DataDir(path)
+    try:
+        tmpfs.unmount(data.secrets)
+    except OSError as error:
+        log.warning("%s stays: %s", path, error)
+        return
+    for alloc in data.allocs.glob("*"):
+        remove_tree(alloc)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _fault(message: str, path: Path, setting: str = "data_dir") -> ConfigError:

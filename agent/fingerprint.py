@@ -53,6 +53,7 @@ class NodeSettings:
     reservable_cores: tuple[int, ...] = ()
     host_volumes: Mapping[str, HostVolume] = field(default_factory=dict)
     host_networks: tuple[HostNetwork, ...] = ()
+    vault_address: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,8 @@ def fingerprint(
         "nomad.version": NOMAD_VERSION,
         "drover.version": version,
         **_consul(consul),
+        # How it is configured, never how Vault is: a Vault that blinks changes no node.
+        **({"vault.address": settings.vault_address} if settings.vault_address else {}),
     }
     return Node(
         id=node_id,

@@ -1,6 +1,7 @@
 """How is a real agent put together from its configuration?
 
     TaskHost.run()
+      ├─ templates       hooks/templates.py: their watches, and one follower for each running task that has any
       ├─ rotate logs     logs.py
       └─ NodeAgent       with the SQLite journal, directories on disk, raw_exec and docker
 
@@ -12,6 +13,7 @@ import asyncio
 import os
 import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +27,8 @@ from agent.fingerprint import raise_file_limit
 from agent.health import AllocChecks
 from agent.hooks.base import TaskHook
 from agent.hooks.logs import LogsHook
+from agent.hooks.templates import TemplatesHook
+from agent.hooks.vault import VaultHook
 from agent.journal_sqlite import SqliteJournal
 from agent.logs import LogRotation
 from agent.node_agent import NodeAgent
@@ -32,6 +36,7 @@ from agent.permit import without_asking
 from agent.store import AgentStore
 from agent.sweep import sweep
 from agent.task_run import TaskServices
+from agent.tools import without_tokens
 from configs.settings import AgentConfig
 from model.alloc import AllocId
 from model.node import Node, NodeId
@@ -77,6 +82,8 @@ class TaskHost:
         *,
         services: TaskServices | None = None,
         checks: AllocChecks | None = None,
+        vault: VaultHook | None = None,
+        templates: TemplatesHook | None = None,
         hooks: Sequence[TaskHook] = (),
         permit: Callable[[AllocId, int], Coroutine[Any, Any, None]] = without_asking,
     ) -> None:
@@ -84,6 +91,7 @@ class TaskHost:
         self._journal = SqliteJournal(data.journal)
         self._dirs = DiskDirs(data.allocs)
         self._rotation = LogRotation()
+        self._vault, self._templates = vault, templates
         self._docker = _docker(config, node.id, data)
         self._drivers: list[Driver] = [self._docker]
         if config.plugins.raw_exec.enabled:
@@ -98,8 +106,9 @@ class TaskHost:
             rng=random.Random(),
             services=services,
             checks=checks,
-            hooks=(LogsHook(self._rotation), *hooks),
+            hooks=(LogsHook(self._rotation), *hooks, *(one for one in (vault, templates) if one is not None)),
             permit=permit,
+            accessors=vault.accessors if vault is not None else without_tokens,
             kill_timeout_s_max=config.client.max_kill_timeout_s,
         )
 
@@ -109,8 +118,10 @@ class TaskHost:
         if self._is_dev:
             await sweep(self._journal, self._drivers, self._dirs)
         try:
-            async with asyncio.TaskGroup() as group:
+            async with self._templates or nullcontext(), asyncio.TaskGroup() as group:
                 group.create_task(self._rotation.run(), name="rotate logs")
+                if self._vault is not None:
+                    group.create_task(self._vault.run(), name="vault tokens")
                 group.create_task(self.agent.run(), name="node agent")
         finally:
             await self._docker.close()

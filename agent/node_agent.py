@@ -41,7 +41,7 @@ from agent.permit import without_asking
 from agent.reporter import Reporter
 from agent.store import AgentStore, DesiredView
 from agent.task_run import TaskServices
-from agent.tools import Tools
+from agent.tools import Tools, without_tokens
 from agent.turf import Turf
 from catalog.outage import Outage
 from model.alloc import AllocId, ClientStatus, DesiredAlloc, ObservedAlloc, Verdict
@@ -90,6 +90,7 @@ class NodeAgent:
         hooks: Sequence[TaskHook] = (),
         pace: Pace | None = None,
         permit: Callable[[AllocId, int], Coroutine[Any, Any, None]] = without_asking,
+        accessors: Callable[[AllocId], Mapping[str, str]] = without_tokens,
         kill_timeout_s_max: float = math.inf,
     ) -> None:
         self._node = node
@@ -111,6 +112,7 @@ class NodeAgent:
             now=now,
             rng=rng,
             permit=permit,
+            accessors=accessors,
             kill_timeout_s_max=kill_timeout_s_max,
         )
         self._runners: dict[AllocId, AllocRunner] = {}

@@ -1,7 +1,7 @@
-"""What is one running task to those that serve it from outside: services, checks?
+"""What is one running task to those that serve it from outside: services, checks, templates?
 
 The task runner makes a TaskRun at each process start and hands it to TaskServices, which publishes the
-task's (and, with its first task, the group's) services in Consul and runs its script checks.
+task's (and, with its first task, the group's) services in Consul and runs its script checks, and to the hooks.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -18,7 +18,9 @@ class TaskRun:
 
     started_s: loop time of this process start. execute: runs a command in the task's context, (argv,
     timeout in s) -> (exit code, output). restart: asks the task runner for a restart that counts under
-    the restart policy, with this reason.
+    the restart policy, with this reason. bounce: for one that does not count. fail: ends it for good, as failed.
+    signal: (name, reason); raises TaskRefused, DriverBusy. All of them mean this very process start: of a later one
+    nothing is restarted or signalled.
     """
 
     alloc: DesiredAlloc
@@ -29,6 +31,9 @@ class TaskRun:
     started_s: float
     execute: Callable[[Sequence[str], float], Awaitable[tuple[int, bytes]]]
     restart: Callable[[str], None]
+    bounce: Callable[[str], None]
+    fail: Callable[[str], None]
+    signal: Callable[[str, str], Awaitable[None]]
 
 
 class TaskServices(Protocol):

@@ -102,6 +102,7 @@ class TaskRunner:
         self._due_s = 0.0  # loop time at which a backoff is over
         self._seen_due = True  # whether it was over when the next step was decided
         self._is_updated = False
+        self.waits_for: str | None = None  # why its start takes so long
         self.is_lost = False
 
     # What others ask of it.
@@ -124,13 +125,13 @@ class TaskRunner:
         self._is_updated = True
         self.wake()
 
-    async def signal(self, signal: str) -> None:
+    async def signal(self, signal: str, reason: str = "") -> None:
         """Raises TaskRefused when it does not run, SignalRefused when there is no such signal."""
         if self.row.phase is not Phase.RUNNING or self.row.handle is None:
             raise TaskRefused(f"task {self.task.name!r} is not running")
         if "${" in signal or signal_fault(signal, self.task.driver):
             raise SignalRefused(f'Invalid signal "{signal}"')  # before anybody reads that it was sent
-        self._set(event=events.signaling(self._tools.now_ns(), signal))
+        self._set(event=events.signaling(self._tools.now_ns(), signal, reason))
         await self._driver().signal(self.row.handle, signal)
 
     async def stats(self) -> TaskStats | None:
@@ -163,6 +164,8 @@ class TaskRunner:
             await self._recover(watchers)
             while (step := next_step(self._sight(), self._wish())) is not Step.DONE:
                 await self._act(step, watchers)
+        async with self._hooks_turn:
+            await undo_all(self._tools.hooks, self._context(), lambda hook: hook.over(self._context()))
 
     async def _act(self, step: Step, watchers: asyncio.TaskGroup) -> None:
         match step:
@@ -277,6 +280,7 @@ class TaskRunner:
             return
         finally:
             self._starting = None
+            self._waits(None)
         self._running(handle, watchers, is_new=True)
 
     async def _started(self) -> Handle:
@@ -399,7 +403,8 @@ class TaskRunner:
         cause, reason = self._restart or (Cause.ASKED, "")
         if cause is Cause.UNHEALTHY and not await self._permitted():
             return  # it is to be stopped, or has ended: another step
-        self._set(event=events.restart_signaled(self._tools.now_ns(), reason))
+        if cause is not Cause.REFUSED:  # which is not started again
+            self._set(event=events.restart_signaled(self._tools.now_ns(), reason))
         await self._end(reason=reason, delay_s=0.0)
 
     async def _permitted(self) -> bool:
@@ -552,7 +557,15 @@ class TaskRunner:
         )
 
     def _context(self) -> TaskContext:
-        return self._setup().context()
+        return self._setup().context(self._tools.drivers.get(self.task.driver), self._tell, self._waits)
+
+    def _tell(self, kind: str, message: str) -> None:
+        self._set(event=events.of_hook(self._tools.now_ns(), kind, message))
+
+    def _waits(self, reason: str | None) -> None:
+        if reason != self.waits_for:
+            self.waits_for = reason
+            self._alloc.task_changed(urgent=False)
 
     def _say(self, message: str) -> None:
         self._set(event=events.driver_message(self._tools.now_ns(), message))
@@ -564,13 +577,19 @@ class TaskRunner:
             driver,
             started_s,
             partial(driver.execute, handle),
-            partial(self._found_unhealthy, handle),
+            partial(self._asked_to_end, handle),
+            partial(self._asked_to_signal, handle),
         )
 
-    def _found_unhealthy(self, handle: Handle, reason: str) -> None:
-        """A check of this very process start failed too often; a later one has its own count."""
+    def _asked_to_end(self, handle: Handle, cause: Cause, reason: str) -> None:
+        """Of this very process start; a later one has its own checks, and its own renderings."""
         if self._is_current(handle):
-            self.ask_restart(Cause.UNHEALTHY, reason)
+            self.ask_restart(cause, reason)
+
+    async def _asked_to_signal(self, handle: Handle, signal: str, reason: str) -> None:
+        if not self._is_current(handle):
+            raise TaskRefused(f"task {self.task.name!r} is not running")
+        await self.signal(signal, reason)
 
     def _age_s(self) -> float:
         started_at = self.row.state.started_at

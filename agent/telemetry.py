@@ -8,6 +8,9 @@ STARTS = Counter("drover_task_starts", "Processes and containers that were start
 RESTARTS = Counter("drover_task_restarts", "Restarts that were decided, by what made them due", ["reason"])
 ENDS = Counter("drover_task_ends", "Tasks that are dead for good", ["outcome"])
 OOM_KILLS = Counter("drover_task_oom_kills", "Tasks that the kernel ended for want of memory")
+VAULT_TOKENS = Counter("drover_vault_task_tokens", "Vault tokens that were made for tasks")
+VAULT_RENEWALS = Counter("drover_vault_task_token_renewals", "Renewals of tasks' Vault tokens")
+VAULT_REVOCATIONS = Counter("drover_vault_task_token_revocations", "Vault tokens that were revoked when their task had ended")
 
 # A series that begins with its first increase hides that increase from rate().
 for _cause in Cause:

@@ -17,6 +17,11 @@ from model.alloc import AllocId
 from model.node import Node
 
 
+def without_tokens(alloc_id: AllocId) -> Mapping[str, str]:
+    """The accessors of an agent without Vault."""
+    return {}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
     """node: asked anew each time, for the fingerprint changes. hooks: in the order of prepare."""
@@ -29,6 +34,8 @@ class Tools:
     now: Callable[[], datetime]
     rng: random.Random
     kill_timeout_s_max: float = math.inf  # the operator's limit to what a job may ask for
+    # Of an alloc's Vault tokens: accessors, with the namespace of each.
+    accessors: Callable[[AllocId], Mapping[str, str]] = without_tokens
     permit: Callable[[AllocId, int], Coroutine[Any, Any, None]] = without_asking  # see permit.py
     # A start takes 0.4 ms of the loop before and about as much in its driver: 3 ms a round at most.
     turns: Turns = field(default_factory=lambda: Turns(8))

@@ -23,6 +23,7 @@ from leader.leading import Leading
 from leader.permits import PERMIT_WAIT_S
 from leader.view import View, job_key
 from model.alloc import Alloc, AllocId, EvalId
+from model.errors import TaskRefused, VaultRefused, VaultUnavailable
 from model.node import Drain, Eligibility, NodeId
 from model.snapshot import JobKey
 
@@ -124,6 +125,29 @@ async def restart_permit(request: web.Request, leading: Leading) -> web.Response
         raise BadRequest("MaxParallel must be at least 1")
     is_given = await leading.permits.wait(leading.view, alloc, max_parallel, PERMIT_WAIT_S)
     return answer(request, {"Permitted": is_given}, is_read=False)
+
+
+async def vault_token(request: web.Request, leading: Leading) -> web.Response:
+    """drover's own: an agent without a Vault token of its own asks for one for a task, `{Task}`. It comes wrapped."""
+    alloc = leading.view.allocs.get(AllocId(request.match_info["id"]))
+    if alloc is None:
+        raise NotFound("alloc not found")
+    task = member(decode(await request.read()), "Task", str)
+    if not task:
+        raise BadRequest("Task must be specified")
+    if leading.vault is None:
+        raise Refused("the leader has no Vault: it has no vault block in its configuration")
+    key = (alloc.desired.namespace, alloc.desired.job_id)
+    job = leading.view.versions.get((key, alloc.desired.job_version))
+    if job is None:
+        raise NotFound("job version not found")
+    try:
+        wrapped = await leading.vault.wrapped(alloc, job, task)
+    except (TaskRefused, VaultRefused) as error:
+        raise BadRequest(str(error)) from error
+    except VaultUnavailable as error:
+        raise Refused(str(error)) from error
+    return answer(request, {"WrappedToken": wrapped.secret.reveal(), "TTL": wrapped.ttl_s}, is_read=False)
 
 
 _EVALUATIONS = Kind(

@@ -33,16 +33,29 @@ from api.query import (
 )
 from api.shapes import evaluation_document, job_document, job_scale, job_stub, job_summary
 from jobspec.diff import job_diff
-from leader import commands, dispatching, explaining, lines, periodic, planning, stopping, versions
+from leader import (
+    commands,
+    dispatching,
+    explaining,
+    lines,
+    periodic,
+    planning,
+    stopping,
+    vault_path,
+    versions,
+)
 from leader.dispatching import Dispatch
+from leader.events import EventTopic
 from leader.leading import Leading
 from leader.view import View
 from model.alloc import Apart
 from model.cluster import ScalingEvent
-from model.errors import JobspecError
+from model.errors import Fault, JobspecError
 from model.job import DEFAULT_NAMESPACE, DEFAULT_REGION, Job, JobId
+from model.secret import Secret
 from model.snapshot import JobKey
 from model.wire import encode
+from template.of_job import template_faults
 
 # Of a scaling action: its message in characters, and what else is said with it. A record keeps 20 a group.
 _SCALING_MESSAGE_MAX = 1024
@@ -76,14 +89,21 @@ async def register(request: web.Request, leading: Leading) -> web.Response:
     body = decode(await request.read())
     job = await _submitted(request, body, request.match_info.get("id"))
     await request.app[CONTEXT].rights.may_submit(request, job)
+    await _require_policies(leading, job, body)
     enforce = member(body, "JobModifyIndex", int) or 0
     is_enforced = member(body, "EnforceIndex", bool)
     adopt = bool(member(body, "Adopt", bool))
-    warnings = [*_warnings(leading, job), *([] if adopt else _orphans(leading, job))]
+    allows_cycle = bool(member(body, "AllowVaultCycle", bool))
+    cycle = await vault_path.admit(leading.view, leading.client, job, allows_cycle=allows_cycle)
+    warnings = [*_warnings(leading, job), *([] if adopt else _orphans(leading, job)), *cycle]
     source, omitted = submissions.of_body(body)
     done = await commands.register(
         leading, job, enforce_index=enforce if is_enforced else None, adopt=adopt, submission=source
     )
+    if cycle:
+        leading.view.events.add(
+            done.job_modify_index, EventTopic.JOB, "VaultCycleAllowed", job.id, (), job.namespace, leading.view.jobs[job.namespace, job.id]
+        )
     index = leading.view.api_index(done.eval_index)
     return answer(
         request,
@@ -99,6 +119,13 @@ async def register(request: web.Request, leading: Leading) -> web.Response:
         index=index,
         is_read=False,
     )
+
+
+async def _require_policies(leading: Leading, job: Job, body: dict[str, Any]) -> None:
+    """Where tokens of submitters are asked for. The token is used here and kept nowhere. Raises VaultRefused, VaultUnavailable."""
+    if leading.vault is not None and leading.vault.asks_submitters:
+        token = (member(body, "Job", dict) or {}).get("VaultToken")
+        await leading.vault.require_policies(job, Secret(token if isinstance(token, str) else ""))
 
 
 async def _submitted(request: web.Request, body: dict[str, Any], path_id: str | None) -> Job:
@@ -152,9 +179,14 @@ def canonical(document: dict[str, Any]) -> Job:
         job = jobspec.canonicalize(document)
     except JobspecError as error:
         raise BadRequest("; ".join(str(fault) for fault in error.faults)) from error
-    if faults := jobspec.validate(job):
+    if faults := faults_of(job):
         raise JobspecError(faults)
     return job
+
+
+def faults_of(job: Job) -> tuple[Fault, ...]:
+    """Everything wrong with a canonical job, the texts of its templates included."""
+    return jobspec.validate(job) + template_faults(job)
 
 
 async def _aside(request: web.Request, work: Callable[[], T]) -> T:
@@ -176,7 +208,7 @@ async def validate(request: web.Request, leading: object = None) -> web.Response
             job = jobspec.canonicalize(document)
         except JobspecError as error:
             return [str(fault) for fault in error.faults], ()
-        faults = [str(fault) for fault in jobspec.validate(job)]
+        faults = [str(fault) for fault in faults_of(job)]
         return faults, () if faults else jobspec.warnings(job)
 
     faults, warnings = await _aside(request, look)
@@ -334,7 +366,8 @@ async def plan(request: web.Request, leading: Leading) -> web.Response:
     await request.app[CONTEXT].rights.may_read(request, (job.namespace, job.id))
     found = planning.forecast(leading, job, has_diff=bool(member(body, "Diff", bool)))
     next_launch = next_launch_text(found.job, leading.fenced.now_ns)
-    return answer(request, plan_document(leading.view, found, _warnings(leading, job), next_launch))
+    cycle = await vault_path.admit(leading.view, leading.client, job, allows_cycle=bool(member(body, "AllowVaultCycle", bool)))
+    return answer(request, plan_document(leading.view, found, [*_warnings(leading, job), *cycle], next_launch))
 
 
 async def why(request: web.Request, leading: Leading) -> web.Response:
@@ -369,6 +402,7 @@ async def revert(request: web.Request, leading: Leading) -> web.Response:
         raise BadRequest("a version is no negative number")
     if (again := leading.view.versions.get((_key(request), version))) is not None:
         await request.app[CONTEXT].rights.may_submit(request, again)
+        await vault_path.admit(leading.view, leading.client, again, allows_cycle=bool(member(body, "AllowVaultCycle", bool)))
     return _eval_answer(request, leading, await versions.revert(leading, *_key(request), version, prior_version=prior))
 
 

@@ -90,7 +90,7 @@ OF_JOB = (
     Route("PUT", "/v1/job/{id:.+}/plan", on_leader(jobs.plan), Right.JOB_READ, "Tells what submitting a job would do", body={"Job": Job, "Diff": bool}),
     Route("GET", "/v1/job/{id:.+}/why", on_leader(jobs.why), Right.JOB_READ, "Tells why not all of a job is placed", ("nodes",)),
     Route("PUT", "/v1/job/{id:.+}/why", on_leader(jobs.why_submitted), Right.JOB_READ, "Tells why not all of a job would be placed", ("nodes",), body={"Job": Job}),
-    Route("PUT", "/v1/job/{id:.+}/revert", on_leader(jobs.revert), Right.JOB_WRITE, "Submits an older version again", body={"JobVersion": int, "EnforcePriorVersion": int}),
+    Route("PUT", "/v1/job/{id:.+}/revert", on_leader(jobs.revert), Right.JOB_WRITE, "Submits an older version again", body={"JobVersion": int, "EnforcePriorVersion": int, "AllowVaultCycle": bool}),
     Route("PUT", "/v1/job/{id:.+}/stable", on_leader(jobs.stable), Right.JOB_WRITE, "Says whether a version is known to be good", body={"JobVersion": int, "Stable": bool}),
     Route("PUT", "/v1/job/{id:.+}/dispatch", on_leader(jobs.dispatch), Right.JOB_WRITE, "Starts an instance of a parameterized job", body={"JobID": str, "Payload": str, "Meta": dict[str, str], "IdPrefixTemplate": str, "IdempotencyToken": str}),
     Route("PUT", "/v1/job/{id:.+}/periodic/force", on_leader(jobs.force_periodic), Right.JOB_WRITE, "Starts a periodic job now"),
@@ -101,7 +101,7 @@ OF_JOB = (
 # An id may hold slashes (as %2F); one that ends in a word from above, unescaped, is none.
 _JOB = "/v1/job/{id:.+" + "".join(f"(?<!/{word})" for word in sorted({r.path.removeprefix("/v1/job/{id:.+}/") for r in OF_JOB})) + "}"
 
-_SUBMITTED = {"Job": Job, "EnforceIndex": bool, "JobModifyIndex": int, "Adopt": bool, "Submission": Submission}
+_SUBMITTED = {"Job": Job, "EnforceIndex": bool, "JobModifyIndex": int, "Adopt": bool, "AllowVaultCycle": bool, "Submission": Submission}
 
 JOBS = (
     Route("GET", "/v1/jobs", on_leader(jobs.list_jobs), Right.JOB_LIST, "Lists jobs", (*BLOCKING, *LISTING)),
@@ -120,6 +120,7 @@ WORK = (
     Route("PUT", "/v1/allocation/{id}/stop", on_leader(cluster.allocation_stop), Right.JOB_WRITE, "Stops an allocation; its job gets another"),
     Route("PUT", "/v1/allocation/{id}/release", on_leader(cluster.allocation_release), Right.JOB_WRITE, "Takes an allocation out of its job; it runs on without its services"),
     Route("PUT", "/v1/allocation/{id}/restart-permit", on_leader(cluster.restart_permit), Right.AGENT, "An agent asks whether it may restart a task now", body={"MaxParallel": int}),
+    Route("PUT", "/v1/allocation/{id}/vault-token", on_leader(cluster.vault_token), Right.AGENT, "An agent asks for a task's Vault token, which comes wrapped", body={"Task": str}),
     Route("GET", "/v1/evaluations", on_leader(cluster.list_evaluations), Right.JOB_LIST, "Lists evaluations", (*BLOCKING, *LISTING)),
     Route("GET", "/v1/evaluation/{id}", on_leader(cluster.evaluation), Right.JOB_READ, "Reads an evaluation", BLOCKING),
     Route("GET", "/v1/evaluation/{id}/allocations", on_leader(cluster.evaluation_allocations), Right.JOB_READ, "Lists what an evaluation placed", BLOCKING),

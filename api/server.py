@@ -30,8 +30,17 @@ from leader.dispatching import DispatchRefused
 from leader.namespaces import NamespaceRefused
 from leader.periodic import NotPeriodic
 from leader.scheduling import RegistrationRejected
+from leader.vault_path import VaultCycle
 from leader.versions import ScalingRefused, UnknownJob, VersionRefused
-from model.errors import InputError, SessionLost, StoreRefused, StoreUnavailable, WriteConflict
+from model.errors import (
+    InputError,
+    SessionLost,
+    StoreRefused,
+    StoreUnavailable,
+    VaultRefused,
+    VaultUnavailable,
+    WriteConflict,
+)
 
 log = logging.getLogger("drover.api")
 _http_log = logging.getLogger("drover.http")
@@ -89,6 +98,8 @@ _REFUSALS = (
     Refused,
     StoreRefused,
     StoreUnavailable,
+    VaultRefused,
+    VaultUnavailable,
     WriteConflict,
 )
 
@@ -118,7 +129,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _text(400, errors_text([str(fault) for fault in error.faults]))
     except (NoLeader, SessionLost):
         return _text(500, "No cluster leader")
-    except Conflict as error:
+    except (Conflict, VaultCycle) as error:
         return _text(409, str(error))
     except UnknownJob as error:
         return _text(404 if str(error) == "job not found" else 500, str(error))

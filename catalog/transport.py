@@ -37,9 +37,9 @@ CALL_S = Histogram(
 BLOCKED = Counter("drover_consul_blocking_calls", "Blocking queries that got an answer, by endpoint", ["kind"])
 ERRORS = Counter("drover_consul_errors", "Calls to the local Consul agent without a usable answer, by endpoint", ["kind"])
 # A series that begins with its first increase hides that increase from rate().
-for _kind in ("agent", "health", "kv", "session", "txn"):
+for _kind in ("agent", "catalog", "health", "kv", "session", "txn"):
     ERRORS.labels(_kind)
-for _kind in ("health", "kv"):
+for _kind in ("catalog", "health", "kv"):
     BLOCKED.labels(_kind)
 
 
@@ -101,16 +101,17 @@ class Endpoint:
 
 
 class HttpTransport:
-    """Production's Transport. Made inside a running loop; close() it there."""
+    """Production's Transport. Made inside a running loop; close() it there. connections_max: others wait for one that
+    is free."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+    def __init__(self, endpoint: Endpoint, connections_max: int = CONNECTIONS_MAX) -> None:
+        self._endpoint, self._connections_max = endpoint, connections_max
         self._session: aiohttp.ClientSession | None = None
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             connector = aiohttp.TCPConnector(
-                limit=CONNECTIONS_MAX,
+                limit=self._connections_max,
                 ssl=self._endpoint.tls if self._endpoint.tls else True,
                 keepalive_timeout=60,
             )

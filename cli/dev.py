@@ -10,14 +10,13 @@ An operator who names `consul { kv_path = … }` or a data_dir keeps those.
 
 import logging
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from agent.data_dir import DataDir
+from agent.data_dir import DataDir, remove_data_dir
 from agent.drivers.cgroup import remove_hierarchy
 from agent.local import clear
 from catalog.kv import Kv
@@ -39,7 +38,7 @@ def ephemeral(config: AgentConfig) -> Iterator[None]:
         yield
     finally:
         if config.is_data_dir_temporary:
-            shutil.rmtree(config.data_dir, ignore_errors=True)
+            remove_data_dir(config.data_dir)
         if config.is_dev:
             remove_hierarchy()
 
@@ -69,7 +68,7 @@ async def clear_killed(config: AgentConfig, kv: Kv, local: LocalAgent) -> None:
             with DataDir(path) as data:
                 await clear(config, data)
                 await forget(kv, local, data.node_id())
-                shutil.rmtree(path, ignore_errors=True)
+                remove_data_dir(path)
         except ConfigError:
             continue  # held: another -dev agent runs
         except Exception as error:  # whatever is broken there keeps nobody from starting

@@ -57,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
         job = checked()
         api = Api(args)
         body = {"Job": document, "Diff": args.diff, "PolicyOverride": args.policy_override}
+        if args.allow_vault_cycle:
+            body["AllowVaultCycle"] = True
         answer = api.put(f"/v1/job/{segment(job.id)}/plan", body, namespace=api.namespace or job.namespace)
     except JobspecError as error:
         print_faults(error)

@@ -33,7 +33,7 @@ def _parsed(args: argparse.Namespace, text: bytes) -> tuple[dict[str, Any], Call
         if args.var or args.var_file or args.hcl1:
             raise CommandFailed("a job of the JSON API has no variables and is no HCL (-json with -var, -var-file or -hcl1)")
         document = _json(text, args.file)
-        return document, lambda: jobspec.valid_job(document, is_strict=args.nomad_strict)
+        return document, lambda: _valid(document, args)
     if args.hcl1 and (args.var or args.var_file):
         raise CommandFailed("HCL1 has no variables (-hcl1 with -var or -var-file)")
     variables = {}
@@ -51,7 +51,13 @@ def _parsed(args: argparse.Namespace, text: bytes) -> tuple[dict[str, Any], Call
         allows_any_file=args.allow_outside_files,
         is_hcl1=args.hcl1,
     )
-    return document, lambda: jobspec.valid_job(document, is_strict=args.nomad_strict)
+    return document, lambda: _valid(document, args)
+
+
+def _valid(document: dict[str, Any], args: argparse.Namespace) -> Job:
+    from template.of_job import template_faults
+
+    return jobspec.valid_job(document, is_strict=args.nomad_strict, further=template_faults)
 
 
 def _json(text: bytes, file: str) -> dict[str, Any]:
@@ -130,11 +136,13 @@ def run(args: argparse.Namespace) -> int:
             return 0
         job = checked()
         api = Api(args)
-        body: dict[str, Any] = {"Job": document}
+        body: dict[str, Any] = {"Job": _with_token(document, job, args.vault_token)}
         if len(text) <= _SOURCE_BYTES_MAX:
             body["Submission"] = _submission(args, text)
         if args.adopt:
             body["Adopt"] = True
+        if args.allow_vault_cycle:
+            body["AllowVaultCycle"] = True
         if args.check_index is not None:
             body |= {"EnforceIndex": True, "JobModifyIndex": args.check_index}
         answer = api.put("/v1/jobs", body, namespace=api.namespace or job.namespace)
@@ -154,6 +162,13 @@ def run(args: argparse.Namespace) -> int:
         return print_faults(error)
     except CommandFailed as error:
         return fail(error)
+
+
+def _with_token(document: dict[str, Any], job: Job, given: str | None) -> dict[str, Any]:
+    """With the submitter's Vault token, for a cluster that asks for it; only where the job wants something of Vault."""
+    token = given or os.environ.get("VAULT_TOKEN")
+    is_wanted = any(task.vault is not None for group in job.task_groups for task in group.tasks)
+    return document | {"VaultToken": token} if token and is_wanted else document
 
 
 def _submission(args: argparse.Namespace, text: bytes) -> dict[str, Any]:

@@ -142,6 +142,8 @@ def _build() -> _Parser:
         run = command(under, name, "cli.job_run:run", "submit a job", _spec_flags, _client_flags, _monitor_flags)
         _flag(run, "adopt", action="store_true", help="take over what `job stop -orphan` left of a job of this id")
         _flag(run, "check-index", type=int, metavar="N", help="only if the job's modify index is N (0: new)")
+        _flag(run, "vault-token", help="shows that you have the policies the job asks for (default: VAULT_TOKEN); kept nowhere")
+        _flag(run, "allow-vault-cycle", action="store_true", help="submit a job that Vault is reached through and that needs Vault")
         _flag(run, "policy-override", action="store_true", help="accepted and without effect: there is no Sentinel")
         _flag(run, "timeout", metavar="SPAN", help="follow the deployment for so long at most")
         _flag(run, "output", action="store_true", help="print the job's JSON instead of submitting it")
@@ -151,6 +153,7 @@ def _build() -> _Parser:
         for shown in ("-diff", "-diff=true"):
             plan.add_argument(shown, f"-{shown}", dest="diff", action="store_true", default=True, help=argparse.SUPPRESS)
         _flag(plan, "verbose", action="store_true", help="also the fields of what is added or deleted as a whole")
+        _flag(plan, "allow-vault-cycle", action="store_true", help="submit a job that Vault is reached through and that needs Vault")
         _flag(plan, "policy-override", action="store_true", help="accepted and without effect: there is no Sentinel")
         plan.error_code = 255  # 1 says that something would change
         plan.set_defaults(error_code=255)

@@ -8,7 +8,7 @@
           └─ client
               ├─ presence              the drover-agent service and its TTL check
               ├─ services              tasks' services, script checks, check_restart
-              └─ task host             allocs and tasks, their drivers and logs
+              └─ task host             allocs and tasks, their drivers, templates and logs
     and the API server around them, first up and last down.
 """
 
@@ -28,11 +28,17 @@ import aiohttp
 
 from agent.data_dir import DataDir
 from agent.fingerprint import ConsulFacts, NodeSettings, fingerprint
+from agent.hooks.templates import TemplatesHook
+from agent.hooks.vault import VaultHook
 from agent.local import TaskHost
 from agent.node_agent import NodeAgent
 from agent.permit import RestartPermit
 from agent.presence import Presence
 from agent.services import NodeServices
+from agent.templates.consul import ConsulReads
+from agent.templates.watching import CONNECTIONS_MAX, Watches
+from agent.vault_records import VaultRecords
+from agent.vault_tokens import LeaderTokens, OwnTokens
 from api.context import ALIVE_PATH, Context
 from api.rights import Rights
 from api.server import ApiServer
@@ -43,6 +49,7 @@ from catalog.keys import Keys
 from catalog.kv import Kv
 from catalog.leader_lock import LeaderLock
 from catalog.lease import Candidate, Lease, forget_candidate
+from catalog.lookups import Lookups
 from catalog.rights import Authority
 from catalog.services import Candidates, LocalAgent
 from catalog.transport import HttpTransport
@@ -50,15 +57,17 @@ from cli import dev, local_consul
 from cli.machine import Machine, machine_of
 from cli.main import VERSION
 from cli.vault_login import vault_login
-from configs import Advertise, AgentConfig, Ports
+from configs import Advertise, AgentConfig, Ports, Vault
 from configs.tls import Contexts, contexts
 from leader.candidacy import Candidacy
 from leader.election import Election
+from leader.vaulting import LeaderVault
 from model.cluster import Leader
 from model.errors import ConfigError, Fault
 from model.node import HostVolume, Node, NodeId, ReservedResources
+from model.secret import Secret
 from model.snapshot import Settings
-from vault.login import Login
+from vault.login import Login, NoToken
 
 
 @dataclass(slots=True, kw_only=True)
@@ -142,7 +151,21 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
                 stack.push_async_callback(presence.deregister)
             services = NodeServices(local, node_id, machine.address)
             permit = RestartPermit(f"{scheme}://{http_addr}", config.consul.token, tls.peers)
-            host = TaskHost(config, data_dir, node, store, services=services, checks=services, permit=permit)
+            # Of their own: what templates wait for must not take the connections that drover's work needs.
+            asking = HttpTransport(endpoint, CONNECTIONS_MAX)
+            stack.push_async_callback(asking.close)
+            secrets = _task_vault(config.vault, vault, data_dir, f"{scheme}://{http_addr}", config.consul.token, tls)
+            host = TaskHost(
+                config,
+                data_dir,
+                node,
+                store,
+                services=services,
+                checks=services,
+                vault=secrets,
+                templates=_templates(Lookups(asking), facts.node or config.name, keys, secrets),
+                permit=permit,
+            )
             node_agent = host.agent
         if not config.server.enabled:
             # Of a time when it was one: its check, failing for ever, would keep work from this node.
@@ -188,6 +211,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             now=_now,
             rng=rng,
             probe=partial(is_answering, tls),
+            vault=_leader_vault(config.vault, vault),
         )
         candidacy = Candidacy(
             kv=kv, keys=keys, node_id=node_id, election=election, is_configured=config.server.enabled
@@ -246,6 +270,41 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             candidacy=candidacy,
             vault=vault,
         )
+
+
+def _templates(lookups: Lookups, consul_node: str, keys: Keys, secrets: VaultHook | None) -> TemplatesHook:
+    reads = ConsulReads(lookups, consul_node, keys.root)
+    rng = random.Random()
+    return TemplatesHook(Watches(reads, rng=rng), secrets, now=_now, rng=rng)
+
+
+def _task_vault(
+    vault: Vault, login: Login | None, data: DataDir, url: str, consul_token: Secret, tls: Contexts
+) -> VaultHook | None:
+    """For the tasks of this node; None where its agent has no Vault."""
+    if login is None:
+        return None
+    own = OwnTokens(client=login.client, token=login.token, role=vault.create_from_role, ttl_s=vault.task_token_ttl_s)
+    return VaultHook(
+        client=login.client,
+        usable=login.usable,
+        tokens=LeaderTokens(login.client, url, consul_token, tls.peers) if isinstance(login.way, NoToken) else own,
+        records=VaultRecords(data.secrets),
+        now_s=time.time,
+        rng=random.Random(),
+    )
+
+
+def _leader_vault(vault: Vault, login: Login | None) -> LeaderVault | None:
+    if login is None:
+        return None
+    return LeaderVault(
+        client=login.client,
+        login=login,
+        role=vault.create_from_role,
+        ttl_s=vault.task_token_ttl_s,
+        asks_submitters=not vault.allow_unauthenticated,
+    )
 
 
 def _with_port(config: AgentConfig, stack: AsyncExitStack) -> tuple[AgentConfig, socket.socket | None]:
@@ -326,6 +385,7 @@ def _node(config: AgentConfig, node_id: NodeId, machine: Machine, http_addr: str
             for name, one in client.host_volumes.items()
         },
         host_networks=machine.host_networks,
+        vault_address=config.vault.address if config.vault.enabled else "",
     )
     return fingerprint(settings, node_id, config.data_dir, VERSION, time.time_ns(), facts)
 

@@ -419,7 +419,7 @@ def _vault(settings: _Settings) -> Vault:
         **settings.section(
             prefix,
             "enabled address namespace token token_file role_id secret_id_file approle_mount create_from_role ca_file ca_path"
-            " cert_file key_file tls_server_name tls_skip_verify",
+            " cert_file key_file tls_server_name tls_skip_verify allow_unauthenticated",
             "task_token_ttl timeout",
         )
     )
@@ -427,11 +427,6 @@ def _vault(settings: _Settings) -> Vault:
         settings.refuse((*prefix, "name"), 'drover knows one Vault, called "default"')
     if not vault.enabled:
         return vault
-    if settings.get(*prefix, "allow_unauthenticated") is False:
-        settings.refuse(
-            (*prefix, "allow_unauthenticated"),
-            "drover does not ask for a Vault token of who submits a job (leave it out; Consul's ACLs say who may submit)",
-        )
     if not _is_url(vault.address):
         settings.refuse((*prefix, "address"), f'"{vault.address[:80]}" is no address (expected https://host:port)')
     if (vault.cert_file is None) != (vault.key_file is None):

@@ -163,6 +163,7 @@ class Vault:
     tls_server_name: str = ""
     tls_skip_verify: bool = False
     timeout_s: float = 5.0  # drover's: of one call, all attempts at it
+    allow_unauthenticated: bool = True  # false: who submits a job has to have the policies that it asks for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

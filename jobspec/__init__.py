@@ -7,7 +7,7 @@ The submission document is Nomad's JSON API shape with null for what is not set.
 imported by the first call that needs them, so that `drover version` does not pay for a parser.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,12 +97,17 @@ def read_job(text: bytes, *, file: str, **how: Any) -> "Job":
     return valid_job(parse(text, file=file, **how))
 
 
-def valid_job(document: Mapping[str, Any], *, is_strict: bool = False) -> "Job":
-    """canonicalize and validate. Raises JobspecError with every fault found, with lines if `parse` made it."""
+def valid_job(
+    document: Mapping[str, Any], *, is_strict: bool = False, further: "Callable[[Job], tuple[Fault, ...]] | None" = None
+) -> "Job":
+    """canonicalize and validate. Raises JobspecError with every fault found, with lines if `parse` made it.
+
+    further: rules of packages that this one does not know.
+    """
     from jobspec.positions import Submission, sorted_faults
 
     job = canonicalize(document, is_strict=is_strict)
-    faults = validate(job)
+    faults = validate(job) + (further(job) if further else ())
     if faults:
         source = document.source if isinstance(document, Submission) else None
         raise JobspecError(sorted_faults(source.locate(fault) if source else fault for fault in faults))

@@ -156,14 +156,9 @@ TABLE: tuple[Unsupported, ...] = (
         places=_of_tasks("resources.device", lambda t: t.resources.devices),
     ),
     Unsupported(
-        feature="template",
-        instead="put the values into env, or the file into the image",
-        places=_of_tasks("template[0]", lambda t: t.templates),
-    ),
-    Unsupported(
-        feature="vault",
-        instead="give the secret to the task in another way",
-        places=_of_tasks("vault", lambda t: t.vault),
+        feature="a Vault cluster",
+        instead='leave cluster out, or "default": an agent knows one Vault',
+        places=_of_tasks("vault.cluster", lambda t: t.vault and t.vault.cluster not in ("", "default")),
     ),
     Unsupported(
         feature="artifact",

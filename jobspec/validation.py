@@ -24,6 +24,7 @@ from jobspec.rules import (
 from jobspec.services import service_faults
 from jobspec.signals import signal_fault
 from jobspec.syntax.source import one_line
+from jobspec.templates import template_faults
 from jobspec.unsupported import unsupported_faults
 from jobspec.volumes import volume_faults
 from model.errors import Fault
@@ -265,20 +266,7 @@ def _logs(group: TaskGroup, task: Task, path: str) -> Faults:
 
 def _files(task: Task, path: str) -> Faults:
     for number, template in enumerate(task.templates):
-        here = f"{path}.template[{number}]"
-        if not template.dest_path:
-            yield _fault(here, "a destination is needed")
-        if bool(template.source_path) == bool(template.embedded_tmpl):
-            yield _fault(here, "either source or data is needed, and not both")
-        if template.change_mode not in ("noop", "signal", "restart", "script"):
-            yield _fault(
-                f"{here}.change_mode",
-                f'must be noop, signal, restart or script, found "{template.change_mode}"',
-            )
-        if (template.change_mode == "script") != (template.change_script is not None):
-            yield _fault(f"{here}.change_script", 'change_mode "script" and a change_script need each other')
-        if template.splay < 0:
-            yield _fault(f"{here}.splay", "must not be negative")
+        yield from template_faults(template, task, f"{path}.template[{number}]")
     for number, artifact in enumerate(task.artifacts):
         here = f"{path}.artifact[{number}]"
         if not artifact.getter_source:
@@ -287,13 +275,17 @@ def _files(task: Task, path: str) -> Faults:
             yield _fault(f"{here}.mode", f'must be any, file or dir, found "{artifact.getter_mode}"')
         yield from _checksum(artifact.getter_options.get("checksum", ""), f"{here}.options.checksum")
     if task.vault is not None:
-        if not task.vault.policies:
-            yield _fault(f"{path}.vault", "at least one policy is needed")
+        if not task.vault.policies and not task.vault.role:
+            yield _fault(f"{path}.vault", "at least one policy is needed, or a role that has some")
+        if "root" in task.vault.policies:
+            yield _fault(f"{path}.vault.policies", 'no task gets "root"')
         if task.vault.change_mode not in ("noop", "signal", "restart"):
             yield _fault(
                 f"{path}.vault.change_mode",
                 f'must be noop, signal or restart, found "{task.vault.change_mode}"',
             )
+        elif task.vault.change_mode == "signal" and (reason := signal_fault(task.vault.change_signal, task.driver)):
+            yield _fault(f"{path}.vault.change_signal", reason)
 
 
 _CHECKSUM_LENGTHS = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}

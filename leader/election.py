@@ -22,6 +22,7 @@ from leader.fenced import Fenced
 from leader.leading import Leading
 from leader.lives import Probe
 from leader.periodic import Launching
+from leader.vaulting import LeaderVault, Revocations
 from leader.watched import Watched
 from model.errors import SessionLost, StoreRefused, StoreUnavailable
 from model.snapshot import Settings
@@ -45,6 +46,7 @@ class Election:
     rng: random.Random
     probe: Probe
     leading: Leading | None = None
+    vault: LeaderVault | None = None
     index_floor: int = 0
     _rest_s: float | None = None  # to step down: how long others have before this one stands again
 
@@ -95,7 +97,8 @@ class Election:
             settings=self.settings,
             probe=self.probe,
             index_floor=self.index_floor,
-            more=(Collecting, Launching, Watched),
+            vault=self.vault,
+            more=(Collecting, Launching, Watched, *((Revocations,) if self.vault is not None else ())),
         )
         try:
             await self.leading.lead()

@@ -14,7 +14,8 @@ Everything is level-triggered; whatever is interrupted is found again by the nex
      ├─ rebalance rebalancing.py: evens out, if it is switched on
      ├─ garbage   collecting.py: removes what has no further use
      ├─ launch    periodic.py: starts periodic jobs
-     └─ watched   watched.py: tells Consul how those do
+     ├─ watched   watched.py: tells Consul how those do
+     └─ revoke    vaulting.py: ends the Vault tokens of lost nodes
 """
 
 import asyncio
@@ -38,6 +39,7 @@ from leader.lives import NodeLives, Probe
 from leader.permits import Permits
 from leader.rebalancing import Rebalancer
 from leader.store import LeaderStore
+from leader.vaulting import LeaderVault
 from leader.view import View
 from model.cluster import IndexBase
 from model.errors import SessionLost, StoreRefused, StoreUnavailable
@@ -72,6 +74,7 @@ class Leading:
     store: LeaderStore = field(init=False)
     deciding: Deciding = field(init=False)
     lives: NodeLives = field(init=False)
+    vault: LeaderVault | None = None
     is_ready: bool = False
     since_s: float = 0.0  # loop time at which the term began
     # Asked for by `system gc`.

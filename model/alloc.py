@@ -204,6 +204,8 @@ class ObservedAlloc(Document):
     boot_id: str = ""
     modify_time: int = 0
     sequence: int = 0  # counts this node's reports: equal values would be no write to Consul
+    # By which the Vault tokens of its tasks can be revoked, with the Vault namespace of each; they open nothing.
+    vault_accessors: Mapping[str, str] = {}
     orphan: DesiredAlloc | None = None  # what the agent still runs though nothing desired names it
 
 

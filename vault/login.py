@@ -135,6 +135,11 @@ class Login:
             await self._changed.wait_for(self._is_ready)
         return self.token()
 
+    async def usable(self) -> None:
+        """Waits until Vault can serve, whether or not drover has a token."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.health is not None and self.health.is_usable)
+
     def _is_ready(self) -> bool:
         is_usable = self.health is not None and self.health.is_usable
         return is_usable and self.held is not None and _now_s() < self.held.ends_s

@@ -43,6 +43,11 @@ def driver_message(at: int, message: str) -> TaskEvent:
     return _event("Driver", at, message, driver_message=message)
 
 
+def of_hook(at: int, kind: str, message: str) -> TaskEvent:
+    """What a hook is busy with, or has found: `kind` is its type in Nomad's words ("Template")."""
+    return TaskEvent(type=kind, time=at, message=message, display_message=message, details={"message": message})
+
+
 def driver_failure(at: int, error: str) -> TaskEvent:
     return _event("Driver Failure", at, error, driver_error=error)
 

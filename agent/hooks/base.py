@@ -10,6 +10,7 @@ runs in reverse order, and one that fails does not keep the others from it.
     updated   the job changed under a running task
     stopping  before the kill signal, at a stop or restart by wish
     ended     after each end of the process
+    over      the task is dead for good: nothing of it starts again
     dispose   the alloc is forgotten: leave nothing
 """
 
@@ -18,6 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.drivers.base import TaskDirs
+from agent.env import TaskEnv
 from agent.task_run import TaskRun
 from model.alloc import DesiredAlloc
 from model.job import Job, Task, TaskGroup
@@ -27,13 +29,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskContext:
-    """Which task a hook is asked about; dirs are the host's paths."""
+    """Which task a hook is asked about; dirs are the host's paths.
+
+    env: the task's environment without what hooks add, looked up when asked. say: (type, message) is told in the task's
+    history. waits: why it does not start, for as long as that is so; None: it does not wait any more.
+    """
 
     desired: DesiredAlloc
     job: Job
     group: TaskGroup
     task: Task
     dirs: TaskDirs
+    env: Callable[[], TaskEnv]
+    say: Callable[[str, str], None]
+    waits: Callable[[str | None], None]
 
 
 class TaskHook:
@@ -54,6 +63,9 @@ class TaskHook:
         pass
 
     async def ended(self, context: TaskContext) -> None:
+        pass
+
+    async def over(self, context: TaskContext) -> None:
         pass
 
     async def dispose(self, context: TaskContext) -> None:

@@ -17,7 +17,12 @@ class DirsHook(TaskHook):
         alloc_id = context.desired.id
         try:
             self._dirs.build_alloc(alloc_id)
-            self._dirs.build_task(alloc_id, context.task.name, context.task.user)
+            task = context.task
+            has_secrets = task.vault is not None or bool(task.templates)
+            is_contained = task.driver == "docker"
+            self._dirs.build_task(
+                alloc_id, task.name, task.user, is_contained=is_contained, has_secrets=has_secrets
+            )
         except OSError as error:
             raise StartFailed(f"cannot build the task's directories: {error}") from error
         return {}

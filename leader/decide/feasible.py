@@ -112,9 +112,14 @@ class FeasibleCache:
         return feasible
 
 
+# What a node tells of its agent's configuration.
+HAS_VAULT = Constraint(ltarget="${attr.vault.address}", operand="is_set")
+
+
 def constraints_of(job: Job, group: TaskGroup) -> tuple[Constraint, ...]:
-    """Job, group and task constraints, all of which must hold."""
-    return (*job.constraints, *group.constraints, *(c for task in group.tasks for c in task.constraints))
+    """Job, group and task constraints, all of which must hold; a task with a vault block needs a node that has one too."""
+    vault = (HAS_VAULT,) if any(task.vault is not None for task in group.tasks) else ()
+    return (*job.constraints, *group.constraints, *(c for task in group.tasks for c in task.constraints), *vault)
 
 
 def fitting_nodes(table: NodeTable, cache: FeasibleCache, job: Job, group: TaskGroup) -> frozenset[NodeId]:

@@ -46,7 +46,7 @@ class Place:
         (home / "allocs").mkdir(exist_ok=True)
         (home / "run").mkdir(exist_ok=True)
         self.dirs.build_alloc(self.alloc_id)
-        self.dirs.build_task(self.alloc_id, "main", "")
+        self.dirs.build_task(self.alloc_id, "main", "", is_contained=True, has_secrets=False)
         self.driver = Docker(NODE, home / "run", rules=DockerRules(**rules))
 
     def task(

@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from agent.data_dir import remove_data_dir
 from tests.components.consul import ConsulServer, free_port
 
 T = TypeVar("T")
@@ -207,6 +208,7 @@ plugin "raw_exec" {{
                 os.kill(pid, signal.SIGKILL)
         allocs = self.data_dir / "alloc"
         remove_cgroups({path.name for path in allocs.iterdir()} if allocs.is_dir() else set())
+        remove_data_dir(self.data_dir)
         shutil.rmtree(self.home, ignore_errors=True)
 
     def task_pids(self) -> list[int]:

@@ -42,5 +42,11 @@ class _Family:
 class _Address:
     family: _Family
     address: str
+    netmask: str | None
 
+class _Interface:
+    isup: bool
+    flags: str
+
+def net_if_stats() -> dict[str, _Interface]: ...
 def net_if_addrs() -> dict[str, list[_Address]]: ...

@@ -58,7 +58,7 @@ async def test_directories_are_nomads_and_secrets_are_their_owners_alone(tmp_pat
     dirs, alloc = DiskDirs(tmp_path), an_alloc()
     for _ in range(2):
         dirs.build_alloc(alloc.id)
-        dirs.build_task(alloc.id, "main", "")
+        dirs.build_task(alloc.id, "main", "", is_contained=False, has_secrets=False)
     found = {str(path.relative_to(tmp_path / alloc.id)) for path in (tmp_path / alloc.id).rglob("*")}
     assert found == {
         "alloc",

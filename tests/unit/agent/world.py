@@ -15,6 +15,7 @@ from agent.journal import MemoryJournal
 from agent.node_agent import NodeAgent, Pace
 from agent.permit import without_asking
 from agent.task_run import TaskRun
+from agent.tools import without_tokens
 from model.alloc import AllocId
 from model.job import Job, RestartPolicy
 from model.node import Node
@@ -51,6 +52,7 @@ class World:
         self.services = RecordedServices()
         self.node: Node = NODE
         self.permit: Callable[[AllocId, int], Coroutine[Any, Any, None]] = without_asking
+        self.accessors: Callable[[AllocId], Mapping[str, str]] = without_tokens
         self.agent: NodeAgent
 
     @asynccontextmanager
@@ -71,6 +73,7 @@ class World:
             hooks=hooks,
             pace=pace,
             permit=self.permit,
+            accessors=self.accessors,
         )
         async with asyncio.TaskGroup() as group:
             life = group.create_task(self.agent.run(), name="agent")

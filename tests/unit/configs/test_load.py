@@ -422,7 +422,6 @@ REFUSED: Mapping[str, tuple[str | bytes, str]] = {
     "vault's token twice": ('vault {\n enabled = true\n token = "a"\n token_file = "/run/t"\n}', "a.hcl:3: vault.token: is one way too many to a token of drover's own (there is token_file already)"),
     "half an AppRole": ('vault {\n enabled = true\n secret_id_file = "/run/s"\n}', "a.hcl:3: vault.secret_id_file: needs role_id"),
     "no time for vault": ('vault {\n enabled = true\n timeout = "0s"\n}', "a.hcl:3: vault.timeout: must be above 0 and at most 60 s"),
-    "vault tokens of submitters": ("vault {\n enabled = true\n allow_unauthenticated = false\n}", "a.hcl:3: vault.allow_unauthenticated: drover does not ask for a Vault token of who submits"),
     "vault by workload identity": ('vault { default_identity { aud = ["vault.io"] } }', "vault.default_identity: default_identity is not supported by drover yet"),
     "unknown network": ('acl { open_to = ["10.0.0.0/8", "x"] }', 'acl.open_to: "x" is no block of addresses'),
     "tls without a certificate": ("tls { http = true }", "a.hcl:1: tls.http: needs cert_file and key_file"),

@@ -158,6 +158,12 @@ REFUSED = {
         job_text(task='volume_mount {\n volume = "v"\n destination = "/d"\n propagation_mode = "shared"\n}'),
         f'{TASK}.volume_mount[0].propagation_mode: must be one of private, host-to-task, bidirectional, found "shared"',
     ),
+    "vault without policies": (job_text(task="vault {}"), f"{TASK}.vault: at least one policy is needed, or a role that has some"),
+    "vault with root": (job_text(task='vault { policies = ["root"] }'), f'{TASK}.vault.policies: no task gets "root"'),
+    "vault with a signal that is none": (
+        job_text(task='vault {\n policies = ["p"]\n change_mode = "signal"\n change_signal = "SIGNO"\n}'),
+        f"{TASK}.vault.change_signal: ",
+    ),
     "small disk": (job_text(group="ephemeral_disk { size = 1 }"), f"{GROUP}.ephemeral_disk.size: must be at least 10 MB"),
 }  # fmt: skip
 
@@ -175,8 +181,7 @@ UNSUPPORTED = {
     "selinux_label": (job_text(task='volume_mount { selinux_label = "Z" }'), "selinux_label", f"{TASK}.volume_mount[0].selinux_label"),
     "csi_plugin": (job_text(task='csi_plugin { id = "p" }'), "csi_plugin", f"{TASK}.csi_plugin"),
     "device": (job_text(task='resources {\n device "gpu" {}\n}'), "device", f"{TASK}.resources.device"),
-    "template": (job_text(task='template {\n data = "x"\n destination = "y"\n}'), "template", f"{TASK}.template[0]"),
-    "vault": (job_text(task='vault { policies = ["p"] }'), "vault", f"{TASK}.vault"),
+    "vault cluster": (job_text(task='vault {\n policies = ["p"]\n cluster = "b"\n}'), "a Vault cluster", f"{TASK}.vault.cluster"),
     "artifact": (job_text(task='artifact { source = "http://x/y" }'), "artifact", f"{TASK}.artifact[0]"),
     "bridge": (job_text(group='network { mode = "bridge" }'), 'network mode "bridge"', f"{GROUP}.network[0].mode"),
     "cni": (job_text(group='network { mode = "cni/x" }'), "a CNI network", f"{GROUP}.network[0].mode"),

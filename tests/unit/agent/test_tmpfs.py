@@ -1,0 +1,88 @@
+"""Secrets are in memory: mounted before anything is written, gone with the alloc, and back after a reboot."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from agent import tmpfs
+from agent.alloc_dir import DiskDirs
+from agent.data_dir import DataDir, remove_data_dir
+from model.alloc import AllocId
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+
+ALLOC = AllocId("a1")
+
+
+@pytest.fixture
+def dirs(tmp_path: Path) -> DiskDirs:
+    found = DiskDirs(tmp_path)
+    found.build_alloc(ALLOC)
+    return found
+
+
+def _mounted(root: Path) -> list[str]:
+    return [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines() if f"{root}/" in line]
+
+
+async def test_a_task_with_secrets_has_them_in_memory(dirs: DiskDirs, tmp_path: Path) -> None:
+    dirs.build_task(ALLOC, "web", "nobody", is_contained=False, has_secrets=True)
+    dirs.build_task(ALLOC, "other", "", is_contained=False, has_secrets=False)
+    secrets = dirs.task(ALLOC, "web").secrets
+    assert tmpfs.is_in_memory(secrets)
+    assert not tmpfs.is_in_memory(dirs.task(ALLOC, "other").secrets)
+    assert (secrets.stat().st_mode & 0o777, secrets.owner()) == (0o700, "nobody")
+    (secrets / "token").write_text("s")
+    dirs.build_task(ALLOC, "web", "nobody", is_contained=False, has_secrets=True)
+    assert (secrets / "token").read_text() == "s"
+    assert _mounted(tmp_path) == [str(secrets)]
+    await dirs.remove(ALLOC)
+    assert (_mounted(tmp_path), list(tmp_path.iterdir())) == ([], [])
+
+
+def test_who_is_contained_has_secrets_that_only_the_container_sees(dirs: DiskDirs) -> None:
+    dirs.build_task(ALLOC, "web", "1234", is_contained=True, has_secrets=True)
+    found = dirs.task(ALLOC, "web")
+    assert (found.task.stat().st_mode & 0o777, found.secrets.stat().st_mode & 0o777) == (0o700, 0o777)
+    tmpfs.unmount(found.secrets)
+
+
+async def test_a_reboot_takes_the_secrets_and_the_next_start_mounts_anew(dirs: DiskDirs) -> None:
+    dirs.build_task(ALLOC, "web", "", is_contained=False, has_secrets=True)
+    secrets = dirs.task(ALLOC, "web").secrets
+    (secrets / "token").write_text("s")
+    tmpfs.unmount(secrets)
+    assert list(secrets.iterdir()) == []
+    dirs.build_task(ALLOC, "web", "", is_contained=False, has_secrets=True)
+    assert tmpfs.is_in_memory(secrets)
+    await dirs.remove(ALLOC)
+
+
+async def test_secrets_that_a_process_holds_open_are_unmounted_all_the_same(dirs: DiskDirs, tmp_path: Path) -> None:
+    dirs.build_task(ALLOC, "web", "", is_contained=False, has_secrets=True)
+    with (dirs.task(ALLOC, "web").secrets / "token").open("w"):
+        await dirs.remove(ALLOC)
+    assert (_mounted(tmp_path), list(tmp_path.iterdir())) == ([], [])
+
+
+def test_a_data_dir_goes_with_all_that_is_mounted_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    with DataDir(path) as data:
+        data.secrets.mkdir()
+        tmpfs.mount(data.secrets, mode=0o700, size_mb=1)
+        dirs = DiskDirs(data.allocs)
+        dirs.build_alloc(ALLOC)
+        dirs.build_task(ALLOC, "web", "", is_contained=False, has_secrets=True)
+        assert len(_mounted(path)) == 2
+    remove_data_dir(path)
+    assert (_mounted(path), path.exists()) == ([], False)
+
+
+def test_only_an_existing_directory_can_be_mounted_over(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file"):
+        tmpfs.mount(tmp_path / "none", mode=0o700, size_mb=1)
+    (tmp_path / "link").symlink_to("/srv")
+    with pytest.raises(OSError, match="Not a directory"):
+        tmpfs.mount(tmp_path / "link", mode=0o700, size_mb=1)
+    tmpfs.unmount(tmp_path)

@@ -1,0 +1,343 @@
+"""A task's Vault token over its whole life, in virtual time: with Vault away, sealed, refusing, and the agent killed."""
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+import pytest
+from msgspec.structs import replace
+
+from agent import tmpfs
+from agent.hooks.base import TaskContext
+from agent.hooks.vault import VaultHook
+from agent.secrets import Answer
+from agent.vault_records import VaultRecords
+from model.alloc import AllocId, ClientStatus
+from model.errors import VaultRefused, VaultUnavailable
+from model.job import Job, JobType, Vault
+from model.secret import Secret
+from template.lookups import Read, What
+from template.lookups import Secret as VaultSecret
+from tests import clock
+from tests.agent.doubles import a_job, a_task, an_alloc
+from tests.unit.agent.world import World, kinds
+from vault.client import TaskToken, VaultClient
+
+TTL_S = 3600.0
+
+
+@dataclass
+class FakeVault:
+    """As much of VaultClient as the hook asks, on the loop's clock. tokens: until when each lives."""
+
+    tokens: dict[str, float] = field(default_factory=dict)
+    leases: dict[str, float] = field(default_factory=dict)
+    is_away: bool = False
+    refuses: bool = False
+    renewals: int = 0
+    issued: int = 0
+    age_max_s: float = 1e9
+    born_s: dict[str, float] = field(default_factory=dict)
+    revoked: list[str] = field(default_factory=list)
+    _back: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def _check(self, token: str | None = None) -> None:
+        if self.is_away:
+            raise VaultUnavailable("no route to Vault")
+        if token is not None and self.tokens.get(token, 0.0) <= now_s():
+            raise VaultRefused("permission denied")
+
+    async def make(self, context: TaskContext) -> TaskToken:
+        self._check()
+        if self.refuses:
+            raise VaultRefused("token policies must be subset")
+        name = f"s.{len(self.tokens)}"
+        self.tokens[name], self.born_s[name] = now_s() + TTL_S, now_s()
+        return TaskToken(secret=Secret(name), accessor=f"a.{name}", ttl_s=TTL_S, renewable=True)
+
+    async def renew_self(self, token: Secret, increment_s: float = 0.0, namespace: str = "") -> float:
+        self._check(token.reveal())
+        self.renewals += 1
+        ttl_s = min(TTL_S, self.born_s[token.reveal()] + self.age_max_s - now_s())
+        self.tokens[token.reveal()] = now_s() + ttl_s
+        return ttl_s
+
+    async def revoke_self(self, token: Secret, namespace: str = "") -> None:
+        self._check(token.reveal())
+        self.revoked.append(token.reveal())
+        self.tokens[token.reveal()] = 0.0
+
+    async def read(self, token: Secret, path: str, arguments: Sequence[str] = (), namespace: str = "") -> VaultSecret | None:
+        self._check(token.reveal())
+        if not path.startswith("database/"):
+            return VaultSecret(data={"path": path}, lease_duration=2764800)
+        self.issued += 1
+        lease_id = f"{path}/{self.issued}"
+        self.leases[lease_id] = now_s() + 600
+        return VaultSecret(data={"user": f"u{self.issued}"}, lease_id=lease_id, lease_duration=600, renewable=True)
+
+    async def renew_lease(self, token: Secret, lease_id: str, namespace: str = "") -> tuple[float, bool]:
+        self._check(token.reveal())
+        if self.leases[lease_id] <= now_s():
+            raise VaultRefused("lease not found")
+        self.leases[lease_id] = now_s() + 600
+        return 600.0, True
+
+    async def usable(self) -> None:
+        while self.is_away:
+            await asyncio.sleep(1.0)
+
+
+def now_s() -> float:
+    return clock.now().timestamp()
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    with TemporaryDirectory(dir="/dev/shm") as name:
+        path = Path(name) / "secrets"
+        yield path
+        with suppress(OSError):
+            tmpfs.unmount(path)
+
+
+def _hook(vault: FakeVault, memory: Path) -> VaultHook:
+    return VaultHook(
+        client=cast(VaultClient, vault),
+        usable=vault.usable,
+        tokens=vault,
+        records=VaultRecords(memory),
+        now_s=now_s,
+        rng=random.Random(3),
+    )
+
+
+@asynccontextmanager
+async def _living(world: World, hook: VaultHook) -> AsyncIterator[None]:
+    """One life of an agent with this hook."""
+    world.accessors = hook.accessors
+    async with asyncio.TaskGroup() as group:
+        keeping = group.create_task(hook.run(), name="vault tokens")
+        async with world.running(hooks=(hook,)):
+            yield
+        keeping.cancel()
+
+
+def _job(count: int = 1, **vault: Any) -> Job:
+    asked = Vault(policies=("p",), disable_file=True, **vault)
+    return a_job(*(a_task(name=f"t{n}" if n else "main", vault=asked) for n in range(count)))
+
+
+def test_an_outage_of_ten_minutes_and_an_agent_killed_in_it_restart_none_of_twenty_tasks(memory: Path) -> None:
+    async def story() -> None:
+        job = _job(20)
+        world, alloc, vault = World(job), an_alloc(job=job), FakeVault()
+        async with _living(world, _hook(vault, memory)):
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            vault.is_away = True
+            await asyncio.sleep(300)
+        async with _living(world, _hook(vault, memory)):
+            await asyncio.sleep(300)
+            vault.is_away = False
+            await asyncio.sleep(2 * TTL_S)
+        assert (len(world.driver.starts), len(vault.tokens), vault.revoked) == (20, 20, [])
+        assert vault.renewals >= 20 * 3
+        assert all(until > now_s() for until in vault.tokens.values())
+
+    clock.run(story())
+
+
+def test_a_first_start_waits_says_why_and_begins_within_two_seconds_of_the_return(memory: Path) -> None:
+    async def story() -> None:
+        job = _job()
+        world, alloc, vault = World(job), an_alloc(job=job), FakeVault(is_away=True)
+        async with _living(world, _hook(vault, memory)):
+            world.store.want(alloc)
+            await asyncio.sleep(3600)
+            observed = world.store.observed[alloc.id]
+            assert observed.client_status is ClientStatus.PENDING
+            assert observed.client_description == "Waiting for Vault: no route to Vault"
+            assert kinds(world.store, alloc.id).count("Vault") == 1
+            vault.is_away, back_s = False, now_s()
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            assert now_s() - back_s < 2.0
+
+    clock.run(story())
+
+
+def test_a_refusal_is_waited_out_too(memory: Path) -> None:
+    async def story() -> None:
+        job = _job()
+        world, alloc, vault = World(job), an_alloc(job=job), FakeVault(refuses=True)
+        async with _living(world, _hook(vault, memory)):
+            world.store.want(alloc)
+            await asyncio.sleep(120)
+            assert world.store.observed[alloc.id].client_description == "Vault refuses: token policies must be subset"
+            vault.refuses = False
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            assert world.store.observed[alloc.id].vault_accessors == {"a.s.0": ""}
+
+    clock.run(story())
+
+
+@pytest.mark.parametrize(("mode", "starts", "signals"), [("restart", 2, 0), ("signal", 1, 1), ("noop", 1, 0)])
+def test_a_token_that_ended_during_an_outage_is_replaced_and_the_task_told_by_its_mode(
+    memory: Path, mode: str, starts: int, signals: int
+) -> None:
+    async def story() -> None:
+        job = _job(change_mode=mode, change_signal="SIGUSR1" if mode == "signal" else "")
+        world, alloc, vault = World(job), an_alloc(job=job), FakeVault()
+        async with _living(world, _hook(vault, memory)):
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            vault.is_away = True
+            await asyncio.sleep(2 * TTL_S)
+            assert (len(world.driver.starts), len(vault.tokens)) == (1, 1)
+            vault.is_away = False
+            await asyncio.sleep(60)
+            assert (len(world.driver.starts), len(vault.tokens)) == (starts, 2)
+            assert sum(kind == "Signaling" for kind in kinds(world.store, alloc.id)) == signals
+            state = world.store.observed[alloc.id].task_states["main"]
+            assert (world.store.observed[alloc.id].client_status, state.failed) == (ClientStatus.RUNNING, False)
+
+    clock.run(story())
+
+
+def test_a_token_at_its_greatest_age_is_replaced_before_it_ends(memory: Path) -> None:
+    async def story() -> None:
+        job = _job(change_mode="noop")
+        world, alloc, vault = World(job), an_alloc(job=job), FakeVault(age_max_s=2 * TTL_S)
+        async with _living(world, _hook(vault, memory)):
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            for _ in range(300):
+                await asyncio.sleep(60)
+                assert any(until > now_s() for until in vault.tokens.values())
+            assert len(vault.tokens) > 1
+
+    clock.run(story())
+
+
+def test_the_token_is_revoked_when_the_task_has_ended_for_good(memory: Path) -> None:
+    async def story() -> None:
+        job = replace(_job(), type=JobType.BATCH)
+        world, alloc, vault = World(job), an_alloc(job=job), FakeVault()
+        async with _living(world, _hook(vault, memory)):
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            vault.is_away = True
+            world.driver.end(alloc.id)
+            await world.store.until_observed(alloc.id, ClientStatus.COMPLETE)
+            await asyncio.sleep(30)
+            assert vault.revoked == []
+        async with _living(world, _hook(vault, memory)):  # it is not forgotten by an agent that dies meanwhile
+            vault.is_away = False
+            await asyncio.sleep(10)
+            assert vault.revoked == ["s.0"]
+            assert list(memory.iterdir()) == []
+            assert world.store.observed[alloc.id].vault_accessors == {}
+
+    clock.run(story())
+
+
+def test_a_dynamic_secret_is_issued_once_however_often_it_is_asked_for(memory: Path) -> None:
+    read = Read(what=What.SECRET, name="database/creds/app")
+
+    async def story() -> None:
+        job = _job()
+        world, alloc, vault = World(job), an_alloc(job=job), FakeVault()
+        hook = _hook(vault, memory)
+        async with _living(world, hook):
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            context = _context(hook, alloc.id)
+            both = await asyncio.gather(hook.read(context, read), hook.read(context, read))
+            assert vault.issued == 1
+            assert [_data(one) for one in both] == [{"user": "u1"}] * 2
+            await _follow(hook, context, read, 1800)
+            assert vault.issued == 1
+        again = _hook(vault, memory)
+        async with _living(world, again):
+            await asyncio.sleep(5)
+            vault.is_away = True
+            answer = await again.read(_context(again, alloc.id), read)  # known, for its lease is young
+            assert _data(answer) == {"user": "u1"}
+            vault.is_away = False
+            await asyncio.sleep(700)  # nobody renewed it
+            fresh = await again.read(_context(again, alloc.id), read)
+            assert _data(fresh) == {"user": "u2"}
+
+    clock.run(story())
+
+
+def test_a_static_secret_is_read_again_after_five_minutes(memory: Path) -> None:
+    async def story() -> None:
+        job = _job()
+        world, alloc, vault = World(job), an_alloc(job=job), FakeVault()
+        hook = _hook(vault, memory)
+        async with _living(world, hook):
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            answer = await hook.read(_context(hook, alloc.id), Read(what=What.SECRET, name="kv/app"))
+            assert answer.again_s == 300.0
+            vault.is_away = True
+            with pytest.raises(VaultUnavailable):
+                await hook.read(_context(hook, alloc.id), Read(what=What.SECRET, name="kv/app"))
+
+    clock.run(story())
+
+
+def test_what_the_agent_keeps_is_in_memory_and_its_own(memory: Path) -> None:
+    async def story() -> None:
+        job = _job()
+        world, alloc, vault = World(job), an_alloc(job=job), FakeVault()
+        async with _living(world, _hook(vault, memory)):
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            (kept,) = memory.iterdir()
+            assert tmpfs.is_in_memory(memory)
+            assert (memory.stat().st_mode & 0o777, kept.stat().st_mode & 0o777) == (0o700, 0o600)
+
+    clock.run(story())
+
+
+def test_a_token_is_never_asked_for_where_it_would_lie_on_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    async def story() -> None:
+        job = _job()
+        world, alloc, vault = World(job), an_alloc(job=job), FakeVault()
+        async with _living(world, _hook(vault, tmp_path / "secrets")):
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.FAILED)
+            assert vault.tokens == {}
+
+    clock.run(story())
+
+
+def _data(answer: Answer) -> dict[str, object]:
+    assert isinstance(answer.value, VaultSecret)
+    return dict(answer.value.data)
+
+
+async def _follow(hook: VaultHook, context: TaskContext, read: Read, span_s: float) -> Answer:
+    """As a template does: asks again when it is told to."""
+    until_s = now_s() + span_s
+    while True:
+        answer = await hook.read(context, read)
+        if now_s() + answer.again_s > until_s:
+            return answer
+        await asyncio.sleep(answer.again_s)
+
+
+def _context(hook: VaultHook, alloc_id: AllocId) -> TaskContext:
+    context = hook._kept[alloc_id, "main"].context
+    assert context is not None
+    return context
