@@ -245,7 +245,7 @@ async def _look(meter: Meter, context: Context) -> list[Gauge]:
 
 
 def _of_vault(login: Login) -> list[Gauge]:
-    age_s = login.client.contact_age_s
+    age_s = login.contact_age_s
     values = {
         "up": float(login.health is not None and login.health.is_usable),
         "token_ttl_seconds": login.ttl_s,

@@ -40,7 +40,7 @@ async def checked(request: web.Request) -> web.Response:
 def _shown(login: Login) -> dict[str, Any]:
     """TTLSeconds, LastContactSeconds: null for a token that never ends, and for a Vault that never answered."""
     health, held, endpoint = login.health, login.held, login.client.endpoint
-    ttl_s, age_s = login.ttl_s, login.client.contact_age_s
+    ttl_s, age_s = login.ttl_s, login.contact_age_s
     return {
         "Enabled": True,
         "Address": endpoint.address,

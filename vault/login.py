@@ -90,10 +90,13 @@ class Held:
 
 @dataclass(slots=True, kw_only=True)
 class Login:
-    """health: as it was last seen; None: never asked yet."""
+    """client: for whoever asks with a token. own_client: for what is asked here; None: the same one. What hundreds of
+    tasks ask of a slow Vault must not hold up the renewal of the one token that they all hang on.
+    health: as it was last seen; None: never asked yet."""
 
     client: VaultClient
     way: Way
+    own_client: VaultClient | None = None
     rng: random.Random = field(default_factory=random.SystemRandom)
     health: Health | None = None
     held: Held | None = None
@@ -114,6 +117,16 @@ class Login:
                 raise VaultUnavailable("drover has not reached Vault yet")
             case _:
                 raise VaultUnavailable(str(self._error))
+
+    @property
+    def contact_age_s(self) -> float | None:
+        """Since Vault last answered something of use; None: it never did."""
+        ages = [one.contact_age_s for one in (self.client, self.own_client) if one is not None]
+        return min((age for age in ages if age is not None), default=None)
+
+    @property
+    def _asked(self) -> VaultClient:
+        return self.own_client or self.client
 
     @property
     def error(self) -> str:
@@ -159,7 +172,7 @@ class Login:
         outage = Outage(log)
         while True:
             try:
-                found = await self.client.health()
+                found = await self._asked.health()
             except Exception:
                 log.exception("Vault's health could not be asked for")
                 await asyncio.sleep(self._spread(_HEALTH_S))
@@ -239,7 +252,7 @@ class Login:
 
     async def _looked_up(self, token: Secret, stamp: tuple[int, ...] = ()) -> Held:
         asked_s = _now_s()
-        facts = await self.client.lookup_self(token)
+        facts = await self._asked.lookup_self(token)
         held = Held(
             token=token,
             accessor=facts.accessor,
@@ -256,7 +269,7 @@ class Login:
         asked_s, ttl_s = _now_s(), 0.0
         try:
             if held.renewable and held.ends_s != math.inf:
-                ttl_s = await self.client.renew_self(held.token)
+                ttl_s = await self._asked.renew_self(held.token)
         except VaultRefused:
             log.debug("Vault refuses to renew drover's token: is it one still?")
         if not ttl_s:
@@ -273,7 +286,7 @@ class Login:
     async def _logged_in(self, role: AppRole) -> Held:
         asked_s = _now_s()
         secret_id = Secret("") if role.secret_id_file is None else _read(role.secret_id_file)[0]
-        made = await self.client.login_approle(role.role_id, secret_id, role.mount)
+        made = await self._asked.login_approle(role.role_id, secret_id, role.mount)
         telemetry.LOGINS.inc()
         held = Held(
             token=made.secret,
