@@ -139,8 +139,9 @@ class Login:
         return 0.0 if self.held is None else max(0.0, self.held.ends_s - _now_s())
 
     def doubt(self) -> None:
-        """Vault refused something with this token: look at it now instead of at half of its life."""
+        """Something that was asked of Vault came to nothing: look at the token and at Vault now, not when it is time."""
         self._wake.set()
+        self._look.set()
 
     async def ready(self) -> Secret:
         """Waits until Vault can serve and there is a token, however long that takes."""

@@ -48,7 +48,7 @@ def test_an_agent_elects_places_and_runs_without_vault_and_sees_it_come_and_go(a
     one.wait_ready()
     one.submit(marking_job("without-vault"))
     running = one.wait_running("without-vault", 1)
-    status = wait("it is noticed", lambda: (s := one.get("/v1/agent/vault"))["Message"] and s)
+    status = wait("it is noticed", lambda: (s := one.get("/v1/agent/vault"))["Message"] and s["Token"]["Error"] and s)
     assert (status["State"], status["Usable"], status["Token"]["Valid"]) == ("unreachable", False, False)
     assert "was not reached" in status["Token"]["Error"]
     node = one.get("/v1/nodes")[0]

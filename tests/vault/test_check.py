@@ -126,6 +126,12 @@ async def test_no_token_a_wrong_one_and_none_at_all(doubled: Vault) -> None:
     assert "set token_file" in text_of(none, "token")
 
 
+async def test_an_agent_that_cannot_lead_needs_no_token(doubled: Vault) -> None:
+    async with checking(doubled, NoToken()) as login:
+        found = await check(login, "", may_lead=False)
+        assert outcomes(found) == {"vault": Outcome.OK, "clock": Outcome.OK, "token": Outcome.OK}
+
+
 async def test_a_vault_that_is_sealed_slow_or_away(double: Double, doubled: Vault) -> None:
     double.seal()
     sealed = await report(doubled, Given(token=doubled.root))
