@@ -101,9 +101,7 @@ async def register(request: web.Request, leading: Leading) -> web.Response:
         leading, job, enforce_index=enforce if is_enforced else None, adopt=adopt, submission=source
     )
     if cycle:
-        leading.view.events.add(
-            done.job_modify_index, EventTopic.JOB, "VaultCycleAllowed", job.id, (), job.namespace, leading.view.jobs[job.namespace, job.id]
-        )
+        leading.view.note(done.job_modify_index, EventTopic.JOB, "VaultCycleAllowed", leading.view.jobs[job.namespace, job.id])
     index = leading.view.api_index(done.eval_index)
     return answer(
         request,

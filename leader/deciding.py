@@ -244,11 +244,11 @@ class Deciding:
                 await asyncio.sleep(0)
         await self._apply(gather)
 
-    def _turn(self, key: JobKey) -> tuple[int, int, JobKey]:
-        """Higher priorities are placed first, and of equal ones who has waited longest."""
+    def _turn(self, key: JobKey) -> tuple[bool, int, int, JobKey]:
+        """What Vault is reached through comes first, then higher priorities, and of equal ones who has waited longest."""
         job, blocked = self.view.jobs.get(key), self._blocked.get(key)
         waits_since = blocked.create_time if blocked else self.fenced.now_ns
-        return -(job.priority if job else 0), waits_since, key
+        return key not in self.view.bootstrap, -(job.priority if job else 0), waits_since, key
 
     async def _wait_for_work(self) -> None:
         soonest = min(self._wake_at.values(), default=None)

@@ -22,6 +22,7 @@ from leader.fenced import Fenced
 from leader.leading import Leading
 from leader.lives import Probe
 from leader.periodic import Launching
+from leader.vault_path import VaultPath
 from leader.vaulting import LeaderVault, Revocations
 from leader.watched import Watched
 from model.errors import SessionLost, StoreRefused, StoreUnavailable
@@ -98,7 +99,7 @@ class Election:
             probe=self.probe,
             index_floor=self.index_floor,
             vault=self.vault,
-            more=(Collecting, Launching, Watched, *((Revocations,) if self.vault is not None else ())),
+            more=(Collecting, Launching, Watched, VaultPath, *((Revocations,) if self.vault is not None else ())),
         )
         try:
             await self.leading.lead()

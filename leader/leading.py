@@ -15,7 +15,8 @@ Everything is level-triggered; whatever is interrupted is found again by the nex
      ├─ garbage   collecting.py: removes what has no further use
      ├─ launch    periodic.py: starts periodic jobs
      ├─ watched   watched.py: tells Consul how those do
-     └─ revoke    vaulting.py: ends the Vault tokens of lost nodes
+     ├─ revoke    vaulting.py: ends the Vault tokens of lost nodes
+     └─ path      vault_path.py: which jobs Vault is reached through
 """
 
 import asyncio
@@ -30,7 +31,7 @@ from catalog.client import Client
 from catalog.keys import Keys
 from catalog.kv import pause, put
 from catalog.lease import CONFIRMS_PER_TTL
-from leader import scheduling, telemetry
+from leader import scheduling, telemetry, vault_path
 from leader.deciding import Deciding
 from leader.fenced import Fenced
 from leader.health import NodeHealth
@@ -230,6 +231,7 @@ class Leading:
                 self.deciding = self._deciding()
                 await pause(self.fenced.rng.random())
         self.view.events.begin(self.view.floor)
+        self.view.bootstrap = vault_path.known(self.view)
         self.deciding.take_over()
         log.info(
             "leading in epoch %d: %d jobs, %d allocs, %d nodes",

@@ -9,7 +9,8 @@ import asyncio
 import logging
 import socket
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from catalog.client import Client
 from catalog.names import query_service, service_addresses
@@ -17,7 +18,7 @@ from leader.view import View
 from model.errors import DroverError, StoreRefused, StoreUnavailable
 from model.job import Job
 from model.snapshot import JobKey
-from vault.guard import Facts, Found, Machine, VaultAt, Wanted, examine
+from vault.guard import Facts, Found, Machine, VaultAt, Wanted, examine, named
 
 log = logging.getLogger("drover.leader")
 
@@ -26,6 +27,8 @@ ADDRESS_ATTRIBUTE = "vault.address"
 # Each round looks up what the one before led to: an address, a balancer, another, and one to spare.
 _ROUNDS_MAX = 5
 _LOOKUP_S_MAX = 2.0
+# How often the way to Vault is looked at anew: for what comes first, and for warnings; submits look themselves.
+_LOOK_S = 30.0
 
 
 class VaultCycle(DroverError):
@@ -53,6 +56,12 @@ async def find(view: View, client: Client, job: Job | None = None) -> Found:
         facts = await _looked_up(facts, view, client, found.wanted)
         found = examine(facts)
     return found
+
+
+def known(view: View) -> frozenset[JobKey]:
+    """The jobs that Vault is reached through, as far as the view alone tells."""
+    facts = facts_of(view)
+    return examine(facts).bootstrap if facts.vaults else frozenset()
 
 
 def facts_of(view: View, job: Job | None = None) -> Facts:
@@ -133,3 +142,39 @@ async def _host(name: str) -> frozenset[str]:
         log.warning("the way to Vault: %s is not resolved: %s", name, error)
         return frozenset()
     return frozenset(str(address[0]) for *_, address in found)
+
+
+class Term(Protocol):
+    """What the part below needs of a term (leading.py)."""
+
+    view: View
+    client: Client
+
+
+@dataclass(slots=True)
+class VaultPath:
+    """Keeps the view's `bootstrap` up to date, and warns of what no job file shows: an agent whose Vault is reached
+    through jobs of drover's own."""
+
+    term: Term
+    _told: frozenset[str] = frozenset()
+
+    async def run(self) -> None:
+        while True:
+            found = await find(self.term.view, self.term.client)
+            self.term.view.bootstrap = found.bootstrap
+            told = frozenset(warnings(found))
+            for line in sorted(told - self._told):
+                log.warning("%s", line)
+            self._told = told
+            await asyncio.sleep(_LOOK_S)
+
+
+def warnings(found: Found) -> list[str]:
+    """Of each Vault that jobs stand before, and of each circle, a sentence."""
+    lines = []
+    for address, servers in found.servers.items():
+        if servers:
+            jobs = ", ".join(sorted(named(server.job) for server in servers))
+            lines.append(f"Vault at {address} is reached through {jobs}: they are placed first, and must never need Vault")
+    return [*lines, *(f"Vault could not be reached without Vault: {' -> '.join(cycle.chain)}" for cycle in found.cycles)]

@@ -68,6 +68,8 @@ class View:
     deployments: dict[DeploymentId, Indexed] = field(default_factory=dict)
     deployments_by_job: dict[JobKey, dict[DeploymentId, Indexed]] = field(default_factory=dict)
     launches: dict[JobKey, Indexed] = field(default_factory=dict)
+    # Jobs that Vault is reached through (vault_path.py): they come first, for others wait for it.
+    bootstrap: frozenset[JobKey] = frozenset()
     families: Families = field(default_factory=Families)
     released: BrakeRelease = field(default_factory=BrakeRelease)
     scheduler: Indexed = field(default_factory=lambda: Indexed(SchedulerConfiguration(), 0, 0))
