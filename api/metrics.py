@@ -212,7 +212,7 @@ def _summary(gauges: Iterable[Gauge]) -> dict[str, Any]:
             samples += [_aggregate(name, c.labels, c.value, s.value) for c, s in zip(counts, sums, strict=True)]
     return {
         "Timestamp": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S +0000 UTC"),
-        "Gauges": [{"Name": g.name, "Value": g.value, "Labels": dict(g.labels)} for g in gauges],
+        "Gauges": [{"Name": g.name, "Value": g.value, "Labels": dict(g.labels)} for g in gauges if math.isfinite(g.value)],
         "Counters": counters,
         "Samples": samples,
         "Points": [],
@@ -248,7 +248,7 @@ async def _look(meter: Meter, context: Context) -> list[Gauge]:
 
 
 def _of_vault(login: Login) -> list[Gauge]:
-    age_s = login.client.contact_age_s
+    age_s = login.contact_age_s
     values = {
         "up": float(login.health is not None and login.health.is_usable),
         "token_ttl_seconds": login.ttl_s,

@@ -31,7 +31,7 @@ async def status(request: web.Request) -> web.Response:
 
 async def checked(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
-    report = _NOT_ENABLED if context.vault is None else await check(context.vault, context.vault_role)
+    report = _NOT_ENABLED if context.vault is None else await check(context.vault, context.vault_role, may_lead=context.is_candidate())
     findings = [{"Name": f.name, "Status": f.outcome, "Text": f.text, "Remedy": f.remedy} for f in report.findings]
     worst = max((f.outcome for f in report.findings), key=list(Outcome).index)
     return answer(request, {"Status": worst, "Findings": findings, "Policy": report.policy})
@@ -40,7 +40,7 @@ async def checked(request: web.Request) -> web.Response:
 def _shown(login: Login) -> dict[str, Any]:
     """TTLSeconds, LastContactSeconds: null for a token that never ends, and for a Vault that never answered."""
     health, held, endpoint = login.health, login.held, login.client.endpoint
-    ttl_s, age_s = login.ttl_s, login.client.contact_age_s
+    ttl_s, age_s = login.ttl_s, login.contact_age_s
     return {
         "Enabled": True,
         "Address": endpoint.address,
