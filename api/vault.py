@@ -7,6 +7,8 @@ from aiohttp import web
 
 from api.context import CONTEXT
 from api.query import answer
+from leader import vault_path
+from leader.leading import Leading
 from vault.check import Finding, Outcome, Report, check
 from vault.login import AppRole, Given, Login, NoToken, TokenFile
 
@@ -61,3 +63,17 @@ def _shown(login: Login) -> dict[str, Any]:
             "Error": login.error,
         },
     }
+
+
+async def path(request: web.Request, leading: Leading) -> web.Response:
+    """Which jobs the fleet's Vaults are reached through, and which circles they close."""
+    found = await vault_path.find(leading.view, leading.client)
+    shown = {
+        "Vaults": [
+            {"Address": address, "Jobs": [{"Namespace": one.job[0], "JobID": one.job[1], "Way": list(one.way)} for one in servers]}
+            for address, servers in found.servers.items()
+        ],
+        "Cycles": [list(cycle.chain) for cycle in found.cycles],
+        "Warnings": vault_path.warnings(found),
+    }
+    return answer(request, shown, index=leading.view.api_index(leading.view.index))
