@@ -126,6 +126,7 @@ WRITES = (
     "/v1/client/gc",
     "/v1/allocation/{alloc}/stop",
     "/v1/allocation/{alloc}/restart-permit",
+    "/v1/allocation/{alloc}/vault-token",
     "/v1/allocation/{alloc}/release",
     "/v1/client/metadata",
     *(f"/v1/deployment/{verb}/{{deployment}}" for verb in ("promote", "fail", "pause", "allocation-health")),
