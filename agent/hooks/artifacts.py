@@ -15,8 +15,8 @@ from agent.artifacts.fetch import Order, fetch, name_of, text
 from agent.artifacts.unpack import unpack
 from agent.drivers.base import StartFailed
 from agent.hooks.base import TaskContext, TaskHook
-from agent.templates.files import TaskFiles
-from jobspec.artifacts import ARCHIVES, BadSource, Kind, Source, source_of
+from agent.templates.blocks import files_of
+from jobspec.artifacts import BadSource, Source, source_of
 from jobspec.interpolate import interpolate, interpolate_strings
 from model.errors import TaskRefused
 from model.job import Artifact
@@ -76,7 +76,7 @@ class ArtifactsHook(TaskHook):
 
     async def _get(self, context: TaskContext, one: Wanted, staging: Path) -> None:
         await asyncio.to_thread(shutil.rmtree, staging, ignore_errors=True)
-        staging.mkdir(mode=0o700)
+        await asyncio.to_thread(staging.mkdir, 0o700)
         source = one.order.source
         fetched = await fetch(one.order, staging, _Told(context, source))
         if source.checksum:
@@ -156,7 +156,7 @@ def _wanted(context: TaskContext, artifact: Artifact) -> Wanted:
         source = source_of(interpolate(artifact.getter_source, env.values), interpolate_strings(artifact.getter_options, env.values))
     except (BadSource, ValueError) as error:
         raise TaskRefused(f"artifact {artifact.getter_source!r}: {error}") from error
-    files = TaskFiles(dirs=context.dirs, seen=env.dirs)
+    files = files_of(context, env.variables)
     user = context.task.user if artifact.chown else ""
     if user:
         try:
