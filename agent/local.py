@@ -25,6 +25,7 @@ from agent.drivers.docker_config import DockerRules
 from agent.drivers.raw_exec import RawExec
 from agent.fingerprint import raise_file_limit
 from agent.health import AllocChecks
+from agent.hooks.artifacts import ArtifactsHook
 from agent.hooks.base import TaskHook
 from agent.hooks.logs import LogsHook
 from agent.hooks.templates import TemplatesHook
@@ -106,7 +107,7 @@ class TaskHost:
             rng=random.Random(),
             services=services,
             checks=checks,
-            hooks=(LogsHook(self._rotation), *hooks, *(one for one in (vault, templates) if one is not None)),
+            hooks=(LogsHook(self._rotation), *hooks, *(one for one in (vault, ArtifactsHook(), templates) if one is not None)),
             permit=permit,
             accessors=vault.accessors if vault is not None else without_tokens,
             kill_timeout_s_max=config.client.max_kill_timeout_s,

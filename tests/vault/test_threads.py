@@ -1,6 +1,7 @@
 """Blocking calls wait in a few threads, that nobody waits for."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -44,6 +45,7 @@ async def test_no_more_threads_than_calls_and_than_allowed() -> None:
 async def test_a_call_that_waits_and_is_cancelled_is_never_made() -> None:
     threads, gate, made = Threads(1), threading.Event(), []
     first = asyncio.gather(threads.run(lambda: gate.wait(5)))
+    await asyncio.sleep(0)  # its turn comes first
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await threads.run(lambda: made.append(1))
@@ -68,5 +70,5 @@ asyncio.run(main())
 """
     began_s = time.monotonic()
     root = Path(__file__).parents[2]
-    subprocess.run([sys.executable, "-c", text], check=True, cwd=root, timeout=30, env={"PYTHONPATH": str(root)})
+    subprocess.run([sys.executable, "-c", text], check=True, cwd=root, timeout=30, env={**os.environ, "PYTHONPATH": str(root)})
     assert time.monotonic() - began_s < 20
