@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.components import debian
 from tests.components.consul import ConsulServer
 from tests.conftest import or_skip
 from tests.e2e.drover import Drover, is_alive, job, marking_job, restart, wait
@@ -42,6 +43,7 @@ ATTEMPTS = {
 
 @pytest.fixture(scope="module")
 def consul() -> Iterator[ConsulServer]:
+    or_skip(lambda: debian.command("bwrap", "bubblewrap"))
     with or_skip(lambda: ConsulServer().__enter__()) as server:
         yield server
 
