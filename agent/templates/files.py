@@ -113,6 +113,17 @@ class TaskFiles:
             finally:
                 os.close(folder)
 
+    @contextmanager
+    def folder(self, parts: Sequence[str]) -> Iterator[int]:
+        """A descriptor (O_PATH) of that directory, made where it is missing. Raises TaskRefused, and OSError for a machine in trouble."""
+        with self._open_root() as root:
+            found = self._folder(root, (*parts, ""))
+            try:
+                self._check_secrets(self._led_to(root, found))
+                yield found
+            finally:
+                os.close(found)
+
     def _folder(self, root: int, parts: Sequence[str]) -> int:
         """A descriptor of the directory that a file is to lie in."""
         here = os.dup(root)
