@@ -1,6 +1,7 @@
 """Which file is a command, and how is one run for a moment?
 
-lookup() is Nomad's: the task's local/ and own directory first, then the task's PATH. run() is for script checks: bounded in time and in output, its own session, no thread and no child watcher.
+lookup() is Nomad's: the task's local/ and own directory first, then the task's PATH. run() is for script
+checks: bounded in time and in output, its own session, no thread and no child watcher.
 """
 
 import asyncio

@@ -3,7 +3,15 @@
 import pytest
 from msgspec.structs import replace
 
-from jobspec.artifacts import BadSource, Kind, Source, artifact_faults, checksum_fault, reads_machine, source_of
+from jobspec.artifacts import (
+    BadSource,
+    Kind,
+    Source,
+    artifact_faults,
+    checksum_fault,
+    reads_machine,
+    source_of,
+)
 from model.job import Artifact
 
 HTTP, GIT, FILE = Kind.HTTP, Kind.GIT, Kind.FILE
