@@ -51,7 +51,7 @@ Progress = Callable[[int, int | None], None]
 class Fetcher:
     """pause_s: before the second try over HTTP; it doubles with each."""
 
-    limits: Limits = Limits()
+    limits: Limits
     pause_s: float = 1.0
 
     async def fetch(self, order: Order, where: Path, work: Work, progress: Progress) -> Path:

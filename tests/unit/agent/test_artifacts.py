@@ -32,6 +32,7 @@ from model.errors import TaskRefused
 from model.job import Artifact
 from tests.agent.doubles import NODE, a_job, a_task, an_alloc
 
+DEFAULT = Limits()
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -48,7 +49,7 @@ class Life:
         self.said: list[str] = []
         self.waits: list[str | None] = []
 
-    async def prepare(self, *artifacts: Artifact, hook: ArtifactsHook | None = None, limits: Limits = Limits(), **task: Any) -> None:
+    async def prepare(self, *artifacts: Artifact, hook: ArtifactsHook | None = None, limits: Limits = DEFAULT, **task: Any) -> None:
         context = self.context(*artifacts, **task)
         await (hook or ArtifactsHook(limits, Fetcher(limits=limits, pause_s=0.01))).prepare(context)
 
@@ -216,7 +217,7 @@ async def test_source_options_headers_and_destination_are_interpolated(life: Lif
 
 @pytest.mark.parametrize("source", ["s3::https://s3.amazonaws.com/b/k", "ftp://h/x", "hg::http://h/x", "relative"])
 async def test_what_is_only_known_now_to_be_no_source_is_refused(source: str, life: Life) -> None:
-    with pytest.raises(TaskRefused, match="is not supported|absolute path"):
+    with pytest.raises(TaskRefused, match=r"is not supported|absolute path"):
         await life.prepare(artifact("${S}"), env={"S": source})
 
 
@@ -245,7 +246,7 @@ async def test_trouble_is_tried_again_and_a_clear_no_is_not(life: Life) -> None:
                 await life.prepare(artifact(f"{url}/{name}"))
     assert tries == {"/flaky": 3, "/busy": 2, "/cut": 4, "/down": 4, "/gone": 1, "/no": 1}
     assert life.tree() == {"flaky": "it", "busy": "it", "cut": "it"}
-    with pytest.raises(StartFailed, match="Connect call failed|refused"):
+    with pytest.raises(StartFailed, match=r"Connect call failed|refused"):
         await life.prepare(artifact(f"{url}/flaky?gone"))
 
 
@@ -341,7 +342,7 @@ async def test_a_file_of_checksums_is_read(kind: str, life: Life) -> None:
 @pytest.mark.parametrize("text", ["", f"{SUMS}  other", "no checksum", f"{'0' * 64}  f.bin\n{SUMS}  other", "x" * (5 << 20)], ids=range(5))
 async def test_a_file_of_checksums_that_does_not_help_ends_it(text: str, life: Life) -> None:
     async with served(**{"f.bin": body(b"it"), "SUMS": body(text.encode())}) as url:
-        with pytest.raises(StartFailed, match="has no checksum of f.bin|did not match|more than 4194304 bytes"):
+        with pytest.raises(StartFailed, match=r"has no checksum of f.bin|did not match|more than 4194304 bytes"):
             await life.prepare(artifact(f"{url}/f.bin", getter_options={"checksum": f"file:{url}/SUMS"}))
         with pytest.raises(StartFailed, match="404"):
             await life.prepare(artifact(f"{url}/f.bin", getter_options={"checksum": f"file:{url}/none"}))
@@ -468,7 +469,7 @@ async def test_a_link_in_the_way_leads_nowhere_else(case: str, life: Life, tmp_p
     victim.mkdir(mode=0o755)
     PLANTED[case](life, victim)
     async with served(t=body(tar_of(FILES, tmp_path / "t"))) as url:
-        with pytest.raises(TaskRefused, match="leads out|through a link|through a file|Not a directory|No such file"):
+        with pytest.raises(TaskRefused, match=r"leads out|through a link|through a file|Not a directory|No such file"):
             await life.prepare(artifact(f"{url}/t.tgz", "local/x"))
     assert list(victim.iterdir()) == []
     assert life.left == []
@@ -486,7 +487,7 @@ async def test_a_link_at_a_files_place_is_replaced(life: Life, tmp_path: Path) -
 async def test_no_destination_is_outside_or_among_anothers_secrets(destination: str, life: Life) -> None:
     life.dirs.build_task(life.alloc, "other", "", is_contained=False, has_secrets=False)
     async with served(f=body(b"it")) as url:
-        with pytest.raises(TaskRefused, match="outside of the allocation|are another task's"):
+        with pytest.raises(TaskRefused, match=r"outside of the allocation|are another task's"):
             await life.prepare(artifact(f"{url}/f", destination), env={"OUT": "../../../out"})
 
 

@@ -239,7 +239,7 @@ def sparse() -> bytes:
 @pytest.mark.parametrize("case", HEADERS)
 def test_headers_take_no_memory(case: str, out: Path, tmp_path: Path) -> None:
     (tmp_path / "archive").write_bytes(gzip.compress(HEADERS[case](), 1))
-    with pytest.raises(StartFailed, match="a header in the archive is too large|recursion"):
+    with pytest.raises(StartFailed, match=r"a header in the archive is too large|recursion"):
         unpack(tmp_path / "archive", "tar.gz", out, work())
 
 
@@ -263,7 +263,7 @@ def test_an_xz_that_asks_for_too_much_memory_is_refused(out: Path, tmp_path: Pat
     size = (data[12] + 1) * 4
     data[12 + size - 4 : 12 + size] = struct.pack("<I", zlib.crc32(bytes(data[12 : 12 + size - 4])))
     (tmp_path / "archive").write_bytes(bytes(data))
-    with pytest.raises(StartFailed, match="[Mm]emory usage limit"):
+    with pytest.raises(StartFailed, match=r"[Mm]emory usage limit"):
         unpack(tmp_path / "archive", "xz", out, work())
 
 

@@ -1,5 +1,7 @@
 """go-getter's language of sources, and what is refused of it at submit."""
 
+from contextlib import suppress
+
 import pytest
 from msgspec.structs import replace
 
@@ -167,7 +169,5 @@ def test_what_reads_the_machine_or_might_is_told(text: str) -> None:
 @pytest.mark.parametrize("text", [text for text, is_read in MACHINE.items() if not is_read])
 @pytest.mark.parametrize("value", ["file:///etc/shadow", ":file:///etc/shadow", "/etc/shadow", "/../../etc/shadow", "le::/etc/shadow", "::/etc/shadow"])
 def test_no_reference_makes_a_file_of_the_machine_of_what_was_none(text: str, value: str) -> None:
-    try:
+    with suppress(BadSource):
         assert source_of(text.replace("${meta.x}", value), {}).kind is not FILE
-    except BadSource:
-        pass
