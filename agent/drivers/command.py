@@ -31,7 +31,7 @@ def lookup(command: str, task_dir: Path, search_path: str, *, alloc: Path | None
     candidates = [*near] if near else [command]
     for candidate in candidates:
         if os.path.isfile(candidate):
-            if os.access(candidate, os.X_OK) or (alloc and _make_executable(candidate, alloc)):
+            if os.access(candidate, os.X_OK) or (alloc and make_executable(candidate, alloc)):
                 return os.path.normpath(candidate)
             raise TaskRefused(f"command {command!r} is not executable: {candidate}")
         if os.path.isdir(candidate) and not near:
@@ -43,8 +43,8 @@ def lookup(command: str, task_dir: Path, search_path: str, *, alloc: Path | None
     return os.path.abspath(found)
 
 
-def _make_executable(path: str, alloc: Path) -> bool:
-    """What was fetched comes without that permission. Only a file that has no second name, wherever links lead."""
+def make_executable(path: str, alloc: Path) -> bool:
+    """What was fetched comes without that permission. False: it stays as it is. Only a file that has no second name, wherever links lead."""
     above, path = f"{os.path.normpath(alloc)}/", os.path.normpath(path)
     if not path.startswith(above):
         return False

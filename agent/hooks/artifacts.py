@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import os
 import pwd
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from agent.artifacts.tree import check, chown, only_file, remove
 from agent.artifacts.unpack import unpack
 from agent.artifacts.work import Work
 from agent.drivers.base import StartFailed
+from agent.drivers.exec import DEFAULT_USER
 from agent.drivers.process import boot_id
 from agent.hooks.base import TaskContext, TaskHook
 from agent.templates.blocks import files_of
@@ -33,7 +35,7 @@ from configs.settings import Artifact as Limits
 from jobspec.artifacts import SINGLE, BadSource, Source, source_of
 from jobspec.interpolate import interpolate, interpolate_strings
 from model.errors import TaskRefused
-from model.job import Artifact
+from model.job import Artifact, Task
 
 # At a time, of all tasks of a node.
 _AT_ONCE = 8
@@ -42,6 +44,7 @@ _THREADS = 4
 # How often a long one says how far it is.
 _SAY_S = 5.0
 _CHECKSUMS_BYTES_MAX = 4 << 20
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 STARTED, FAILED = "Downloading Artifacts", "Failed Artifact Download"
 
@@ -53,7 +56,7 @@ class Wanted:
     order: Order
     mode: str
     parts: tuple[str, ...]
-    owner: str  # whose it is to be; empty: root's
+    owner: tuple[int, int] | None  # (user, group) whose it is to be; None: the agent's
 
 
 class ArtifactsHook(TaskHook):
@@ -155,9 +158,8 @@ def _settle(fetched: Path, one: Wanted, out: Path, work: Work) -> None:
     if one.mode == "dir" and not out.is_dir():
         raise StartFailed(f'{source.shown} is a file, and mode is "dir"')
     check(out, work)
-    if one.owner:
-        found = pwd.getpwnam(one.owner)
-        chown(out, found.pw_uid, found.pw_gid)
+    if one.owner is not None:
+        chown(out, *one.owner)
 
 
 def _below(out: Path, source: Source) -> Path:
@@ -199,19 +201,28 @@ def _one(context: TaskContext, files: TaskFiles, values: Mapping[str, str], arti
         source = source_of(interpolate(artifact.getter_source, values), interpolate_strings(artifact.getter_options, values))
     except BadSource as error:
         raise TaskRefused(f"artifact {artifact.getter_source!r}: {error}") from error
-    user = interpolate(context.task.user, values) if artifact.chown and os.geteuid() == 0 else ""
-    if user:
-        try:
-            pwd.getpwnam(user)
-        except KeyError as error:
-            raise TaskRefused(f"user {user!r} does not exist on this machine") from error
     headers = interpolate_strings(artifact.getter_headers, values)
     return Wanted(
         order=Order(source=source, headers=headers, is_insecure=artifact.getter_insecure),
         mode=artifact.getter_mode,
         parts=files.parts(artifact.relative_dest, values),
-        owner=user,
+        owner=_owner(context.task, values) if artifact.chown and os.geteuid() == 0 else None,
     )
+
+
+def _owner(task: Task, values: Mapping[str, str]) -> tuple[int, int] | None:
+    """The task's user: a name of this machine, or numbers, as a container may have them."""
+    user = interpolate(task.user, values) or (DEFAULT_USER if task.driver in ("exec", "java") else "")
+    name, _, group = user.partition(":")
+    if not name:
+        return None
+    if _NUMBER.fullmatch(name):
+        return int(name), int(group if _NUMBER.fullmatch(group) else name)
+    try:
+        found = pwd.getpwnam(name)
+    except KeyError as error:
+        raise TaskRefused(f"user {user!r} does not exist on this machine") from error
+    return found.pw_uid, int(group) if _NUMBER.fullmatch(group) else found.pw_gid
 
 
 def _digest(context: TaskContext, wanted: list[Wanted]) -> str:

@@ -523,6 +523,11 @@ async def test_chown_makes_it_the_tasks_users(life: Life, tmp_path: Path) -> Non
         await life.prepare(artifact(f"{url}/t.tgz", chown=True), artifact(f"{url}/t.tgz", "local/root"), user="nobody")
         with pytest.raises(TaskRefused, match="does not exist"):
             await life.prepare(artifact(f"{url}/t.tgz", chown=True), user="nobody-of-that-name")
+        for user, driver, name in (("", "exec", "nobody"), ("12345:12346", "docker", "n"), ("12345", "docker", "m")):
+            await life.prepare(artifact(f"{url}/t.tgz//conf/a", f"local/{name}", "file", chown=True), user=user, driver=driver)
+    numbers = {name: ((life.task / "local" / name).stat().st_uid, (life.task / "local" / name).stat().st_gid) for name in ("n", "m")}
+    assert numbers == {"n": (12345, 12346), "m": (12345, 12345)}
+    assert (life.task / "local/nobody").owner() == "nobody"
     owners = {(life.task / "local" / name).owner() for name in ("conf", "conf/a", "conf/deep/b", "bin/run")}
     assert (owners, (life.task / "local/root/conf/a").owner()) == ({"nobody"}, "root")
 
