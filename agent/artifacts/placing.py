@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from agent.drivers.base import StartFailed
-from agent.templates.files import TaskFiles
+from agent.task_files import TaskFiles
 from model.errors import TaskRefused
 
 _NEW = ".drover-new"

@@ -29,8 +29,7 @@ from agent.drivers.base import StartFailed
 from agent.drivers.exec import DEFAULT_USER
 from agent.drivers.process import boot_id
 from agent.hooks.base import TaskContext, TaskHook
-from agent.templates.blocks import files_of
-from agent.templates.files import TaskFiles
+from agent.task_files import TaskFiles, files_of
 from configs.settings import Artifact as Limits
 from jobspec.artifacts import SINGLE, BadSource, Source, source_of
 from jobspec.interpolate import interpolate, interpolate_strings

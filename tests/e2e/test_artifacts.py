@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.components import debian
 from tests.components.consul import ConsulServer
 from tests.conftest import or_skip
 from tests.e2e.drover import Answer, Drover, job, restart, wait
@@ -163,6 +164,19 @@ def test_what_cannot_be_fetched_is_told_where_one_looks_for_it(one: Drover) -> N
         assert seen == ["/none", "/file"]
     with pytest.raises(Answer, match="S3 is not supported by drover yet"):
         one.submit(job("bucket", "/bin/true", [], Artifacts=[artifact("s3::https://s3.amazonaws.com/b/k")]))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the exec driver needs root")
+def test_a_program_runs_apart_from_the_machine(consul: ConsulServer) -> None:
+    or_skip(lambda: debian.command("bwrap", "bubblewrap"))
+    with Drover(consul, name="apart") as one, served({"/app.tgz": archive()}) as (url, _):
+        one.wait_ready()
+        fetched = artifact(f"{url}/app.tgz", RelativeDest="local/app", Chown=True)
+        script = "#!/bin/sh\nstat -c %U /local/app/conf /local/app/bin/program\nsleep 600\n"
+        template = {"EmbeddedTmpl": script, "DestPath": "local/start", "Perms": "644"}
+        one.submit(job("apart", "start", [], group={"RestartPolicy": restart()}, Driver="exec", Artifacts=[fetched], Templates=[template]))
+        alloc = one.wait_running("apart", 1)[0]["ID"]
+        wait("what it saw", lambda: one.get(f"/v1/client/fs/logs/{alloc}?task=t&type=stdout&plain=true") == "nobody\nnobody\n")
 
 
 @pytest.mark.docker

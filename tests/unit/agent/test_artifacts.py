@@ -9,6 +9,7 @@ import shutil
 import stat as modes
 import subprocess
 import tarfile
+import threading
 import zipfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -20,12 +21,13 @@ from aiohttp import web
 
 from agent import tmpfs
 from agent.alloc_dir import DiskDirs, fetching_dir
-from agent.artifacts import checksum
+from agent.artifacts import checksum, placing
 from agent.artifacts.fetch import Fetcher
 from agent.drivers.base import StartFailed, same_dirs
 from agent.env import task_env
 from agent.hooks.artifacts import ArtifactsHook
 from agent.hooks.base import TaskContext
+from agent.task_files import TaskFiles
 from configs.settings import Artifact as Limits
 from jobspec import canonicalize
 from model.errors import TaskRefused
@@ -489,6 +491,41 @@ async def test_no_destination_is_outside_or_among_anothers_secrets(destination: 
     async with served(f=body(b"it")) as url:
         with pytest.raises(TaskRefused, match=r"outside of the allocation|are another task's"):
             await life.prepare(artifact(f"{url}/f", destination), env={"OUT": "../../../out"})
+
+
+async def test_a_sibling_that_swaps_directories_for_links_all_the_time_gets_nothing(life: Life, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.mkdir(mode=0o700)
+    place, aside, link = life.task / "local/x", life.task / "local/aside", life.task / "local/link"
+    place.mkdir()
+    link.symlink_to(victim)
+    is_over, placed = threading.Event(), 0
+
+    def swap() -> None:
+        while not is_over.is_set():
+            for one, other in ((place, aside), (link, place), (place, link), (aside, place)):
+                with suppress(OSError):
+                    one.rename(other)
+
+    files = TaskFiles(dirs=life.dirs.task(life.alloc, "main"), seen=same_dirs(life.dirs.task(life.alloc, "main")))
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        for number in range(500):
+            staged = tmp_path / "staged"
+            (staged / "x/deep").mkdir(parents=True)
+            (staged / "x/deep/f").write_text("x")
+            (staged / "x").chmod(0o777)
+            with suppress(TaskRefused):  # and StartFailed, which is one
+                placing.place(staged, files, ("main", "local", *("x",) * (number % 2)))
+                placed += 1
+            shutil.rmtree(staged, ignore_errors=True)
+    finally:
+        is_over.set()
+        thread.join()
+    assert placed > 0
+    assert list(victim.iterdir()) == []
+    assert modes.S_IMODE(victim.stat().st_mode) == 0o700
 
 
 async def test_directories_are_merged(life: Life, tmp_path: Path) -> None:
