@@ -7,8 +7,10 @@ A path of `secret` and `secrets` is consul-template's: on a mount of KV's second
 into it where it is missing.
 """
 
+import asyncio
+import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Self, TypeVar
@@ -24,7 +26,12 @@ from vault.transport import THREADS_MAX, Endpoint, NotTrusted, Request, Response
 
 __all__ = ["Endpoint", "Health", "State", "TaskToken", "TokenFacts", "VaultClient", "Wrapped"]
 
+log = logging.getLogger("drover.vault")
+
 T = TypeVar("T")
+
+# Tries at revoking a token that came too late, and the pause before each, doubled.
+_UNDO_TRIES, _UNDO_S = 6, 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,14 +109,18 @@ class VaultClient:
         self.endpoint = endpoint
         self._transport = Transport(endpoint, threads_max)
         self._mounts = kv.Mounts()
+        self._undoing: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self.close()
+        await asyncio.gather(*self._undoing, return_exceptions=True)
 
     def close(self) -> None:
+        for task in self._undoing:
+            task.cancel()
         self._transport.close()
 
     @property
@@ -236,7 +247,7 @@ class VaultClient:
                 method="POST", path=path, token=token, body=body, wrap_ttl_s=wrap_ttl_s, is_idempotent=False
             )
             try:
-                return _decoded(await self._found(request, namespace), _Envelope, request)
+                return await self._made(request, namespace)
             except VaultRefused:
                 if path == paths[-1]:
                     raise
@@ -245,7 +256,35 @@ class VaultClient:
     async def unwrap(self, wrapping: Secret, namespace: str = "") -> TaskToken:
         """The token within. VaultRefused: it was unwrapped before, or not in time."""
         request = Request(method="POST", path="sys/wrapping/unwrap", token=wrapping, is_idempotent=False)
-        return _token(_decoded(await self._found(request, namespace), _Envelope, request).auth)
+        return _token((await self._made(request, namespace)).auth)
+
+    async def _made(self, request: Request, namespace: str) -> "_Envelope":
+        """What holds a new token; one that comes when nobody waits for it any more is revoked."""
+
+        def late(response: Response) -> None:
+            if response.status < 300:
+                undoing = asyncio.get_running_loop().create_task(self._undo(request, response, namespace), name="late token")
+                self._undoing.add(undoing)
+                undoing.add_done_callback(self._undoing.discard)
+
+        return _decoded(await self._found(request, namespace, late), _Envelope, request)
+
+    async def _undo(self, request: Request, response: Response, namespace: str) -> None:
+        pause_s = _UNDO_S
+        for _ in range(_UNDO_TRIES):
+            try:
+                found = _decoded(response, _Envelope, request)
+                if found.auth is not None:
+                    await self.revoke_self(Secret(found.auth.client_token), namespace)
+                elif found.wrap_info is not None and request.token is not None:
+                    await self.revoke_accessor(request.token, found.wrap_info.wrapped_accessor, namespace)
+                return log.info("%s was answered too late: the token of it is revoked", request)
+            except VaultUnavailable:
+                await asyncio.sleep(pause_s)
+                pause_s *= 2
+            except VaultRefused as error:
+                return log.warning("%s was answered too late, and the token of it is not revoked: %s", request, error)
+        log.warning("%s was answered too late, and the token of it is not revoked: Vault does not answer", request)
 
     async def renew_self(self, token: Secret, increment_s: float = 0.0, namespace: str = "") -> float:
         """Seconds that the token lives from now on; 0: it never ends."""
@@ -299,7 +338,7 @@ class VaultClient:
         hidden = (secret_id.reveal(),)
         path = f"auth/{mount.strip('/')}/login"
         request = Request(method="POST", path=path, body=body, is_idempotent=False, hidden=hidden)
-        return _token(_decoded(await self._found(request, namespace), _Envelope, request).auth)
+        return _token((await self._made(request, namespace)).auth)
 
     # ---- Vault itself
 
@@ -331,13 +370,13 @@ class VaultClient:
 
     # ----
 
-    async def _call(self, request: Request, namespace: str) -> Response:
+    async def _call(self, request: Request, namespace: str, late: Callable[[Response], None] | None = None) -> Response:
         """2xx or 404."""
-        return await self._transport.call(replace(request, namespace=namespace or self.endpoint.namespace))
+        return await self._transport.call(replace(request, namespace=namespace or self.endpoint.namespace), late)
 
-    async def _found(self, request: Request, namespace: str) -> Response:
+    async def _found(self, request: Request, namespace: str, late: Callable[[Response], None] | None = None) -> Response:
         """2xx. Raises VaultRefused for 404: nothing is mounted there, or there is no such role."""
-        response = await self._call(request, namespace)
+        response = await self._call(request, namespace, late)
         if response.status == 404:
             raise VaultRefused(f"Vault refused {request}: there is nothing of that name (404)")
         return response

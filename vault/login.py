@@ -101,6 +101,7 @@ class Login:
     health: Health | None = None
     held: Held | None = None
     version: str = ""  # of Vault, once known
+    returns: int = 0  # how often Vault came back
     _error: DroverError | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _look: asyncio.Event = field(default_factory=asyncio.Event)
@@ -154,6 +155,12 @@ class Login:
         async with self._changed:
             await self._changed.wait_for(lambda: self.health is not None and self.health.is_usable)
 
+    async def returned(self) -> None:
+        """Waits until Vault, having been away, can serve again."""
+        before = self.returns
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.returns != before)
+
     def _is_ready(self) -> bool:
         is_usable = self.health is not None and self.health.is_usable
         return is_usable and self.held is not None and _now_s() < self.held.ends_s
@@ -183,6 +190,7 @@ class Login:
             self.version = found.version or self.version
             if found.is_usable:
                 outage.passed("Vault can be used again")
+                self.returns += not was_usable
                 if not was_usable and self._error is not None:
                     self._wake.set()  # what waits for Vault need not wait longer
                 await self._tell()

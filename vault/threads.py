@@ -12,7 +12,8 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-_Job = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any]]
+Late = Callable[[Any], None]
+_Job = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[[], Any], Late | None]
 
 
 class Threads:
@@ -24,24 +25,32 @@ class Threads:
         self._busy = 0  # calls that are under way or wait
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """What work() returns or raises. Cancelled: work that waits is dropped, work under way is left to end."""
+    async def run(self, work: Callable[[], T], late: Callable[[T], None] | None = None) -> T:
+        """What work() returns or raises. Cancelled: work that waits is dropped, work under way is left to end; late() is
+        given, in the loop, what it still returned."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._busy += 1
         if self._count < min(self._busy, self._count_max):
             self._count += 1
             threading.Thread(target=_serve, args=(self._jobs, self._done), name=f"vault {self._count}", daemon=True).start()
-        self._jobs.put((loop, future, work))
-        return await future
+        self._jobs.put((loop, future, work, late))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if late is not None and future.done() and not future.cancelled() and future.exception() is None:
+                late(future.result())  # it came in the very moment in which it was given up
+            raise
 
     def close(self) -> None:
         for _ in range(self._count):
             self._jobs.put(None)
 
-    def _done(self, future: "asyncio.Future[Any]", result: object, error: BaseException | None) -> None:
+    def _done(self, future: "asyncio.Future[Any]", result: object, error: BaseException | None, late: Late | None) -> None:
         self._busy -= 1
         if future.done():
+            if late is not None and error is None and future.cancelled():
+                late(result)
             return
         if error is not None:
             future.set_exception(error)
@@ -51,14 +60,16 @@ class Threads:
 
 def _serve(jobs: "SimpleQueue[_Job | None]", done: Callable[..., None]) -> None:
     while (job := jobs.get()) is not None:
-        loop, future, work = job
+        loop, future, work, late = job
         result: object = None
         error: BaseException | None = None
-        if not future.cancelled():
+        if future.cancelled():
+            late = None  # nothing was done
+        else:
             try:
                 result = work()
             except BaseException as raised:
                 error = raised
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(done, future, result, error)
-        del job, future, work, result, error
+            loop.call_soon_threadsafe(done, future, result, error, late)
+        del job, future, work, result, error, late

@@ -15,7 +15,7 @@ import asyncio
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,11 @@ from vault.threads import Threads
 # Requests that are under way at once. Each costs a thread while it lasts; Vault answers within milliseconds, so that
 # eight serve hundreds of tasks, and eight that hang for their five seconds hurt nobody else.
 THREADS_MAX = 8
+# Those of calls that make something: they wait longer for their answer than anybody waits for them, and apart from the
+# others, so that a Vault that is slow at making tokens renews them all the same.
+MAKERS_MAX = 4
+# How much longer: what comes by then is undone by its `late`. A task's token that comes later still lives until it ends.
+LATE_S = 30.0
 # Attempts at one call; more often a caller's own turn comes again.
 _ATTEMPTS_MAX = 3
 _REDIRECTS_MAX = 2
@@ -102,7 +107,7 @@ class _Again(Exception):
 class Transport:
     def __init__(self, endpoint: Endpoint, threads_max: int = THREADS_MAX) -> None:
         self.endpoint = endpoint
-        self._threads = Threads(threads_max)
+        self._threads, self._makers = Threads(threads_max), Threads(min(threads_max, MAKERS_MAX))
         self._local = threading.local()
         self._is_closed = False
         self.contact_s: float | None = None  # monotonic: when Vault last answered something of use
@@ -111,10 +116,12 @@ class Transport:
         """Nothing more is asked; threads that wait for Vault end with their own time limits."""
         self._is_closed = True
         self._threads.close()
+        self._makers.close()
 
-    async def call(self, request: Request) -> Response:
-        """2xx and 404 are answers. Raises VaultUnavailable, VaultRefused."""
-        response = await self._within_deadline(request)
+    async def call(self, request: Request, late: Callable[[Response], None] | None = None) -> Response:
+        """2xx and 404 are answers. Raises VaultUnavailable, VaultRefused. late: is given an answer that came after the
+        caller had been told that there is none, or had gone."""
+        response = await self._within_deadline(request, late)
         if response.status == 404 or response.status < 300:
             return response
         raise VaultRefused(f"Vault refused {request}: {_words(response, request)} ({response.status})")
@@ -126,7 +133,7 @@ class Transport:
         except _Again as again:
             raise again.error from again
 
-    async def _within_deadline(self, request: Request) -> Response:
+    async def _within_deadline(self, request: Request, late: Callable[[Response], None] | None) -> Response:
         from tenacity import (
             AsyncRetrying,
             retry_if_exception_type,
@@ -142,7 +149,7 @@ class Transport:
             reraise=True,
         )
         try:
-            return await attempts(self._attempt, request, deadline_s)
+            return await attempts(self._attempt, request, deadline_s, late)
         except _Again as again:
             telemetry.FAILURES.labels(type(again.error).__name__).inc()
             raise again.error from again.error.__cause__
@@ -150,9 +157,11 @@ class Transport:
             telemetry.FAILURES.labels(type(error).__name__).inc()
             raise
 
-    async def _attempt(self, request: Request, deadline_s: float) -> Response:
+    async def _attempt(
+        self, request: Request, deadline_s: float, late: Callable[[Response], None] | None
+    ) -> Response:
         """Raises _Again for what may be sent once more, VaultUnavailable for what may not."""
-        response = await self._in_thread(request, deadline_s)
+        response = await self._in_thread(request, deadline_s, late)
         if response.status < 500 and response.status not in _UNTOUCHED:
             return response
         error = VaultUnavailable(f"Vault cannot serve {request}: {_words(response, request)} ({response.status})")
@@ -160,13 +169,18 @@ class Transport:
             raise _Again(error)
         raise error
 
-    async def _in_thread(self, request: Request, deadline_s: float) -> Response:
+    async def _in_thread(
+        self, request: Request, deadline_s: float, late: Callable[[Response], None] | None = None
+    ) -> Response:
         if self._is_closed:
             raise VaultUnavailable("Vault is not asked any more: drover is stopping")
         remaining_s = deadline_s - time.monotonic()
         try:
             async with asyncio.timeout(max(0.001, remaining_s)):
-                response = await self._threads.run(partial(self._send, request, deadline_s))
+                if late is None:
+                    response = await self._threads.run(partial(self._send, request, deadline_s, 0.0))
+                else:
+                    response = await self._makers.run(partial(self._send, request, deadline_s, LATE_S), late)
         except TimeoutError as error:
             raise TooSlow(f"Vault at {self.endpoint.address} took longer than {self.endpoint.timeout_s:g} s") from error
         if response.status < 500:
@@ -175,11 +189,11 @@ class Transport:
 
     # ---- in a thread
 
-    def _send(self, request: Request, deadline_s: float) -> Response:
+    def _send(self, request: Request, deadline_s: float, late_s: float) -> Response:
         """Raises _Again, VaultUnavailable, VaultRefused (an address or path that cannot be)."""
         base, path, query = self.endpoint.address, "/v1/" + _escaped(request.path), dict(request.query)
         for _ in range(_REDIRECTS_MAX + 1):
-            response = self._once(request, base, path, query, deadline_s)
+            response = self._once(request, base, path, query, deadline_s, late_s)
             if response.status_code not in (301, 302, 307, 308):
                 return Response(response.status_code, response.content)
             target = urlsplit(urljoin(f"{base}{path}", response.headers.get("Location", "")))
@@ -188,11 +202,13 @@ class Transport:
             base, path = f"{target.scheme}://{target.netloc}", target.path
         raise VaultUnavailable(f"Vault at {self.endpoint.address} sends from one address to the next")
 
-    def _once(self, request: Request, base: str, path: str, query: dict[str, str], deadline_s: float) -> Any:
+    def _once(
+        self, request: Request, base: str, path: str, query: dict[str, str], deadline_s: float, late_s: float
+    ) -> Any:
         from requests import exceptions
 
         remaining_s = max(0.001, deadline_s - time.monotonic())
-        arguments: dict[str, Any] = {"timeout": remaining_s, "raise_exception": False, "params": query}
+        arguments: dict[str, Any] = {"timeout": (remaining_s, remaining_s + late_s), "raise_exception": False, "params": query}
         if request.body is not None:
             arguments["json"] = dict(request.body)
         if request.wrap_ttl_s:

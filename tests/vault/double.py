@@ -58,7 +58,7 @@ class Role:
 
 
 class Double:
-    """tls: for https. slow_s: how long each answer takes. failing: a status that all answers have. standby_of: address of
+    """tls: for https. slow_s: how long each answer takes; slow_paths: those to paths that begin so. failing: a status that all answers have. standby_of: address of
     the active one; then everything but health is redirected there."""
 
     version = "1.15.2"
@@ -75,6 +75,7 @@ class Double:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self.slow_s = 0.0
+        self.slow_paths: dict[str, float] = {}
         self.failing = 0
         self.standby_of = ""
         self.is_sealed = False
@@ -163,6 +164,8 @@ class Double:
         url = urlsplit(target)
         query = dict(parse_qsl(url.query))
         path = unquote(url.path).removeprefix("/v1/").strip("/")
+        if (slow_s := max((one for start, one in self.slow_paths.items() if path.startswith(start)), default=0.0)) > 0:
+            self._closed.wait(slow_s)
         method = "LIST" if method == "GET" and query.get("list") == "true" else "POST" if method == "PUT" else method
         try:
             body = json.loads(raw) if raw else {}

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,38 @@ async def test_a_vault_that_hangs_holds_up_nobody_else(double: Double, doubled: 
             assert all(isinstance(one, VaultUnavailable) for one in found)
             assert sum(one.name.startswith("vault") for one in threading.enumerate()) <= 16
             assert time.monotonic() - began_s < 3.0
+
+
+async def _until_revoked(double: Double) -> None:
+    """The one token that was made, by whatever way."""
+    async with asyncio.timeout(5):
+        while not any(call.path.startswith("auth/token/revoke-") for call in double.calls):
+            await asyncio.sleep(0.02)
+        while len(double.tokens.by_id) > 1:  # the root's
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("wrap_ttl_s", [0.0, 60.0], ids=["plain", "wrapped"])
+async def test_a_token_that_comes_too_late_is_revoked(double: Double, doubled: Vault, wrap_ttl_s: float) -> None:
+    double.slow_paths["auth/token/create"] = 0.6
+    wanted: dict[str, Any] = {"policies": ("default",), "display_name": "late", "metadata": {}, "ttl_s": 3600.0}
+
+    async with doubled.client(timeout_s=0.3) as client:
+        with pytest.raises(VaultUnavailable, match="took longer"):
+            if wrap_ttl_s:
+                await client.create_wrapped(doubled.root, **wanted, wrap_ttl_s=wrap_ttl_s)
+            else:
+                await client.create_token(doubled.root, **wanted)
+        await _until_revoked(double)
+
+
+async def test_a_token_whose_caller_has_gone_is_revoked(double: Double, doubled: Vault) -> None:
+    double.slow_paths["auth/token/create"] = 0.3
+    async with doubled.client(timeout_s=5.0) as client:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await client.create_token(doubled.root, policies=("default",), display_name="gone", metadata={}, ttl_s=3600.0)
+        await _until_revoked(double)
 
 
 async def test_a_call_that_is_cancelled_ends_at_once(double: Double, doubled: Vault) -> None:
