@@ -11,11 +11,12 @@ import errno
 import os
 import pwd
 import stat as modes
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent import tmpfs
 from agent.alloc_files import opened
 from agent.drivers.base import SeenDirs, TaskDirs
 from agent.hooks.base import TaskContext
@@ -102,12 +103,17 @@ class TaskFiles:
                 os.close(found)
         return None
 
-    def write(self, parts: Sequence[str], data: bytes, mode: int, owner: Owner) -> None:
-        """Whole, or not at all; directories on the way are made. Raises TaskRefused, and OSError for a machine in trouble."""
+    def write(
+        self, parts: Sequence[str], data: bytes, mode: int, owner: Owner, before: Callable[[], None] | None = None
+    ) -> None:
+        """Whole, or not at all; directories on the way are made. before: called when nothing speaks against it any more.
+        Raises TaskRefused, and OSError for a machine in trouble."""
         with self._open_root() as root:
             folder = self._folder(root, parts)
             try:
-                self._check_secrets((*self._led_to(root, folder), parts[-1]))
+                self._check_place((*self._led_to(root, folder), parts[-1]), folder)
+                if before is not None:
+                    before()
                 _replace(folder, parts[-1], data, mode, owner)
             except IsADirectoryError as error:
                 raise TaskRefused(f"{'/'.join(parts)} is a directory") from error
@@ -120,7 +126,7 @@ class TaskFiles:
         with self._open_root() as root:
             found = self._folder(root, (*parts, ""))
             try:
-                self._check_secrets(self._led_to(root, found))
+                self._check_place(self._led_to(root, found), found)
                 yield found
             finally:
                 os.close(found)
@@ -148,6 +154,13 @@ class TaskFiles:
         """Another task's secrets are not this one's to see."""
         if len(parts) > 1 and parts[1] == "secrets" and parts[0] not in (self.dirs.task.name, "alloc"):
             raise TaskRefused(f"{'/'.join(parts[:2])} are another task's")
+
+    def _check_place(self, parts: Sequence[str], folder: int) -> None:
+        """Where it is about to be written. What is below a task's secrets is in memory or not written: the tmpfs may be gone,
+        or be in sight of an earlier agent alone."""
+        self._check_secrets(parts)
+        if parts[:2] == (self.dirs.task.name, "secrets") and not tmpfs.is_in_memory(folder):
+            raise TaskRefused(f"{'/'.join(parts[:2])} is not in memory; it is again with the task's next start")
 
     def _led_to(self, root: int, found: int) -> tuple[str, ...]:
         """Where the links led, by the names that the kernel has now."""

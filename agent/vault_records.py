@@ -19,6 +19,8 @@ from model.errors import TaskRefused
 
 log = logging.getLogger(__name__)
 
+# What is left of the life of a token or a lease when it is replaced because it cannot be renewed any longer.
+LAST_PART = 0.2
 # Of all tasks' records; one has some hundred bytes and its dynamic secrets.
 _SIZE_MB_MAX = 64
 
@@ -37,7 +39,11 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """The token of one task. expires_at: seconds since the epoch, 0: never. is_over: the task has ended, the token has not."""
+    """The token of one task.
+
+    expires_at: seconds since the epoch, 0: never. may_look: it has the policy that lets it look at itself. is_over: the
+    task has ended, the token has not. replaced_at: when another one took its place, 0: none did.
+    """
 
     alloc_id: AllocId
     task: str
@@ -47,7 +53,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     ttl_s: float
     expires_at: float
     renewable: bool
+    may_look: bool = True
     is_over: bool = False
+    replaced_at: float = 0.0
     leases: Mapping[str, Lease] = {}
 
     def __repr__(self) -> str:
@@ -55,6 +63,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     def is_valid(self, now_s: float) -> bool:
         return not self.expires_at or now_s < self.expires_at
+
+    def is_ending(self, now_s: float) -> bool:
+        """Whether the last part of its life has begun."""
+        return bool(self.expires_at) and now_s >= self.expires_at - self.ttl_s * LAST_PART
 
 
 class VaultRecords:
@@ -76,27 +88,29 @@ class VaultRecords:
     def put(self, record: Record) -> None:
         """Whole or not at all. Raises as open()."""
         self.open()
-        path = self._of(record.alloc_id, record.task)
+        path = self._of(record)
         new = path.with_suffix(".new")
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(msgspec.json.encode(record))
         new.rename(path)
 
-    def remove(self, alloc_id: AllocId, task: str) -> None:
-        self._of(alloc_id, task).unlink(missing_ok=True)
+    def remove(self, record: Record) -> None:
+        self._of(record).unlink(missing_ok=True)
 
-    def _of(self, alloc_id: AllocId, task: str) -> Path:
-        return self._path / f"{hashlib.sha256(f'{alloc_id}/{task}'.encode()).hexdigest()[:32]}.json"
+    def _of(self, record: Record) -> Path:
+        name = f"{record.alloc_id}/{record.task}" + (f"/{record.accessor}" if record.replaced_at else "")
+        return self._path / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
 
     def open(self) -> None:
         """Raises TaskRefused where a record would be on a disk, OSError."""
         self._path.mkdir(mode=0o700, exist_ok=True)
-        if os.geteuid() == 0:
-            tmpfs.mount(self._path, mode=0o700, size_mb=_SIZE_MB_MAX)
+        tmpfs.secure(self._path, mode=0o700, size_mb=_SIZE_MB_MAX)
         in_memory(self._path)
 
 
 def in_memory(path: Path) -> None:
     """Raises TaskRefused for a directory that is on a disk."""
     if not tmpfs.is_in_memory(path):
-        raise TaskRefused(f"{path} is on a disk, where no secret may be: run the agent as root, or put its data_dir on a tmpfs")
+        raise TaskRefused(
+            f"{path} is on a disk, where no secret may be: run the agent as root with CAP_SYS_ADMIN, or put its data_dir on a tmpfs"
+        )

@@ -27,6 +27,10 @@ class TaskTokens(Protocol):
         """A new token for the task. Raises VaultUnavailable (ask again later), VaultRefused."""
         ...
 
+    async def revoke(self, accessor: str, namespace: str) -> None:
+        """Ends one that may not do so itself. Raises as make()."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnTokens:
@@ -49,6 +53,9 @@ class OwnTokens:
             namespace=wanted.namespace,
         )
 
+    async def revoke(self, accessor: str, namespace: str) -> None:
+        await self.client.revoke_accessor(self.token(), accessor, namespace)
+
 
 class LeaderTokens:
     """url: of this agent's API, which finds the leader. token: the agent's own for Consul; tls: how its API is called."""
@@ -62,6 +69,9 @@ class LeaderTokens:
         wrapped = await self._ask(context)
         assert context.task.vault is not None
         return await self._client.unwrap(wrapped, context.task.vault.namespace)
+
+    async def revoke(self, accessor: str, namespace: str) -> None:
+        raise VaultRefused("this agent has no token of its own, by which others are ended")
 
     async def _ask(self, context: TaskContext) -> Secret:
         try:

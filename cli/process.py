@@ -288,7 +288,7 @@ def _task_vault(
     own = OwnTokens(client=login.client, token=login.token, role=vault.create_from_role, ttl_s=vault.task_token_ttl_s)
     return VaultHook(
         client=login.client,
-        usable=login.usable,
+        reach=login,
         tokens=LeaderTokens(login.client, url, consul_token, tls.peers) if isinstance(login.way, NoToken) else own,
         records=VaultRecords(data.secrets),
         now_s=time.time,

@@ -74,10 +74,8 @@ def look(
             answers = Answers(source)
             data = _said(block, answers, clock)
         env = parse_env(data.decode("utf-8", "surrogateescape")) if block.document.envvars else {}
-        if data != old and before_change is not None:
-            before_change()
         if data != old or source.files.mode(block.parts) != block.mode:
-            source.files.write(block.parts, data, block.mode, block.owner)
+            source.files.write(block.parts, data, block.mode, block.owner, before_change if data != old else None)
     except Missing as missing:
         return Lacking(used=_used(answers), reads=missing.reads)
     except TemplateFault as fault:

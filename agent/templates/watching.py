@@ -13,7 +13,7 @@ import itertools
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -47,13 +47,16 @@ _versions = itertools.count(1)  # of all watches: an answer of a later watch is 
 
 
 class Answered(Protocol):
-    """A read of Vault: (value, seconds until it is to be read again)."""
+    """A read of Vault: (value, seconds until it is to be read again, an event that has it read before)."""
 
     @property
     def value(self) -> object: ...
 
     @property
     def again_s(self) -> float: ...
+
+    @property
+    def stale(self) -> asyncio.Event | None: ...
 
 
 Fetch = Callable[[Read], Awaitable[Answered]]
@@ -245,7 +248,9 @@ class Watches:
                 watch.failed(type(error).__name__)
             else:
                 watch.answered(found.value)
-                await asyncio.sleep(max(found.again_s, 1.0))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(max(found.again_s, 1.0)):
+                        await (found.stale or asyncio.Event()).wait()
                 continue
             await asyncio.sleep(self._retry_s(watch))
 

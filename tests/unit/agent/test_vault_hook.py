@@ -27,19 +27,26 @@ from template.lookups import Secret as VaultSecret
 from tests import clock
 from tests.agent.doubles import a_job, a_task, an_alloc
 from tests.unit.agent.world import World, kinds
-from vault.client import TaskToken, VaultClient
+from vault.client import TaskToken, TokenFacts, VaultClient
 
 TTL_S = 3600.0
 
 
 @dataclass
 class FakeVault:
-    """As much of VaultClient as the hook asks, on the loop's clock. tokens: until when each lives."""
+    """As much of VaultClient as the hook asks, on the loop's clock. tokens: until when each lives.
+
+    is_bare: tokens come without the policy `default`, and may do nothing with themselves. fails: it answers, and makes none.
+    """
 
     tokens: dict[str, float] = field(default_factory=dict)
     leases: dict[str, float] = field(default_factory=dict)
     is_away: bool = False
     refuses: bool = False
+    refuses_renewals: bool = False
+    is_bare: bool = False
+    fails: bool = False
+    makes: int = 0
     renewals: int = 0
     issued: int = 0
     age_max_s: float = 1e9
@@ -55,14 +62,19 @@ class FakeVault:
 
     async def make(self, context: TaskContext) -> TaskToken:
         self._check()
+        self.makes += 1
         if self.refuses:
             raise VaultRefused("token policies must be subset")
+        if self.fails:
+            raise VaultUnavailable("took longer than 5 s")
         name = f"s.{len(self.tokens)}"
         self.tokens[name], self.born_s[name] = now_s() + TTL_S, now_s()
-        return TaskToken(secret=Secret(name), accessor=f"a.{name}", ttl_s=TTL_S, renewable=True)
+        return TaskToken(secret=Secret(name), accessor=f"a.{name}", ttl_s=TTL_S, renewable=True, policies=("p",) if self.is_bare else ("default", "p"))
 
     async def renew_self(self, token: Secret, increment_s: float = 0.0, namespace: str = "") -> float:
         self._check(token.reveal())
+        if self.is_bare or self.refuses_renewals:
+            raise VaultRefused("permission denied")
         self.renewals += 1
         ttl_s = min(TTL_S, self.born_s[token.reveal()] + self.age_max_s - now_s())
         self.tokens[token.reveal()] = now_s() + ttl_s
@@ -70,6 +82,8 @@ class FakeVault:
 
     async def revoke_self(self, token: Secret, namespace: str = "") -> None:
         self._check(token.reveal())
+        if self.is_bare:
+            raise VaultRefused("permission denied")
         self.revoked.append(token.reveal())
         self.tokens[token.reveal()] = 0.0
 
@@ -89,9 +103,41 @@ class FakeVault:
         self.leases[lease_id] = now_s() + 600
         return 600.0, True
 
+    async def lookup_self(self, token: Secret, namespace: str = "") -> TokenFacts:
+        self._check(token.reveal())
+        if self.is_bare:
+            raise VaultRefused("permission denied")
+        name = token.reveal()
+        return TokenFacts(
+            accessor=f"a.{name}",
+            ttl_s=self.tokens[name] - now_s(),
+            renewable=True,
+            policies=("default",),
+            creation_ttl_s=TTL_S,
+            is_endless=False,
+            is_orphan=True,
+            display_name="",
+        )
+
+    async def revoke(self, accessor: str, namespace: str) -> None:
+        self._check()
+        self.revoked.append(accessor.removeprefix("a."))
+        self.tokens[accessor.removeprefix("a.")] = 0.0
+
     async def usable(self) -> None:
         while self.is_away:
             await asyncio.sleep(1.0)
+
+    async def returned(self) -> None:
+        while not self.is_away:
+            await asyncio.sleep(1.0)
+        await self.usable()
+
+    def doubt(self) -> None:
+        pass
+
+    def living(self) -> list[str]:
+        return [name for name, until_s in self.tokens.items() if until_s > now_s()]
 
 
 def now_s() -> float:
@@ -110,7 +156,7 @@ def memory() -> Iterator[Path]:
 def _hook(vault: FakeVault, memory: Path) -> VaultHook:
     return VaultHook(
         client=cast(VaultClient, vault),
-        usable=vault.usable,
+        reach=vault,
         tokens=vault,
         records=VaultRecords(memory),
         now_s=now_s,
