@@ -14,7 +14,9 @@ import pytest
 from msgspec.structs import replace
 
 from agent import tmpfs
-from agent.hooks.base import TaskContext
+from agent.alloc_dir import DiskDirs, remove_tree
+from agent.hooks.base import TaskContext, TaskHook
+from agent.hooks.dirs import DirsHook
 from agent.hooks.vault import VaultHook
 from agent.secrets import Answer
 from agent.vault_records import VaultRecords
@@ -165,12 +167,12 @@ def _hook(vault: FakeVault, memory: Path) -> VaultHook:
 
 
 @asynccontextmanager
-async def _living(world: World, hook: VaultHook) -> AsyncIterator[None]:
-    """One life of an agent with this hook."""
+async def _living(world: World, hook: VaultHook, *others: TaskHook) -> AsyncIterator[None]:
+    """One life of an agent with this hook, after the others."""
     world.accessors = hook.accessors
     async with asyncio.TaskGroup() as group:
         keeping = group.create_task(hook.run(), name="vault tokens")
-        async with world.running(hooks=(hook,)):
+        async with world.running(hooks=(*others, hook)):
             yield
         keeping.cancel()
 
@@ -267,6 +269,169 @@ def test_a_token_at_its_greatest_age_is_replaced_before_it_ends(memory: Path) ->
                 await asyncio.sleep(60)
                 assert any(until > now_s() for until in vault.tokens.values())
             assert len(vault.tokens) > 1
+
+    clock.run(story())
+
+
+@pytest.mark.parametrize("is_bare", [False, True], ids=["refused", "without the policy default"])
+def test_a_token_that_vault_does_not_renew_is_replaced_once_and_near_its_end_only(memory: Path, is_bare: bool) -> None:
+    async def story() -> None:
+        job = _job(change_mode="restart")
+        world, alloc, vault = World(job), an_alloc(job=job), FakeVault(refuses_renewals=True, is_bare=is_bare)
+        async with _living(world, _hook(vault, memory)):
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            await asyncio.sleep(TTL_S * 0.79)
+            assert (len(world.driver.starts), len(vault.tokens)) == (1, 1)
+            await asyncio.sleep(TTL_S * 0.03)
+            assert (len(world.driver.starts), vault.living()) == (2, ["s.0", "s.1"])
+            await asyncio.sleep(8 * 60)
+            assert vault.revoked == []
+            await asyncio.sleep(100)
+            assert (vault.revoked, vault.living()) == (["s.0"], ["s.1"])
+            assert len(list(memory.iterdir())) == 1
+
+    clock.run(story())
+
+
+def test_a_refusal_that_passes_costs_nothing(memory: Path) -> None:
+    async def story() -> None:
+        job = _job(change_mode="restart")
+        world, alloc, vault = World(job), an_alloc(job=job), FakeVault(refuses_renewals=True)
+        async with _living(world, _hook(vault, memory)):
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            await asyncio.sleep(TTL_S * 0.6)
+            vault.refuses_renewals = False
+            await asyncio.sleep(3 * TTL_S)
+            assert (len(world.driver.starts), vault.living(), vault.revoked) == (1, ["s.0"], [])
+
+    clock.run(story())
+
+
+def test_a_token_that_vault_has_ended_is_replaced_at_its_next_renewal(memory: Path) -> None:
+    async def story() -> None:
+        job = _job(change_mode="restart")
+        world, alloc, vault = World(job), an_alloc(job=job), FakeVault()
+        async with _living(world, _hook(vault, memory)):
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            vault.tokens["s.0"] = 0.0
+            await asyncio.sleep(TTL_S * 0.6)
+            assert (len(world.driver.starts), vault.living(), vault.revoked) == (2, ["s.1"], [])
+
+    clock.run(story())
+
+
+def test_a_replaced_token_ends_with_its_task_also_after_the_agent_was_killed(memory: Path) -> None:
+    async def story() -> None:
+        job = replace(_job(change_mode="noop"), type=JobType.BATCH)
+        world, alloc, vault = World(job), an_alloc(job=job), FakeVault(refuses_renewals=True)
+        hook = _hook(vault, memory)
+        async with _living(world, hook):
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            await asyncio.sleep(TTL_S * 0.82)
+            assert hook.accessors(alloc.id) == {"a.s.0": "", "a.s.1": ""}
+        again = _hook(vault, memory)
+        async with _living(world, again):
+            await asyncio.sleep(10)
+            assert again.accessors(alloc.id) == {"a.s.0": "", "a.s.1": ""}
+            world.driver.end(alloc.id)
+            await world.store.until_observed(alloc.id, ClientStatus.COMPLETE)
+            await asyncio.sleep(10)
+            assert (sorted(vault.revoked), list(memory.iterdir())) == (["s.0", "s.1"], [])
+
+    clock.run(story())
+
+
+def test_secrets_are_read_with_a_new_token_at_once(memory: Path) -> None:
+    read = Read(what=What.SECRET, name="database/creds/app")
+
+    async def story() -> None:
+        job = _job(change_mode="noop")
+        world, alloc, vault = World(job), an_alloc(job=job), FakeVault(refuses_renewals=True)
+        hook = _hook(vault, memory)
+        async with _living(world, hook):
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            await asyncio.sleep(TTL_S * 0.78)
+            first = await hook.read(_context(hook, alloc.id), read)
+            assert first.stale is not None
+            async with asyncio.timeout(TTL_S * 0.03):
+                await first.stale.wait()
+            second = await hook.read(_context(hook, alloc.id), read)
+            assert (_data(first), _data(second)) == ({"user": "u1"}, {"user": "u2"})
+            assert "s.0" in vault.living()
+
+    clock.run(story())
+
+
+@pytest.mark.parametrize("is_shown", [True, False], ids=["in its file", "without a file"])
+def test_a_running_task_whose_record_is_lost_keeps_its_token_or_gets_another(memory: Path, tmp_path: Path, is_shown: bool) -> None:
+    async def story() -> None:
+        job = a_job(a_task(name="main", vault=Vault(policies=("p",), disable_file=not is_shown, change_mode="restart")))
+        world, alloc, vault = World(job), an_alloc(job=job), FakeVault()
+        world.dirs = dirs = DiskDirs(tmp_path)
+        dirs_hook = DirsHook(dirs)
+        async with _living(world, _hook(vault, memory), dirs_hook):
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+        tmpfs.unmount(memory)
+        hook = _hook(vault, memory)
+        vault.is_away = True
+        async with _living(world, hook, dirs_hook):
+            await asyncio.sleep(60)
+            vault.is_away = False
+            await asyncio.sleep(60)
+            wanted = (1, ["s.0"], "goes on with the one in secrets/vault_token") if is_shown else (2, ["s.0", "s.1"], "it gets a new one")
+            assert (len(world.driver.starts), vault.living()) == wanted[:2]
+            told = [one.display_message for one in world.store.observed[alloc.id].task_states["main"].events if one.type == "Vault"]
+            assert any(wanted[2] in one for one in told)
+            assert hook.accessors(alloc.id) == {f"a.{wanted[1][-1]}": ""}
+            await asyncio.sleep(3 * TTL_S)
+            assert wanted[1][-1] in vault.living()
+        remove_tree(dirs.path(alloc.id))
+
+    clock.run(story())
+
+
+def test_a_token_is_not_written_where_the_tmpfs_is_gone_and_the_task_runs_on(memory: Path, tmp_path: Path) -> None:
+    async def story() -> None:
+        job = a_job(a_task(name="main", vault=Vault(policies=("p",), change_mode="restart")))
+        world, alloc, vault = World(job), an_alloc(job=job), FakeVault(refuses_renewals=True)
+        world.dirs = dirs = DiskDirs(tmp_path)
+        secrets = dirs.task(alloc.id, "main").secrets
+        async with _living(world, _hook(vault, memory), DirsHook(dirs)):
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            assert (secrets / "vault_token").read_text() == "s.0"
+            tmpfs.unmount(secrets)
+            await asyncio.sleep(TTL_S * 0.85)
+            assert (len(world.driver.starts), list(secrets.iterdir())) == (1, [])
+            told = [one.display_message for one in world.store.observed[alloc.id].task_states["main"].events if one.type == "Vault"]
+            assert told == ["New Vault token acquired, and not written: main/secrets is not in memory; it is again with the task's next start"]
+        remove_tree(dirs.path(alloc.id))
+
+    clock.run(story())
+
+
+def test_a_vault_that_answers_and_makes_no_token_is_asked_less_and_less_often(memory: Path) -> None:
+    async def story() -> None:
+        job = _job()
+        world, alloc, vault = World(job), an_alloc(job=job), FakeVault(fails=True)
+        async with _living(world, _hook(vault, memory)):
+            world.store.want(alloc)
+            await asyncio.sleep(60)
+            assert 5 <= vault.makes <= 8
+            await asyncio.sleep(3600)
+            assert vault.makes <= 8 + 3600 / 30
+            vault.is_away = True
+            await asyncio.sleep(90)
+            vault.is_away = vault.fails = False
+            back_s = now_s()
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            assert now_s() - back_s < 2.0
 
     clock.run(story())
 
