@@ -3,7 +3,7 @@
     prepare   before a start: renders all, waits for what is missing; what was rendered before need not wait
     follow    beside the running process: renders what has changed, then one change_mode for all that came of it
 
-    a watch's answer ──> dirty ──> quiet for wait.min ──> look (render, write) ──> splay ──> restart | signal, script
+    a watch's answer ──> dirty ──> quiet for its wait.min ──> look (render, write) ──> splay ──> restart | signal, script
 
 What a running task has is never taken from it: without an answer, with a refusal or a fault in the text its files stay.
 """
@@ -13,6 +13,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -45,10 +46,13 @@ SIGNALLED = "Template re-rendered"
 PATIENCE_S = 1.0
 # How often files that a template reads are looked at; consul-template: 2 s.
 FILES_S = 5.0
+# A timer may fire a moment early: what is due by then is due.
+_EARLY_S = 0.001
 _SHOWN_MAX = 3
 # Distinct messages in one life of a process: its history shows the last ten of all.
 _TOLD_MAX = 100
 
+_VAULTS = (What.SECRET, What.SECRETS)
 _CONSULS = {
     What.KEY: "kv.block",
     What.PAIRS: "kv.list",
@@ -82,8 +86,16 @@ class Subscription:
             self._watches.release(self.held.pop(read), self.changed.set, owner=self._of(read)[0])
 
     def _of(self, read: Read) -> tuple[str, Callable[[Read], Awaitable[Any]] | None]:
-        is_vaults = read.what in (What.SECRET, What.SECRETS)
-        return (self._owner, self._fetch) if is_vaults else ("", None)
+        return (self._owner, self._fetch) if read.what in _VAULTS else ("", None)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Settling:
+    """Of a block that is to be rendered, in loop time: since when, and since when quiet. versions: of what it used, then."""
+
+    began_s: float
+    last_s: float
+    versions: tuple[int, ...]
 
 
 class TaskTemplates:
@@ -202,15 +214,19 @@ class TaskTemplates:
             self._first.clear()
             await self._run_scripts(context, run, firsts)
             subscription.want(self._reads(blocks))
+            settling: dict[str, _Settling] = {}
             while True:
                 subscription.changed.clear()
                 dirty = await self._dirty(blocks, subscription, source)
-                if not dirty and not owed:
-                    files = {read for block in blocks for read in self._used[block.digest].files}
-                    await self._until_changed(subscription, None, files)
+                due_s = {block.digest: self._due_s(block, settling, subscription) for block in dirty}
+                due = [block for block in dirty if due_s[block.digest] <= asyncio.get_running_loop().time() + _EARLY_S]
+                if not due and not owed:
+                    files = {read for block in blocks if (used := self._used.get(block.digest)) for read in used.files}
+                    await self._until_changed(subscription, min(due_s.values(), default=None), files)
                     continue
-                await self._quiet(blocks, dirty, subscription, source)
-                changed = owed + [block for block in await self._rendered(context, dirty, source, subscription) if block not in owed]
+                for block in due:
+                    settling.pop(block.digest, None)
+                changed = owed + [block for block in await self._rendered(context, due, source, subscription) if block not in owed]
                 owed = []
                 subscription.keep_only(self._reads(blocks))
                 if changed:
@@ -230,40 +246,26 @@ class TaskTemplates:
                 found.append(block)
         return found
 
-    def _is_stale(self, block: Block, subscription: Subscription) -> bool:
-        """Whether an answer that it used is another now."""
+    def _is_stale(self, block: Block, subscription: Subscription, *, of_vault: bool = False) -> bool:
+        """Whether an answer that it used is another now; of_vault: one of Vault's."""
         used, held = self._used[block.digest], subscription.held
-        return any(read in held and held[read].version != version for read, version in used.versions.items())
+        return any(
+            read in held and held[read].version != version
+            for read, version in used.versions.items()
+            if not of_vault or read.what in _VAULTS
+        )
 
-    async def _quiet(
-        self, blocks: Sequence[Block], dirty: list[Block], subscription: Subscription, source: Source
-    ) -> None:
-        """Waits until nothing has changed for each one's wait.min, or for its wait.max; `dirty` grows meanwhile."""
-        loop = asyncio.get_running_loop()
-        began_s = {block.digest: loop.time() for block in dirty}
-        last_s = dict(began_s)
-        seen = {block.digest: self._versions(block, subscription) for block in dirty}
-        while True:
-            due_s = max(
-                (
-                    min(last_s[block.digest] + block.wait_s[0], began_s[block.digest] + block.wait_s[1])
-                    for block in dirty
-                    if block.digest in self._used  # what was not looked at in this life changes nothing by waiting
-                ),
-                default=0.0,
-            )
-            if due_s <= loop.time():
-                return
-            subscription.changed.clear()
-            if not await self._until_changed(subscription, due_s, frozenset()):
-                return
-            for block in await self._dirty(blocks, subscription, source):
-                versions = self._versions(block, subscription)
-                if block.digest not in began_s:
-                    dirty.append(block)
-                    began_s[block.digest] = loop.time()
-                if seen.get(block.digest) != versions:
-                    seen[block.digest], last_s[block.digest] = versions, loop.time()
+    def _due_s(self, block: Block, settling: "dict[str, _Settling]", subscription: Subscription) -> float:
+        """Loop time at which it is to be rendered: once it was quiet for its wait.min, or after its wait.max."""
+        now_s, versions = asyncio.get_running_loop().time(), self._versions(block, subscription)
+        if block.digest not in self._used or self._is_stale(block, subscription, of_vault=True):
+            # What was not looked at in this life changes nothing by waiting, and a secret's successor comes when the
+            # old one ends: it does not change many times in a row.
+            return now_s
+        known = settling.setdefault(block.digest, _Settling(began_s=now_s, last_s=now_s, versions=versions))
+        if known.versions != versions:
+            known.versions, known.last_s = versions, now_s
+        return min(known.last_s + block.wait_s[0], known.began_s + block.wait_s[1])
 
     def _versions(self, block: Block, subscription: Subscription) -> tuple[int, ...]:
         used = self._used.get(block.digest)

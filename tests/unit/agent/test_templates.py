@@ -3,9 +3,10 @@
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -29,6 +30,14 @@ from tests import clock
 from tests.agent.doubles import a_job, a_task, an_alloc
 from tests.embedded import Embedded
 from tests.unit.agent.world import World, kinds, restart_policy
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """In memory: nothing is written into a task's secrets anywhere else."""
+    with TemporaryDirectory(dir="/dev/shm") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 class PlainDirs(DiskDirs):
