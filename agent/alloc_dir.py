@@ -42,6 +42,11 @@ class AllocDirs(Protocol):
 
     def build_task(self, alloc_id: AllocId, task_name: str, user: str, *, is_contained: bool, has_secrets: bool) -> None: ...
 
+    def check_memory(self, alloc_id: AllocId, task_name: str) -> None:
+        """Raises TaskRefused where the task's secrets would be on a disk."""
+
+    def forget_secrets(self, alloc_id: AllocId, task_name: str) -> None: ...
+
     async def remove(self, alloc_id: AllocId) -> None: ...
 
 
@@ -71,22 +76,28 @@ class DiskDirs:
 
         user: who the task runs as; the secrets are theirs. is_contained: its directories are mounted into a container,
         whose user only the image knows: they are open to all there, and nobody else on the machine gets near them.
-        has_secrets: drover will write some; without root, who may not mount, they have no such place.
+        has_secrets: drover may write some; who may not mount has no such place for them (check_memory).
         """
         task = f"{self.path(alloc_id)}/{_segment(task_name)}"
-        is_mounted = has_secrets and os.geteuid() == 0
-        if os.path.isdir(f"{task}/secrets") and (not is_mounted or os.path.ismount(f"{task}/secrets")):
+        if os.path.isdir(f"{task}/secrets") and (not has_secrets or os.path.ismount(f"{task}/secrets")):
             return
         own, secret = (0o700, 0o777) if is_contained else (0o777, 0o700)
         for name, mode in (("", own), ("/local", 0o777), ("/tmp", 0o777), ("/secrets", secret)):
             _make(task + name, mode)
-        if is_mounted:
-            tmpfs.mount(f"{task}/secrets", mode=secret, size_mb=SECRETS_MB_MAX)
+        if has_secrets:
+            tmpfs.secure(f"{task}/secrets", mode=secret, size_mb=SECRETS_MB_MAX)
         if user and not is_contained and os.geteuid() == 0:
             try:
                 shutil.chown(f"{task}/secrets", user)
             except LookupError as error:
                 raise TaskRefused(f"user {user!r} does not exist on this machine") from error
+
+    def check_memory(self, alloc_id: AllocId, task_name: str) -> None:
+        in_memory(self.task(alloc_id, task_name).secrets)
+
+    def forget_secrets(self, alloc_id: AllocId, task_name: str) -> None:
+        """What is in memory of a task that is dead for good; its other files stay. Idempotent."""
+        _forget(self.task(alloc_id, task_name).secrets)
 
     async def remove(self, alloc_id: AllocId) -> None:
         """In a thread: it may hold a million files."""
@@ -109,7 +120,19 @@ class NoDirs:
 
     def build_task(self, alloc_id: AllocId, task_name: str, user: str, *, is_contained: bool, has_secrets: bool) -> None: ...
 
+    def check_memory(self, alloc_id: AllocId, task_name: str) -> None: ...
+
+    def forget_secrets(self, alloc_id: AllocId, task_name: str) -> None: ...
+
     async def remove(self, alloc_id: AllocId) -> None: ...
+
+
+def in_memory(path: Path) -> None:
+    """Raises TaskRefused for a directory that is on a disk."""
+    if not tmpfs.is_in_memory(path):
+        raise TaskRefused(
+            f"{path} is on a disk, where no secret may be: run the agent as root with CAP_SYS_ADMIN, or put its data_dir on a tmpfs"
+        )
 
 
 def fetching_dir(alloc: Path) -> Path:
@@ -126,6 +149,20 @@ def remove_tree(path: Path) -> None:
         log.warning("%s stays: %s", path, error)
         return
     shutil.rmtree(path, ignore_errors=True)
+
+
+def _forget(secrets: Path) -> None:
+    """A tmpfs goes with what it holds, also while somebody looks at it; where the data_dir is in memory, the files do."""
+    try:
+        tmpfs.unmount(secrets)
+        if not secrets.is_symlink() and tmpfs.is_in_memory(secrets):
+            for name in os.listdir(secrets):
+                path = secrets / name
+                path.unlink() if path.is_symlink() or not path.is_dir() else shutil.rmtree(path, ignore_errors=True)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        log.warning("%s stays: %s", secrets, error)
 
 
 def _make(path: str, mode: int) -> None:

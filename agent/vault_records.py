@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from agent import tmpfs
+from agent.alloc_dir import in_memory
 from model.alloc import AllocId
-from model.errors import TaskRefused
 
 log = logging.getLogger(__name__)
 
@@ -106,11 +106,3 @@ class VaultRecords:
         self._path.mkdir(mode=0o700, exist_ok=True)
         tmpfs.secure(self._path, mode=0o700, size_mb=_SIZE_MB_MAX)
         in_memory(self._path)
-
-
-def in_memory(path: Path) -> None:
-    """Raises TaskRefused for a directory that is on a disk."""
-    if not tmpfs.is_in_memory(path):
-        raise TaskRefused(
-            f"{path} is on a disk, where no secret may be: run the agent as root with CAP_SYS_ADMIN, or put its data_dir on a tmpfs"
-        )

@@ -20,12 +20,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from agent import telemetry
+from agent.alloc_dir import in_memory
 from agent.hooks.base import TaskContext, TaskHook
 from agent.secrets import Answer
 from agent.task_files import TaskFiles, files_of, owner_of
 from agent.task_run import TaskRun
 from agent.vault_kept import Kept, Pauses, Reach, TaskKey
-from agent.vault_records import LAST_PART, Record, VaultRecords, in_memory
+from agent.vault_records import LAST_PART, Record, VaultRecords
 from agent.vault_secrets import VaultSecrets
 from agent.vault_tokens import TaskTokens
 from jobspec.interpolate import interpolate
