@@ -50,6 +50,7 @@ class Template:
     def __init__(self, source: Source, left: str, right: str) -> None:
         self._source, self._delimiters = source, (left, right)
         self._parsed = parse_text(source, left, right, KNOWN)
+        self._constants: frozenset[str] | None = None
 
     def reads(self, *, allowed: frozenset[str] = frozenset()) -> Reads:
         """allowed: of the functions that are refused otherwise, those that the rendering will have."""
@@ -73,7 +74,7 @@ class Template:
 
         Raises TemplateFault, or Missing with all that this pass came to need: render again once it is there.
         """
-        budget = Budget()
+        budget = Budget(self._constant_texts)
         known = functions(lookups or Nowhere(), now)
         templates = dict(self._parsed.definitions)
         known.update(extra or {})
@@ -94,6 +95,12 @@ class Template:
         if budget.missing:
             raise Missing(budget.missing)
         return text
+
+    def _constant_texts(self) -> frozenset[str]:
+        if self._constants is None:
+            reads = self.reads()
+            self._constants = reads.messages | {read.name for read in reads.all}
+        return self._constants
 
 
 def parse(text: str, *, name: str, left: str = "{{", right: str = "}}") -> Template:

@@ -5,6 +5,7 @@ microseconds, and refused when they are used up. The budget of the rendering und
 deep below it.
 """
 
+from collections.abc import Callable
 from contextvars import ContextVar
 
 from template.faults import Refusal
@@ -19,9 +20,11 @@ CHARACTERS_A_STEP = 64
 
 
 class Budget:
-    """What is left; and what the pass found missing."""
+    """What is left; and what the pass found missing. constants: texts that stand in the template itself, which messages may
+    show: any other may be a secret that it was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, constants: Callable[[], frozenset[str]] = frozenset) -> None:
+        self.constants = constants
         self.steps, self.length, self.depth = STEPS_MAX, TEXT_MAX, 0
         self.missing: set[Read] = set()
 
@@ -37,3 +40,9 @@ def spend(steps: int) -> None:
     budget.steps -= steps
     if budget.steps < 0:
         raise Refusal(f"it takes more than {STEPS_MAX} steps")
+
+
+def shown(text: str) -> str:
+    """For a message."""
+    budget = CURRENT.get()
+    return text if budget is not None and text in budget.constants() else "…"

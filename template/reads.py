@@ -47,11 +47,13 @@ class Open:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reads:
-    """all: what is known to be read. open: calls of which it is not known. faults: calls that will be refused."""
+    """all: what is known to be read. open: calls of which it is not known. faults: calls that will be refused.
+    messages: what `sprig_fail` is known to say."""
 
     all: frozenset[Read]
     open: tuple[Open, ...]
     faults: tuple[TemplateFault, ...]
+    messages: frozenset[str] = frozenset()
 
     def of(self, *kinds: What) -> tuple[Read, ...]:
         return tuple(sorted(read for read in self.all if read.what in kinds))
@@ -91,7 +93,7 @@ def reads_of(source: Source, bodies: Iterable[Nodes], allowed: frozenset[str]) -
         finder.count(body)
     for body in bodies:
         finder.nodes(body)
-    return Reads(all=frozenset(finder.found), open=tuple(finder.open), faults=tuple(finder.faults))
+    return Reads(all=frozenset(finder.found), open=tuple(finder.open), faults=tuple(finder.faults), messages=frozenset(finder.messages))
 
 
 class _Finder:
@@ -100,6 +102,7 @@ class _Finder:
         self.found: set[Read] = set()
         self.open: list[Open] = []
         self.faults: list[TemplateFault] = []
+        self.messages: set[str] = set()
         # How often each variable gets a value, and which one it has.
         self._set: dict[str, int] = {}
         self._values: dict[str, object] = {}
@@ -175,6 +178,8 @@ class _Finder:
             return None
         try:
             match name:
+                case "sprig_fail":
+                    self.messages.update(value for value in values if isinstance(value, str))
                 case "printf" if values and isinstance(values[0], str):
                     return sprintf(values[0], values[1:])
                 case "print":

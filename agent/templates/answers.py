@@ -47,13 +47,13 @@ class Source:
 
 
 class Answers:
-    """template.Lookups of one rendering.
+    """template.Lookups of one rendering. constants: whose names may be shown.
 
     used: {read: the version of its answer, 0 for none yet}. file_digests: what was in the files that it read.
     """
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, source: Source, constants: frozenset[Read]) -> None:
+        self._source, self._constants = source, constants
         self.used: dict[Read, int] = {}
         self.file_digests: dict[Read, bytes] = {}
 
@@ -64,7 +64,7 @@ class Answers:
         try:
             data = self._source.files.read(self._source.files.parts(read.name, self._source.values))
         except TaskRefused as error:
-            raise Refusal(str(error)) from None
+            raise Refusal(str(error) if read in self._constants else "a file that cannot be read") from None
         self.file_digests[read] = digest(data)
         return None if data is None else data.decode("utf-8", "surrogateescape")
 

@@ -12,7 +12,7 @@ from jobspec.interpolate import interpolate, interpolate_document
 from model.errors import TaskRefused
 from model.job import Template as Document
 from model.wire import Nanoseconds, seconds
-from template import Template, TemplateFault, parse
+from template import Read, Template, TemplateFault, parse
 
 # Nomad's client-wide defaults: a service whose instances are replaced one by one changes many times in a row.
 WAIT_MIN_S, WAIT_MAX_S = 5.0, 240.0
@@ -31,6 +31,7 @@ class Script:
 class Block:
     """One template of a task, ready to be rendered.
 
+    constants: what its text itself says that it reads; the name of any other read is data, and may be a secret.
     name: what it is called when something is told of it. digest: of all that it consists of; the same one says the same of the
     same answers. parts: its file's, from the alloc's directory. wait_s: quiet for so long, or for so long altogether.
     """
@@ -39,6 +40,7 @@ class Block:
     digest: str
     document: Document
     template: Template
+    constants: frozenset[Read]
     parts: tuple[str, ...]
     mode: int
     owner: Owner
@@ -75,6 +77,7 @@ def _block(context: TaskContext, files: TaskFiles, values: Mapping[str, str], nu
         digest=sha256(msgspec.json.encode(document) + text.encode("utf-8", "surrogatepass")).hexdigest()[:32],
         document=document,
         template=template,
+        constants=template.reads().all,
         parts=files.parts(document.dest_path, values),
         mode=int(document.perms or "0644", 8) & 0o7777,
         owner=owner_of(interpolate(task.user, values), task.driver, document.uid, document.gid),

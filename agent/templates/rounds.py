@@ -64,14 +64,14 @@ def look(
     block: Block, source: Source, at: datetime | None, now: datetime, before_change: Callable[[], None] | None = None
 ) -> Outcome:
     """Renders, and writes what is new. at: when it was rendered last; None: never. Raises OSError for a machine in trouble."""
-    answers, clock = Answers(source), _Clock(at or now)
+    answers, clock = Answers(source, block.constants), _Clock(at or now)
     try:
         data = _said(block, answers, clock)
         old = source.files.read(block.parts)
         if data != old and clock.was_asked and at is not None:
             # Something else than the time has changed, and so the time is told anew.
             clock = _Clock(now)
-            answers = Answers(source)
+            answers = Answers(source, block.constants)
             data = _said(block, answers, clock)
         env = parse_env(data.decode("utf-8", "surrogateescape")) if block.document.envvars else {}
         if data != old or source.files.mode(block.parts) != block.mode:

@@ -29,7 +29,7 @@ from agent.templates.answers import Source, digest
 from agent.templates.blocks import Block, read_blocks
 from agent.templates.memory import Memory
 from agent.templates.rounds import Failed, Lacking, Rendered, Used, last_env, look
-from agent.templates.watching import Watch, Watches
+from agent.templates.watching import UNANSWERED, Watch, Watches
 from model.errors import DriverBusy, TaskRefused
 from template import Read, What
 
@@ -177,7 +177,8 @@ class TaskTemplates:
             if not left:
                 return {name: value for block in blocks for name, value in env[block.digest].items()}
             if has_waited:
-                why = _missing(lacking, subscription)
+                constants = frozenset(read for block in blocks for read in block.constants)
+                why = _missing(lacking, constants, subscription)
                 context.waits(why)
                 self._tell_once(context, why)
             # Not by a look at the clock: a timer may fire a moment early.
@@ -398,10 +399,16 @@ def _have_files_changed(used: Used, source: Source) -> bool:
     return False
 
 
-def _missing(reads: set[Read], subscription: Subscription) -> str:
-    """As Nomad says it, and why."""
-    named = sorted(f"{_CONSULS.get(read.what, read.what)}({read.name})" for read in reads)
+def _missing(reads: set[Read], constants: frozenset[Read], subscription: Subscription) -> str:
+    """As Nomad says it, and why. A name that no text holds came from data, and may be a secret: neither it is shown nor what
+    Consul and Vault say of it."""
+    named = sorted({f"{_CONSULS.get(read.what, read.what)}({read.name if read in constants else '…'})" for read in reads})
     more = f" and {len(named) - _SHOWN_MAX} more" if len(named) > _SHOWN_MAX else ""
     held = subscription.held
-    troubles = sorted({held[read].trouble for read in reads if read in held and not held[read].is_answered} - {""})
+    open_reads = {read for read in reads if read in held and not held[read].is_answered}
+    troubles = sorted({_trouble(held[read], is_shown=read in constants) for read in open_reads} - {""})
     return f"Missing: {', '.join(named[:_SHOWN_MAX])}{more}" + (f" ({'; '.join(troubles)})" if troubles else "")
+
+
+def _trouble(watch: Watch, *, is_shown: bool) -> str:
+    return watch.trouble if is_shown or watch.trouble in (*UNANSWERED, "") else "refused"

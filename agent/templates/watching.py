@@ -43,6 +43,9 @@ LINGER_S = 30.0
 # From the end of a prepare to the start of its process; a dead task's secrets are not read again.
 LINGER_VAULT_S = 5.0
 
+# What is wrong, whatever was asked.
+UNANSWERED = ("Consul does not answer", "Vault does not answer")
+
 _versions = itertools.count(1)  # of all watches: an answer of a later watch is never taken for that of an earlier one
 
 
@@ -158,7 +161,7 @@ class Watches:
             watch = Watch(read)
             loop = self._consul_loop(watch) if fetch is None else self._vault_loop(watch, fetch)
             kind = "consul" if fetch is None else "vault"
-            task = self._group.create_task(loop, name=f"watch {read}")
+            task = self._group.create_task(loop, name=f"watch {read.what}")
             telemetry.TEMPLATE_QUERIES[kind] += 1
             task.add_done_callback(lambda _: _done(kind))
             self._watches[key] = (watch, task)
@@ -193,7 +196,7 @@ class Watches:
                 await self._troubled(watch, error, is_away=isinstance(error, StoreUnavailable))
                 continue
             except Exception as error:
-                log.exception("templates: %s: trying on", watch.read)
+                log.exception("templates: a %s: trying on", watch.read.what)
                 index = 0
                 await self._troubled(watch, StoreRefused(type(error).__name__), is_away=False)
                 continue
@@ -230,7 +233,7 @@ class Watches:
     async def _troubled(self, watch: Watch, error: DroverError, *, is_away: bool) -> None:
         if is_away:
             self._outage.failed("templates' lookups are not answered, their last renderings stay", error)
-        watch.failed("Consul does not answer" if is_away else str(error))
+        watch.failed(UNANSWERED[0] if is_away else str(error))
         await asyncio.sleep(self._retry_s(watch))
 
     # Vault.
@@ -240,11 +243,11 @@ class Watches:
             try:
                 found = await fetch(watch.read)
             except VaultUnavailable:
-                watch.failed("Vault does not answer")
+                watch.failed(UNANSWERED[1])
             except VaultRefused as error:
                 watch.failed(str(error))
             except Exception as error:
-                log.exception("templates: %s: trying on", watch.read)
+                log.exception("templates: a %s: trying on", watch.read.what)
                 watch.failed(type(error).__name__)
             else:
                 watch.answered(found.value)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar, cast
 
+from template.budget import shown
 from template.faults import Missing, Refusal
 from template.lookups import Lookups, Pair, Read, read_of
 
@@ -48,7 +49,7 @@ class Answers:
     def must_env(self, name: str) -> str:
         found = self._lookups.env(name)
         if found is None:
-            raise Refusal(f"mustEnv: the variable {name[:80]} is not set")
+            raise Refusal(f"mustEnv: the variable {shown(name)[:80]} is not set")
         return found
 
     def file(self, path: str) -> str:

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from template.budget import STEPS_MAX
+from template.budget import STEPS_MAX, shown
 from template.constants import INT_MAX, INT_MIN
 from template.faults import Refusal
 from template.formats import plain, quoted
@@ -158,8 +158,7 @@ def _ternary(yes: object, no: object, condition: bool) -> object:
 
 
 def _fail(message: str) -> str:
-    # The template's author wrote it; what it says may come from data, so only its beginning is shown.
-    raise Refusal(message[:200])
+    raise Refusal(shown(message)[:200])
 
 
 # Numbers.

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from agent.alloc_dir import DiskDirs
+from agent import tmpfs
+from agent.alloc_dir import DiskDirs, remove_tree
 from agent.hooks.base import TaskContext
 from agent.hooks.templates import TemplatesHook
 from agent.secrets import Answer
@@ -38,6 +39,9 @@ def tmp_path() -> Iterator[Path]:
     with TemporaryDirectory(dir="/dev/shm") as name:
         Path(name).chmod(0o755)
         yield Path(name)
+
+
+NOT_IN_MEMORY = "Template failed: secrets/out: main/secrets is not in memory; it is again with the task's next start"
 
 
 class PlainDirs(DiskDirs):
@@ -261,6 +265,100 @@ def test_changes_are_collected_until_it_is_quiet_and_for_no_longer_than_the_long
             assert 1 < len(stage.signals) <= 3
 
     play(story, tmp_path, a_template('{{ key "a" }}', wait=None, change_mode="signal", change_signal="SIGHUP"))
+
+
+def test_a_template_that_settles_slowly_holds_up_no_other(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.put(a="1", b="1")
+        async with stage.life():
+            await stage.running()
+            await stage.put(a="2", b="2")
+            await asyncio.sleep(2)
+            assert (stage.file(), stage.file("local/slow"), stage.signals) == ("2", "1", ["SIGHUP"])
+            for value in range(3, 30):  # never quiet
+                await stage.put(b=str(value))
+                await asyncio.sleep(2)
+            await stage.put(a="3")
+            await asyncio.sleep(2)
+            assert stage.file() == "3"
+            await asyncio.sleep(70)
+            assert (stage.file("local/slow"), stage.starts) == ("29", 1)
+
+    hup = {"change_mode": "signal", "change_signal": "SIGHUP"}
+    play(
+        story,
+        tmp_path,
+        a_template('{{ key "a" }}', wait=1.0, **hup),
+        a_template('{{ key "b" }}', "local/slow", wait=50.0, **hup),
+    )
+
+
+def test_the_successor_of_a_secret_is_rendered_at_once(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        stage.vault.values["database/creds/app"] = {"user": "u1"}
+        stage.vault.again_s = 10.0
+        async with stage.life():
+            await stage.running()
+            stage.vault.values["database/creds/app"] = {"user": "u2"}
+            await asyncio.sleep(11)
+            assert (stage.file(), stage.signals) == ("u2", ["SIGHUP"])
+
+    text = '{{ with secret "database/creds/app" }}{{ .Data.user }}{{ end }}'
+    play(story, tmp_path, a_template(text, wait=None, change_mode="signal", change_signal="SIGHUP"), vault=Vault())
+
+
+@pytest.mark.parametrize(
+    ("use", "words"),
+    [
+        ("{{ key $pw }}", "Missing: kv.block(…)"),
+        ("{{ secret $pw }}", "Missing: vault.read(…)"),
+        ("{{ secret (print \"kv/\" $pw) }}", "Missing: vault.read(…) (refused)"),
+        ("{{ file $pw }}", "Missing: file(…)"),
+        ("{{ file (print \"../../\" $pw) }}", "a file that cannot be read"),
+        ("{{ range service $pw }}{{ end }}{{ key \"other\" }}", "Missing: kv.block(other)"),
+        ("{{ sprig_fail $pw }}", "…"),
+        ("{{ mustEnv $pw }}", "mustEnv: the variable … is not set"),
+    ],
+)
+def test_a_secret_that_is_used_as_a_name_is_shown_nowhere(use: str, words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def story(stage: Stage) -> None:
+        stage.vault.values["kv/db"] = {"password": "LEAK-9"}
+        stage.vault.values["kv/LEAK-9"] = "Vault refused GET kv/LEAK-9: permission denied (403)"
+        async with stage.life():
+            await stage.world.store.until(lambda store: stage.alloc.id in store.observed)
+            await asyncio.sleep(60)
+            report = str(stage.world.store.observed[stage.alloc.id])
+            assert words in report
+            assert "LEAK" not in report + caplog.text
+
+    text = '{{ with secret "kv/db" }}{{ $pw := .Data.password }}' + use + "{{ end }}"
+    play(story, tmp_path, a_template(text), vault=Vault())
+
+
+def test_without_the_tmpfs_a_running_task_keeps_its_rendering_and_nothing_goes_to_disk(tmp_path: Path) -> None:
+    async def story(stage: Stage) -> None:
+        stage.world.dirs = DiskDirs(tmp_path)
+        await stage.put(a="1")
+        async with stage.life():
+            await stage.running()
+            assert stage.file("secrets/out") == "1"
+            tmpfs.unmount(stage.dir / "secrets")
+            await stage.put(a="2")
+            await asyncio.sleep(60)
+        async with stage.life():  # and its next agent has nothing to tell the task either
+            await asyncio.sleep(60)
+            assert (stage.starts, stage.told, stage.file("secrets/out")) == (1, [NOT_IN_MEMORY] * 2, None)
+            stage.world.driver.end(stage.alloc.id)
+            await stage.world.store.until(lambda _: stage.starts == 2)
+            assert stage.file("secrets/out") == "2"
+            assert tmpfs.is_in_memory(stage.dir / "secrets")
+        remove_tree(stage.dir.parent)
+
+    with TemporaryDirectory(dir="/var/tmp") as disk:
+        if tmpfs.is_in_memory(disk):
+            pytest.skip("there is no disk")
+        tmp_path = Path(disk)
+        play(story, tmp_path, a_template('{{ key "a" }}', "secrets/out"))
 
 
 def test_a_task_that_does_not_run_is_not_signalled(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -9,6 +10,7 @@ from agent import tmpfs
 from agent.alloc_dir import DiskDirs
 from agent.data_dir import DataDir, remove_data_dir
 from model.alloc import AllocId
+from model.errors import TaskRefused
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 
@@ -86,3 +88,49 @@ def test_only_an_existing_directory_can_be_mounted_over(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="Not a directory"):
         tmpfs.mount(tmp_path / "link", mode=0o700, size_mb=1)
     tmpfs.unmount(tmp_path)
+
+
+def test_what_is_in_memory_of_a_dead_task_goes_and_the_rest_stays(dirs: DiskDirs) -> None:
+    dirs.build_task(ALLOC, "web", "", is_contained=False, has_secrets=True)
+    found = dirs.task(ALLOC, "web")
+    (found.secrets / "token").write_text("s")
+    (found.local / "out").write_text("x")
+    for _ in range(2):
+        dirs.forget_secrets(ALLOC, "web")
+    assert (os.path.ismount(found.secrets), list(found.secrets.iterdir()), (found.local / "out").read_text()) == (False, [], "x")
+    dirs.forget_secrets(ALLOC, "never built")
+
+
+def test_the_directory_that_is_written_through_is_looked_at(dirs: DiskDirs) -> None:
+    dirs.build_task(ALLOC, "web", "", is_contained=False, has_secrets=True)
+    secrets = dirs.task(ALLOC, "web").secrets
+    held = os.open(secrets, os.O_PATH | os.O_DIRECTORY)
+    try:
+        assert (tmpfs.is_in_memory(held), tmpfs.is_in_memory(secrets)) == (True, True)
+        tmpfs.unmount(secrets)
+        assert (tmpfs.is_in_memory(held), tmpfs.is_in_memory(secrets)) == (True, False)
+    finally:
+        os.close(held)
+
+
+@pytest.mark.parametrize("is_root", [True, False], ids=["root without CAP_SYS_ADMIN", "not root"])
+def test_who_may_not_mount_has_secrets_only_where_the_data_dir_is_in_memory(
+    dirs: DiskDirs, is_root: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(tmpfs, "mount", refused)
+    if not is_root:
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    dirs.build_task(ALLOC, "web", "", is_contained=False, has_secrets=True)
+    with pytest.raises(TaskRefused, match="on a disk, where no secret may be: run the agent as root with CAP_SYS_ADMIN"):
+        dirs.check_memory(ALLOC, "web")
+    with TemporaryDirectory(dir="/dev/shm") as name:
+        in_memory = DiskDirs(Path(name))
+        in_memory.build_alloc(ALLOC)
+        in_memory.build_task(ALLOC, "web", "", is_contained=False, has_secrets=True)
+        in_memory.check_memory(ALLOC, "web")
+        (in_memory.task(ALLOC, "web").secrets / "token").write_text("s")
+        in_memory.forget_secrets(ALLOC, "web")
+        assert list(in_memory.task(ALLOC, "web").secrets.iterdir()) == []
