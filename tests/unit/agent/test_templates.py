@@ -335,9 +335,10 @@ def test_a_secret_that_is_used_as_a_name_is_shown_nowhere(use: str, words: str, 
     play(story, tmp_path, a_template(text), vault=Vault())
 
 
-def test_without_the_tmpfs_a_running_task_keeps_its_rendering_and_nothing_goes_to_disk(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+def test_without_the_tmpfs_a_running_task_keeps_its_rendering_and_nothing_goes_to_disk() -> None:
     async def story(stage: Stage) -> None:
-        stage.world.dirs = DiskDirs(tmp_path)
+        stage.world.dirs = DiskDirs(stage.dir.parent.parent)
         await stage.put(a="1")
         async with stage.life():
             await stage.running()
@@ -357,8 +358,28 @@ def test_without_the_tmpfs_a_running_task_keeps_its_rendering_and_nothing_goes_t
     with TemporaryDirectory(dir="/var/tmp") as disk:
         if tmpfs.is_in_memory(disk):
             pytest.skip("there is no disk")
-        tmp_path = Path(disk)
-        play(story, tmp_path, a_template('{{ key "a" }}', "secrets/out"))
+        play(story, Path(disk), a_template('{{ key "a" }}', "secrets/out"))
+
+
+@pytest.mark.parametrize(("destination", "status"), [("local/out", ClientStatus.RUNNING), ("secrets/out", ClientStatus.FAILED)])
+def test_an_agent_that_may_not_mount_runs_what_writes_no_secret(
+    destination: str, status: ClientStatus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(stage: Stage) -> None:
+        stage.world.dirs = DiskDirs(stage.dir.parent.parent)
+        async with stage.life():
+            report = await stage.world.store.until_observed(stage.alloc.id, status)
+            is_told = "on a disk, where no secret may be: run the agent as root" in str(report.task_states["main"].events)
+            assert is_told == (status is ClientStatus.FAILED)
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(tmpfs, "mount", refused)
+    with TemporaryDirectory(dir="/var/tmp") as disk:
+        if tmpfs.is_in_memory(disk):
+            pytest.skip("there is no disk")
+        play(story, Path(disk), a_template("x", destination))
 
 
 def test_a_task_that_does_not_run_is_not_signalled(tmp_path: Path) -> None:

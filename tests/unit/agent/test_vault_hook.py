@@ -22,8 +22,9 @@ from agent.secrets import Answer
 from agent.vault_records import VaultRecords
 from model.alloc import AllocId, ClientStatus
 from model.errors import VaultRefused, VaultUnavailable
-from model.job import Job, JobType, Vault
+from model.job import Job, JobType, Template, Vault
 from model.secret import Secret
+from model.wire import nanoseconds
 from template.lookups import Read, What
 from template.lookups import Secret as VaultSecret
 from tests import clock
@@ -49,6 +50,8 @@ class FakeVault:
     is_bare: bool = False
     fails: bool = False
     makes: int = 0
+    lease_s: int = 600
+    are_leases_renewable: bool = True
     renewals: int = 0
     issued: int = 0
     age_max_s: float = 1e9
@@ -95,8 +98,10 @@ class FakeVault:
             return VaultSecret(data={"path": path}, lease_duration=2764800)
         self.issued += 1
         lease_id = f"{path}/{self.issued}"
-        self.leases[lease_id] = now_s() + 600
-        return VaultSecret(data={"user": f"u{self.issued}"}, lease_id=lease_id, lease_duration=600, renewable=True)
+        self.leases[lease_id] = now_s() + self.lease_s
+        return VaultSecret(
+            data={"user": f"u{self.issued}"}, lease_id=lease_id, lease_duration=self.lease_s, renewable=self.are_leases_renewable
+        )
 
     async def renew_lease(self, token: Secret, lease_id: str, namespace: str = "") -> tuple[float, bool]:
         self._check(token.reveal())
@@ -484,6 +489,33 @@ def test_a_dynamic_secret_is_issued_once_however_often_it_is_asked_for(memory: P
             await asyncio.sleep(700)  # nobody renewed it
             fresh = await again.read(_context(again, alloc.id), read)
             assert _data(fresh) == {"user": "u2"}
+
+    clock.run(story())
+
+
+@pytest.mark.parametrize(
+    ("lease_s", "splay_s", "left_s"), [(600, 5.0, 120.0), (30, 5.0, 8.0), (10, 5.0, 5.0), (600, 300.0, 300.0)]
+)
+def test_the_successor_of_a_lease_comes_while_there_is_time_to_tell_the_task(
+    memory: Path, lease_s: int, splay_s: float, left_s: float
+) -> None:
+    """left_s: of the lease, when its secret is read again."""
+    read = Read(what=What.SECRET, name="database/creds/app")
+
+    async def story() -> None:
+        vault = FakeVault(lease_s=lease_s, are_leases_renewable=False)
+        job = a_job(a_task(name="main", vault=Vault(policies=("p",), disable_file=True), templates=(Template(splay=nanoseconds(splay_s)),)))
+        world, alloc = World(job), an_alloc(job=job)
+        hook = _hook(vault, memory)
+        async with _living(world, hook):
+            world.store.want(alloc)
+            await world.store.until_observed(alloc.id, ClientStatus.RUNNING)
+            context = _context(hook, alloc.id)
+            answer = await hook.read(context, read)
+            assert lease_s - answer.again_s == pytest.approx(left_s)
+            await asyncio.sleep(answer.again_s)
+            assert _data(await hook.read(context, read)) == {"user": "u2"}
+            assert vault.leases["database/creds/app/1"] - now_s() == pytest.approx(left_s)
 
     clock.run(story())
 
