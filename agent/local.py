@@ -10,6 +10,7 @@ comes from the caller, for it is shared with the rest of the process.
 """
 
 import asyncio
+import logging
 import os
 import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -17,6 +18,7 @@ from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
+from agent import tmpfs
 from agent.alloc_dir import DiskDirs
 from agent.data_dir import DataDir
 from agent.drivers.base import Driver
@@ -43,6 +45,8 @@ from agent.tools import without_tokens
 from configs.settings import AgentConfig
 from model.alloc import AllocId
 from model.node import Node, NodeId
+
+log = logging.getLogger(__name__)
 
 
 def docker_rules(config: Mapping[str, Any]) -> DockerRules:
@@ -91,7 +95,7 @@ class TaskHost:
         hooks: Sequence[TaskHook] = (),
         permit: Callable[[AllocId, int], Coroutine[Any, Any, None]] = without_asking,
     ) -> None:
-        self._is_dev = config.is_dev
+        self._is_dev, self._data = config.is_dev, data
         self._journal = SqliteJournal(data.journal)
         self._dirs = DiskDirs(data.allocs)
         self._rotation = LogRotation()
@@ -119,6 +123,11 @@ class TaskHost:
     async def run(self) -> None:
         """Runs until cancelled; tasks run on, except under -dev, where stop_all() is the caller's to call first."""
         raise_file_limit()
+        if tmpfs.is_apart(self._data.path):
+            log.warning(
+                "this agent has a mount namespace of its own (PrivateTmp, ProtectSystem, … in its unit?): neither Docker nor the agent "
+                "after this one sees the secrets of its tasks; see docs/vault.md"
+            )
         if self._is_dev:
             await sweep(self._journal, self._drivers, self._dirs)
         try:

@@ -30,13 +30,19 @@ def status(args: argparse.Namespace) -> int:
         ("Version", found["Version"] or "-"),
         ("Cluster", found["ClusterName"] or "-"),
         ("Last contact", _age(found["LastContactSeconds"])),
-        ("Token from", token["Way"]),
-        ("Token ends", _ends(token)),
-        ("Renewable", str(token["Renewable"]).lower()),
-        ("Policies", ", ".join(token["Policies"]) or "-"),
     ]
+    has_own = token["Way"] != "none"
+    if has_own:
+        rows += [
+            ("Token from", token["Way"]),
+            ("Token ends", _ends(token)),
+            ("Renewable", str(token["Renewable"]).lower()),
+            ("Policies", ", ".join(token["Policies"]) or "-"),
+        ]
+    else:
+        rows.append(("Own token", "none is configured: the leader makes those of this node's tasks"))
     print(table([(name, "=", value) for name, value in rows]))
-    for text in dict.fromkeys(filter(None, (found["Message"], token["Error"]))):
+    for text in dict.fromkeys(filter(None, (found["Message"], token["Error"] if has_own else ""))):
         print(text)
     return 0
 

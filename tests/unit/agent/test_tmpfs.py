@@ -1,6 +1,8 @@
 """Secrets are in memory: mounted before anything is written, gone with the alloc, and back after a reboot."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -134,3 +136,14 @@ def test_who_may_not_mount_has_secrets_only_where_the_data_dir_is_in_memory(
         (in_memory.task(ALLOC, "web").secrets / "token").write_text("s")
         in_memory.forget_secrets(ALLOC, "web")
         assert list(in_memory.task(ALLOC, "web").secrets.iterdir()) == []
+
+
+@pytest.mark.parametrize(("propagation", "is_apart"), [("private", True), ("slave", True)])
+def test_an_agent_in_a_mount_namespace_of_its_own_is_told_apart(propagation: str, is_apart: bool, tmp_path: Path) -> None:
+    text = f"from pathlib import Path; from agent import tmpfs; print(tmpfs.is_apart(Path({str(tmp_path)!r})))"
+    ran = subprocess.run(
+        ["unshare", "-m", "--propagation", propagation, sys.executable, "-c", text], capture_output=True, text=True, timeout=30, check=False
+    )
+    if ran.returncode != 0:
+        pytest.skip(f"no namespaces here: {ran.stderr.strip()[-200:]}")
+    assert (ran.stdout.strip(), tmpfs.is_apart(tmp_path)) == (str(is_apart), False)
