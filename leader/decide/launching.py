@@ -15,8 +15,8 @@ from model.job import PeriodicConfig
 # With missed_run = "skip" a run is late when it starts later than a change of leader lets it: a lease runs out within 3
 # to 6 s. Half of that would give up the run that was due while the leader changed.
 ON_TIME_S = 10
-# Counted at once: some 30 us each, and "@every 1s" after a week without a leader is 600,000.
-COUNT_MAX = 500
+# Counted at once: some 20 us each, and "@every 1s" after a week without a leader is 600,000.
+COUNT_MAX = 1000
 # Children of which nothing has found a place yet: further runs of the job are given up until one of them has. Without a
 # bound "@every 5s" with a constraint that no node meets is 17,280 of them a day.
 PENDING_MAX = 10
@@ -25,7 +25,7 @@ PENDING_MAX = 10
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
     """dealt_s: every run up to this moment is done with. launch_s: the run to start, the last that is dealt with.
-    missed: how many never start, at most 500 of them counted. waits_s: the run that starts as soon as the one before it
+    missed: how many never start, at most 1000 of them counted. waits_s: the run that starts as soon as the one before it
     has ended. wake_s: when to look again, None: never."""
 
     dealt_s: int
