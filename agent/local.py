@@ -22,9 +22,12 @@ from agent.data_dir import DataDir
 from agent.drivers.base import Driver
 from agent.drivers.docker import Docker
 from agent.drivers.docker_config import DockerRules
+from agent.drivers.exec import Exec
+from agent.drivers.java import Java
 from agent.drivers.raw_exec import RawExec
 from agent.fingerprint import raise_file_limit
 from agent.health import AllocChecks
+from agent.hooks.artifacts import ArtifactsHook
 from agent.hooks.base import TaskHook
 from agent.hooks.logs import LogsHook
 from agent.hooks.templates import TemplatesHook
@@ -64,7 +67,8 @@ async def clear(config: AgentConfig, data: DataDir) -> None:
     """Ends every task of a data_dir whose agent is gone: for what a killed -dev agent left."""
     journal, docker = SqliteJournal(data.journal), _docker(config, data.node_id(), data)
     try:
-        await sweep(journal, [docker, RawExec(data.run, os.environ)], DiskDirs(data.allocs))
+        processes = [of(data.run, os.environ) for of in (RawExec, Exec, Java)]
+        await sweep(journal, [docker, *processes], DiskDirs(data.allocs))
     finally:
         await docker.close()
         await journal.close()
@@ -93,7 +97,7 @@ class TaskHost:
         self._rotation = LogRotation()
         self._vault, self._templates = vault, templates
         self._docker = _docker(config, node.id, data)
-        self._drivers: list[Driver] = [self._docker]
+        self._drivers: list[Driver] = [self._docker, Exec(data.run, os.environ), Java(data.run, os.environ)]
         if config.plugins.raw_exec.enabled:
             self._drivers.append(RawExec(data.run, os.environ))
         self.agent = NodeAgent(
@@ -106,7 +110,7 @@ class TaskHost:
             rng=random.Random(),
             services=services,
             checks=checks,
-            hooks=(LogsHook(self._rotation), *hooks, *(one for one in (vault, templates) if one is not None)),
+            hooks=(LogsHook(self._rotation), *hooks, *(one for one in (vault, ArtifactsHook(), templates) if one is not None)),
             permit=permit,
             accessors=vault.accessors if vault is not None else without_tokens,
             kill_timeout_s_max=config.client.max_kill_timeout_s,

@@ -12,6 +12,11 @@ VAULT_TOKENS = Counter("drover_vault_task_tokens", "Vault tokens that were made 
 VAULT_RENEWALS = Counter("drover_vault_task_token_renewals", "Renewals of tasks' Vault tokens")
 VAULT_REVOCATIONS = Counter("drover_vault_task_token_revocations", "Vault tokens that were revoked when their task had ended")
 
+TEMPLATE_ANSWERS = Counter("drover_template_answers", "Answers to templates' lookups that were other than the one before")
+
+# {kind: distinct lookups that this node's templates watch now}; looked up by the API when it is asked.
+TEMPLATE_QUERIES = {"consul": 0, "vault": 0}
+
 # A series that begins with its first increase hides that increase from rate().
 for _cause in Cause:
     RESTARTS.labels(_cause.value)

@@ -117,6 +117,7 @@ GAUGES: Mapping[str, str] = {
     "drover.periodic.missed": "Runs of a periodic job that never started, so far",
     "drover.vault.up": "1 while Vault answers and can serve, as this agent sees it",
     "drover.vault.token_ttl_seconds": "Until the agent's own Vault token ends unless it is renewed; 0: it has none, +Inf: never",
+    "drover.template.queries": "Distinct lookups that this node's templates watch, by kind",
     "drover.vault.contact_age_seconds": "Since Vault last answered this agent; +Inf: it never did",
 }
 # Name -> where it is counted. In Prometheus' text counters end in `_total`.
@@ -133,6 +134,7 @@ COUNTED: Mapping[str, Counter | Histogram] = {
     "drover.task.restarts": of_tasks.RESTARTS,
     "drover.task.ends": of_tasks.ENDS,
     "drover.task.oom_kills": of_tasks.OOM_KILLS,
+    "drover.template.answers": of_tasks.TEMPLATE_ANSWERS,
     "drover.vault.failures": of_vault.FAILURES,
     "drover.vault.logins": of_vault.LOGINS,
     "drover.api.calls": API_CALLS,
@@ -210,7 +212,7 @@ def _summary(gauges: Iterable[Gauge]) -> dict[str, Any]:
             samples += [_aggregate(name, c.labels, c.value, s.value) for c, s in zip(counts, sums, strict=True)]
     return {
         "Timestamp": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S +0000 UTC"),
-        "Gauges": [{"Name": g.name, "Value": g.value, "Labels": dict(g.labels)} for g in gauges],
+        "Gauges": [{"Name": g.name, "Value": g.value, "Labels": dict(g.labels)} for g in gauges if math.isfinite(g.value)],
         "Counters": counters,
         "Samples": samples,
         "Points": [],
@@ -236,6 +238,7 @@ async def _look(meter: Meter, context: Context) -> list[Gauge]:
         found += await _of_leader(context.leading)
     if context.agent is not None:
         found += await _of_client(meter, context)
+        found += [Gauge("drover.template.queries", float(n), {"kind": kind}) for kind, n in of_tasks.TEMPLATE_QUERIES.items()]
     if context.vault is not None:
         found += _of_vault(context.vault)
     if context.telemetry.disable_hostname:
@@ -245,7 +248,7 @@ async def _look(meter: Meter, context: Context) -> list[Gauge]:
 
 
 def _of_vault(login: Login) -> list[Gauge]:
-    age_s = login.client.contact_age_s
+    age_s = login.contact_age_s
     values = {
         "up": float(login.health is not None and login.health.is_usable),
         "token_ttl_seconds": login.ttl_s,

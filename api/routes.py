@@ -176,6 +176,7 @@ CLUSTER = (
     Route("GET", "/v1/agent/monitor", monitor.monitor, Right.AGENT_READ, "An agent's log as it is written", ("log_level", "log_json", "node_id", "server_id", "plain")),
     Route("GET", "/v1/agent/vault", vault.status, Right.AGENT_READ, "How the agent sees Vault, and its own token there"),
     Route("PUT", "/v1/agent/vault/check", vault.checked, Right.AGENT_READ, "Asks Vault whether it is set up as drover needs it"),
+    Route("GET", "/v1/operator/vault/path", on_leader(vault.path), Right.OPERATOR_READ, "Which jobs Vault is reached through, and which of them need it"),
     Route("GET", "/v1/status/leader", agent.leader, Right.NONE, "The leader's address"),
     Route("GET", "/v1/status/peers", agent.peers, Right.NONE, "The candidates' addresses"),
     Route("GET", "/v1/regions", agent.regions, Right.NONE, "The region"),

@@ -7,6 +7,8 @@ from aiohttp import web
 
 from api.context import CONTEXT
 from api.query import answer
+from leader import vault_path
+from leader.leading import Leading
 from vault.check import Finding, Outcome, Report, check
 from vault.login import AppRole, Given, Login, NoToken, TokenFile
 
@@ -31,7 +33,7 @@ async def status(request: web.Request) -> web.Response:
 
 async def checked(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
-    report = _NOT_ENABLED if context.vault is None else await check(context.vault, context.vault_role)
+    report = _NOT_ENABLED if context.vault is None else await check(context.vault, context.vault_role, may_lead=context.is_candidate())
     findings = [{"Name": f.name, "Status": f.outcome, "Text": f.text, "Remedy": f.remedy} for f in report.findings]
     worst = max((f.outcome for f in report.findings), key=list(Outcome).index)
     return answer(request, {"Status": worst, "Findings": findings, "Policy": report.policy})
@@ -40,7 +42,7 @@ async def checked(request: web.Request) -> web.Response:
 def _shown(login: Login) -> dict[str, Any]:
     """TTLSeconds, LastContactSeconds: null for a token that never ends, and for a Vault that never answered."""
     health, held, endpoint = login.health, login.held, login.client.endpoint
-    ttl_s, age_s = login.ttl_s, login.client.contact_age_s
+    ttl_s, age_s = login.ttl_s, login.contact_age_s
     return {
         "Enabled": True,
         "Address": endpoint.address,
@@ -61,3 +63,17 @@ def _shown(login: Login) -> dict[str, Any]:
             "Error": login.error,
         },
     }
+
+
+async def path(request: web.Request, leading: Leading) -> web.Response:
+    """Which jobs the fleet's Vaults are reached through, and which circles they close."""
+    found = await vault_path.find(leading.view, leading.client)
+    shown = {
+        "Vaults": [
+            {"Address": address, "Jobs": [{"Namespace": one.job[0], "JobID": one.job[1], "Way": list(one.way)} for one in servers]}
+            for address, servers in found.servers.items()
+        ],
+        "Cycles": [list(cycle.chain) for cycle in found.cycles],
+        "Warnings": vault_path.warnings(found),
+    }
+    return answer(request, shown, index=leading.view.api_index(leading.view.index))

@@ -185,10 +185,12 @@ class Member:
 
 @dataclass(slots=True)
 class Candidates:
-    """All leader candidates below one root of keys, kept for a second: status pages ask often."""
+    """All leader candidates below one root of keys, kept for a second: status pages ask often. datacenter: Consul's, that
+    they live in; empty: the local agent's."""
 
     client: Client
     root: str
+    datacenter: str = ""
     _members: tuple[Member, ...] = ()
     _read_s: float = -10.0
 
@@ -197,7 +199,7 @@ class Candidates:
         now_s = asyncio.get_running_loop().time()
         if now_s - self._read_s < 1.0:
             return self._members
-        response = await self.client.call("GET", "/v1/health/service/drover-server", timeout_s=5.0)
+        response = await self.client.call("GET", "/v1/health/service/drover-server", params=self._where, timeout_s=5.0)
         found = []
         for one in msgspec.json.decode(response.body):
             service = one["Service"]
@@ -221,9 +223,15 @@ class Candidates:
         self._read_s = now_s
         return self._members
 
+    @property
+    def _where(self) -> dict[str, str]:
+        return {"dc": self.datacenter} if self.datacenter else {}
+
     async def forget(self, member: Member) -> None:
         """Takes a candidate out of the catalog; one that lives is back as soon as its Consul agent looks. Raises
         StoreUnavailable, StoreRefused."""
         document = {"Node": member.consul_node, "ServiceID": member.service_id}
+        if self.datacenter:
+            document["Datacenter"] = self.datacenter
         await self.client.call("PUT", "/v1/catalog/deregister", document=document, timeout_s=5.0)
         self._read_s = -10.0

@@ -122,6 +122,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
                 await dev.forget(kv, local, node_id)
                 stack.push_async_callback(dev.forget, kv, local, node_id)
         facts = await local_consul.facts(local, data_dir)
+        _refuse_candidate_abroad(config, facts)
         http_addr = _advertised(config, machine.address)
         node = _node(config, node_id, machine, http_addr, facts)
         scheme = "https" if config.tls.http else "http"
@@ -216,7 +217,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
         candidacy = Candidacy(
             kv=kv, keys=keys, node_id=node_id, election=election, is_configured=config.server.enabled
         )
-        candidates = Candidates(client, keys.root)
+        candidates = Candidates(client, keys.root, config.consul.home_datacenter)
         rights = Rights(
             authority=Authority(
                 transport=HttpTransport(replace(endpoint, token=None)),
@@ -324,6 +325,14 @@ def _with_port(config: AgentConfig, stack: AsyncExitStack) -> tuple[AgentConfig,
     if advertised != config.advertise.http:
         advertised = f"{advertised}:{port}"
     return replace(config, ports=Ports(http=port), advertise=Advertise(http=advertised)), bound
+
+
+def _refuse_candidate_abroad(config: AgentConfig, facts: ConsulFacts) -> None:
+    """A session belongs to the datacenter that it was made in. Raises ConfigError."""
+    home = config.consul.home_datacenter
+    if config.server.enabled and home and facts.datacenter and facts.datacenter != home:
+        where = f"this machine's Consul agent is in {facts.datacenter}"
+        raise ConfigError((Fault(path="server.enabled", message=f"candidates for leader live in home_datacenter {home}, and {where}"),))
 
 
 def _not_listening(config: AgentConfig, error: OSError) -> ConfigError:

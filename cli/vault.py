@@ -44,9 +44,12 @@ def status(args: argparse.Namespace) -> int:
 def check(args: argparse.Namespace) -> int:
     try:
         found = Api(args).put("/v1/agent/vault/check")
+        found["Findings"].append(path := _path(args))
     except CommandFailed as error:
         fail(error)
         return 2
+    if _CODES.get(path["Status"], 2) > _CODES.get(found["Status"], 2):
+        found["Status"] = path["Status"]
     if is_data(args):
         print_data(args, found)
     else:
@@ -57,6 +60,19 @@ def check(args: argparse.Namespace) -> int:
         if found["Policy"]:
             print(f"\nPolicy that drover's token lacks:\n\n{found['Policy']}", end="")
     return _CODES.get(found["Status"], 2)
+
+
+def _path(args: argparse.Namespace) -> dict[str, str]:
+    """Whether Vault is reached through jobs of drover's own, as the leader sees it."""
+    finding = {"Name": "path", "Status": "ok", "Text": "Vault is reached through no job of drover's", "Remedy": ""}
+    try:
+        found = Api(args).get("/v1/operator/vault/path")
+    except CommandFailed as error:
+        return finding | {"Status": "warning", "Text": f"the leader was not asked: {error}"}
+    if found["Warnings"]:
+        remedy = "give agents an address of Vault that leads past drover's jobs; until then none of these may need Vault"
+        finding |= {"Status": "failed", "Text": "; ".join(found["Warnings"]), "Remedy": remedy}
+    return finding
 
 
 def _age(age_s: float | None) -> str:

@@ -6,12 +6,16 @@ from configs import Vault
 from vault.client import Endpoint, VaultClient
 from vault.login import AppRole, Given, Login, NoToken, TokenFile, Way
 
+# Health and token are looked after at the same time.
+_OWN_THREADS_MAX = 2
+
 
 def vault_login(vault: Vault, stack: AsyncExitStack) -> Login:
-    """Not running yet; its client is closed with the stack. Nothing is asked of Vault here: it may be away."""
-    client = VaultClient(endpoint(vault))
+    """Not running yet; its clients are closed with the stack. Nothing is asked of Vault here: it may be away."""
+    client, own = VaultClient(endpoint(vault)), VaultClient(endpoint(vault), threads_max=_OWN_THREADS_MAX)
     stack.callback(client.close)
-    return Login(client=client, way=_way(vault))
+    stack.callback(own.close)
+    return Login(client=client, way=_way(vault), own_client=own)
 
 
 def endpoint(vault: Vault) -> Endpoint:

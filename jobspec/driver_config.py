@@ -111,7 +111,7 @@ DRIVERS: Mapping[str, Driver] = {
     "raw_exec": Driver(options={**_of(Kind.TEXT, "command work_dir"), **_of(Kind.TEXTS, "args")}, needed=("command",)),
     "docker": Driver(options=_DOCKER, needed=("image",)),
     "exec": Driver(
-        options={**_of(Kind.TEXT, "command"), **_of(Kind.TEXTS, "args"), **_ISOLATION}, needed=("command",)
+        options={**_of(Kind.TEXT, "command work_dir"), **_of(Kind.TEXTS, "args"), **_ISOLATION}, needed=("command",)
     ),
     "java": Driver(
         options={**_of(Kind.TEXT, "class class_path jar_path"), **_of(Kind.TEXTS, "args jvm_options"), **_ISOLATION},

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from model.errors import Fault
 from model.job import Job, Network, Service, ServiceCheck, Task, TaskGroup, VolumeRequest
 
-_DRIVERS = ("raw_exec", "docker")
+_DRIVERS = ("docker", "exec", "java", "raw_exec")
 
 Paths = Iterator[str]
 
@@ -33,7 +33,7 @@ def unsupported_faults(job: Job, path: str) -> Iterator[Fault]:
     for place, driver in _drivers(job):
         yield Fault(
             path=f"{path}.{place}",
-            message=f'the driver "{driver[:60]}" is not supported by drover yet (use raw_exec or docker)',
+            message=f'the driver "{driver[:60]}" is not supported by drover yet (use docker, exec, java or raw_exec)',
         )
 
 

@@ -47,7 +47,7 @@ Faults = Iterator[Fault]
 CPU_MIN_MHZ = 1
 MEMORY_MIN_MB = 10
 PORT_MAX = 65535
-DRIVERS = ("raw_exec", "docker")
+DRIVERS = ("docker", "exec", "java", "raw_exec")
 HOOKS = ("prestart", "poststart", "poststop")
 
 

@@ -4,23 +4,28 @@ Consul's own health is asked, never a heartbeat in KV: the agents' TTL checks li
 agents. A filtered blocking query (nodes whose checks do not all pass) is quiet and small; it only wakes
 us to read everything, for leaving that list is no recovery: a node counts as heard again only when a full
 read, also made every 30 s, shows it present and passing.
+
+Each Consul datacenter that a node is in has a query of its own. One that cannot be read, for the WAN is cut, is unseen: its
+nodes count as they did when it was last read, and get no new work until it is read again.
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
 
 import msgspec
 
 from catalog.client import Client
 from catalog.kv import BLOCKING_MARGIN_S, next_index, pause
 from catalog.lease import SERVER_SERVICE
+from catalog.outage import Outage
+from catalog.services import LocalAgent
 from checks.registration import META_BOOT, META_NODE
 from leader.view import View
 from model.errors import StoreRefused, StoreUnavailable
-from model.node import NodeId
+from model.node import NodeId, NodeStatus
 from model.snapshot import Reach
 
 AGENT_SERVICE = "drover-agent"
@@ -55,6 +60,10 @@ _decode_instances = msgspec.json.Decoder(list[_Instance]).decode
 _decode_checks = msgspec.json.Decoder(list[_Check]).decode
 
 
+def _in(datacenter: str) -> dict[str, str]:
+    return {"dc": datacenter} if datacenter else {}
+
+
 def reach_of(checks: list[_Check]) -> Reach:
     """serfHealth not passing: silent; else any other check not passing: drover alone is down."""
     if any(check.check_id == "serfHealth" and check.status != "passing" for check in checks):
@@ -71,21 +80,33 @@ class NodeHealth:
     client: Client
     view: View
     rng: random.Random
+    _home: str = ""  # Consul's name of the datacenter that the leader is in
+    _watches: dict[tuple[str, str], asyncio.Task[None]] = field(default_factory=dict)
+    _outages: dict[str, Outage] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Runs for ever; an unreachable Consul only means that nothing changes."""
         async with asyncio.TaskGroup() as tasks:
-            for service in (AGENT_SERVICE, SERVER_SERVICE):
-                tasks.create_task(self._watch(service), name=f"health watch {service}")
-            tasks.create_task(self._read(), name="health read")
+            tasks.create_task(self._watch(SERVER_SERVICE, ""), name=f"health watch {SERVER_SERVICE}")
+            await self._read(tasks)
 
-    async def _read(self) -> None:
+    def _watch_each(self, tasks: asyncio.TaskGroup) -> None:
+        """A watch for each datacenter that nodes are in, none for those that nobody is in any more."""
+        wanted = {"", *self._nodes_by_datacenter()}
+        for datacenter in wanted - {known for _, known in self._watches}:
+            watch = self._watch(AGENT_SERVICE, datacenter)
+            self._watches[AGENT_SERVICE, datacenter] = tasks.create_task(watch, name=f"health watch {datacenter or 'home'}")
+        for key in [key for key in self._watches if key[1] not in wanted]:
+            self._watches.pop(key).cancel()
+
+    async def _read(self, tasks: asyncio.TaskGroup) -> None:
         while True:
             try:
                 await self.read_all()
             except (StoreUnavailable, StoreRefused, msgspec.DecodeError):
                 await pause(self.rng.random())
                 continue
+            self._watch_each(tasks)
             try:
                 async with asyncio.timeout(FULL_READ_S):
                     await self.view.unheard.wait()
@@ -93,10 +114,10 @@ class NodeHealth:
                 pass
             self.view.unheard.clear()
 
-    async def _watch(self, service: str) -> None:
+    async def _watch(self, service: str, datacenter: str) -> None:
         index = 0
         while True:
-            params = {"filter": _NOT_PASSING}
+            params = {"filter": _NOT_PASSING, **_in(datacenter)}
             if index:
                 params |= {"index": str(index), "wait": f"{FULL_READ_S:.0f}s"}
             try:
@@ -115,16 +136,48 @@ class NodeHealth:
             index = next_index(index, response.index)
 
     async def read_all(self) -> None:
-        """One full read. Raises StoreUnavailable; then nothing is changed."""
-        response = await self.client.call("GET", f"/v1/health/service/{AGENT_SERVICE}", params={"consistent": ""})
+        """One full read. Raises StoreUnavailable when the home datacenter is not read; then nothing is changed."""
+        if not self._home:
+            self._home = (await LocalAgent(self.client).itself()).datacenter
+        seen, unseen = await self._read_one("", self._nodes_by_datacenter().get("", ())), set[NodeId]()
+        for datacenter, nodes in self._nodes_by_datacenter().items():
+            if not datacenter:
+                continue
+            outage = self._outages.setdefault(datacenter, Outage(log))
+            try:
+                seen |= await self._read_one(datacenter, nodes)
+            except (StoreUnavailable, StoreRefused) as error:
+                outage.failed(f"datacenter {datacenter} is unseen: its {len(nodes)} nodes count as before, and get no new work", error)
+                unseen.update(nodes)
+            else:
+                outage.passed(f"datacenter {datacenter} is seen again")
+        for node_id in unseen & self.view.nodes.keys():
+            known = self.view.nodes[node_id]
+            # As it was when it was last read: what happened to it since, nobody here can know.
+            seen[node_id] = Reach.PASSING if known.control.status is NodeStatus.READY else known.reach
+        self.apply(seen, await self._stalled() | unseen)
+
+    def _nodes_by_datacenter(self) -> dict[str, list[NodeId]]:
+        """"" for the leader's own."""
+        found: dict[str, list[NodeId]] = {}
+        for node in self.view.nodes.values():
+            named = node.node.consul_datacenter
+            found.setdefault("" if named == self._home else named, []).append(node.id)
+        return found
+
+    async def _read_one(self, datacenter: str, nodes: Sequence[NodeId]) -> dict[NodeId, Reach]:
+        """nodes: those that should be in it. Raises StoreUnavailable, StoreRefused."""
+        params = {"consistent": "", **_in(datacenter)}
+        response = await self.client.call("GET", f"/v1/health/service/{AGENT_SERVICE}", params=params)
         seen: dict[NodeId, Reach] = {}
         for instance in _decode_instances(response.body):
             meta = instance.service.meta or {}
             if meta.get(META_NODE):
                 seen[NodeId(meta[META_NODE])] = self._reach(NodeId(meta[META_NODE]), meta, instance.checks)
-        for node_id in [n for n in self.view.nodes if n not in seen]:
-            seen[node_id] = await self._unregistered(node_id)
-        self.apply(seen, await self._stalled())
+        for node_id in nodes:
+            if node_id not in seen and node_id in self.view.nodes:
+                seen[node_id] = await self._unregistered(node_id, datacenter)
+        return seen
 
     def _reach(self, node_id: NodeId, meta: Mapping[str, str], checks: list[_Check]) -> Reach:
         """As its checks say; but of an agent of another boot than its last report nothing is known yet."""
@@ -145,12 +198,12 @@ class NodeHealth:
             if any(check.service_id and check.status != "passing" for check in instance.checks)
         }
 
-    async def _unregistered(self, node_id: NodeId) -> Reach:
+    async def _unregistered(self, node_id: NodeId, datacenter: str) -> Reach:
         """A node whose agent is not registered: alive by gossip alone, or silent."""
         name = self.view.nodes[node_id].node.consul_node
         if not name:
             return Reach.SILENT
-        response = await self.client.call("GET", f"/v1/health/node/{name}")
+        response = await self.client.call("GET", f"/v1/health/node/{name}", params=_in(datacenter))
         checks = _decode_checks(response.body)
         serf = [check for check in checks if check.check_id == "serfHealth"]
         return Reach.AGENT_DOWN if serf and serf[0].status == "passing" else Reach.SILENT

@@ -63,8 +63,9 @@ class Need:
         return f'# {self.purpose}\npath "{self.path}" {{\n  capabilities = ["{self.capability}"]\n}}\n'
 
 
-async def check(login: Login, role: str) -> Report:
-    """role: the token role that tasks' tokens are made by; empty: none. Never raises."""
+async def check(login: Login, role: str, *, may_lead: bool = True) -> Report:
+    """role: the token role that tasks' tokens are made by; empty: none. may_lead: an agent that may needs a token; of
+    others the tasks can have theirs from the leader. Never raises."""
     client = login.client
     findings = list(_transport(client))
     health = await client.health()
@@ -72,6 +73,9 @@ async def check(login: Login, role: str) -> Report:
     if not health.is_usable:
         return Report(findings=tuple(findings))
     findings += _pace(health, client.endpoint.timeout_s)
+    if isinstance(login.way, NoToken) and not may_lead:
+        text = "this agent has none of its own: its tasks get theirs from the leader"
+        return Report(findings=(*findings, Finding(name="token", outcome=Outcome.OK, text=text)))
     try:
         token = login.token()
         facts = await client.lookup_self(token)

@@ -90,16 +90,20 @@ class Held:
 
 @dataclass(slots=True, kw_only=True)
 class Login:
-    """health: as it was last seen; None: never asked yet."""
+    """client: for whoever asks with a token. own_client: for what is asked here; None: the same one. What hundreds of
+    tasks ask of a slow Vault must not hold up the renewal of the one token that they all hang on.
+    health: as it was last seen; None: never asked yet."""
 
     client: VaultClient
     way: Way
+    own_client: VaultClient | None = None
     rng: random.Random = field(default_factory=random.SystemRandom)
     health: Health | None = None
     held: Held | None = None
     version: str = ""  # of Vault, once known
     _error: DroverError | None = None
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _look: asyncio.Event = field(default_factory=asyncio.Event)
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def token(self) -> Secret:
@@ -115,6 +119,16 @@ class Login:
                 raise VaultUnavailable(str(self._error))
 
     @property
+    def contact_age_s(self) -> float | None:
+        """Since Vault last answered something of use; None: it never did."""
+        ages = [one.contact_age_s for one in (self.client, self.own_client) if one is not None]
+        return min((age for age in ages if age is not None), default=None)
+
+    @property
+    def _asked(self) -> VaultClient:
+        return self.own_client or self.client
+
+    @property
     def error(self) -> str:
         """What went wrong last with drover's own token; empty: nothing."""
         return str(self._error) if self._error is not None else ""
@@ -125,8 +139,9 @@ class Login:
         return 0.0 if self.held is None else max(0.0, self.held.ends_s - _now_s())
 
     def doubt(self) -> None:
-        """Vault refused something with this token: look at it now instead of at half of its life."""
+        """Something that was asked of Vault came to nothing: look at the token and at Vault now, not when it is time."""
         self._wake.set()
+        self._look.set()
 
     async def ready(self) -> Secret:
         """Waits until Vault can serve and there is a token, however long that takes."""
@@ -158,7 +173,7 @@ class Login:
         outage = Outage(log)
         while True:
             try:
-                found = await self.client.health()
+                found = await self._asked.health()
             except Exception:
                 log.exception("Vault's health could not be asked for")
                 await asyncio.sleep(self._spread(_HEALTH_S))
@@ -173,7 +188,10 @@ class Login:
                 await self._tell()
             else:
                 outage.failed("Vault cannot be used", VaultUnavailable(found.message or found.state))
-            await asyncio.sleep(self._spread(_HEALTH_S if found.is_usable else _RETRY_S))
+            self._look.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._spread(_HEALTH_S if found.is_usable else _RETRY_S)):
+                    await self._look.wait()
 
     # ---- drover's token
 
@@ -196,6 +214,8 @@ class Login:
             else:
                 self._error = None
                 outage.passed("drover has a Vault token again")
+                if self.health is None or not self.health.is_usable:
+                    self._look.set()  # Vault answered the token: it is better than it was
                 await self._tell()
                 await self._pause(self.held.look_s - _now_s())
 
@@ -233,7 +253,7 @@ class Login:
 
     async def _looked_up(self, token: Secret, stamp: tuple[int, ...] = ()) -> Held:
         asked_s = _now_s()
-        facts = await self.client.lookup_self(token)
+        facts = await self._asked.lookup_self(token)
         held = Held(
             token=token,
             accessor=facts.accessor,
@@ -250,7 +270,7 @@ class Login:
         asked_s, ttl_s = _now_s(), 0.0
         try:
             if held.renewable and held.ends_s != math.inf:
-                ttl_s = await self.client.renew_self(held.token)
+                ttl_s = await self._asked.renew_self(held.token)
         except VaultRefused:
             log.debug("Vault refuses to renew drover's token: is it one still?")
         if not ttl_s:
@@ -267,7 +287,7 @@ class Login:
     async def _logged_in(self, role: AppRole) -> Held:
         asked_s = _now_s()
         secret_id = Secret("") if role.secret_id_file is None else _read(role.secret_id_file)[0]
-        made = await self.client.login_approle(role.role_id, secret_id, role.mount)
+        made = await self._asked.login_approle(role.role_id, secret_id, role.mount)
         telemetry.LOGINS.inc()
         held = Held(
             token=made.secret,

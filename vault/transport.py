@@ -16,8 +16,8 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
@@ -25,6 +25,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from model.errors import VaultRefused, VaultUnavailable
 from model.secret import Secret
 from vault import telemetry
+from vault.threads import Threads
 
 # Requests that are under way at once. Each costs a thread while it lasts; Vault answers within milliseconds, so that
 # eight serve hundreds of tasks, and eight that hang for their five seconds hurt nobody else.
@@ -101,15 +102,15 @@ class _Again(Exception):
 class Transport:
     def __init__(self, endpoint: Endpoint, threads_max: int = THREADS_MAX) -> None:
         self.endpoint = endpoint
-        self._threads = ThreadPoolExecutor(threads_max, thread_name_prefix="vault")
+        self._threads = Threads(threads_max)
         self._local = threading.local()
         self._is_closed = False
         self.contact_s: float | None = None  # monotonic: when Vault last answered something of use
 
     def close(self) -> None:
-        """Gives up what is under way; threads that wait for Vault end with their own time limits."""
+        """Nothing more is asked; threads that wait for Vault end with their own time limits."""
         self._is_closed = True
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     async def call(self, request: Request) -> Response:
         """2xx and 404 are answers. Raises VaultUnavailable, VaultRefused."""
@@ -163,10 +164,9 @@ class Transport:
         if self._is_closed:
             raise VaultUnavailable("Vault is not asked any more: drover is stopping")
         remaining_s = deadline_s - time.monotonic()
-        loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(max(0.001, remaining_s)):
-                response = await loop.run_in_executor(self._threads, self._send, request, deadline_s)
+                response = await self._threads.run(partial(self._send, request, deadline_s))
         except TimeoutError as error:
             raise TooSlow(f"Vault at {self.endpoint.address} took longer than {self.endpoint.timeout_s:g} s") from error
         if response.status < 500:

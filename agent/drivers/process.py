@@ -80,6 +80,15 @@ def is_alive(process: Process) -> bool:
     return stat is not None and stat.process == process and not stat.has_ended
 
 
+def children(pid: int) -> tuple[int, ...]:
+    """Of a process' first thread, which is the only one of those that are asked about."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return tuple(map(int, file.read().split()))
+    except (FileNotFoundError, ProcessLookupError):
+        return ()
+
+
 def open_pidfd(process: Process) -> int | None:
     """A descriptor of exactly this process, to be closed by the caller; None when it has ended."""
     try:

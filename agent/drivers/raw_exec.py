@@ -62,8 +62,6 @@ _TAKEN = 75
 # A line of /proc/<pid>/stat has 300 bytes, and never 1,100.
 _RESERVED = b" " * 1200
 
-_OPTIONS = DRIVERS["raw_exec"].supported
-
 # A supervisor ends within milliseconds of its task; one that was frozen by hand is not waited for.
 _SUPERVISOR_END_S = 2.0
 
@@ -128,14 +126,12 @@ class RawExec:
         await self._kill_all(handle)
         if code is None:
             return ExitResult(code=-1, error=self._why_unknown(handle))
-        ended_at = self._ended_at(handle)
-        if code > 128:
-            return ExitResult(code=code, signal=code - 128, ended_at=ended_at)
-        return ExitResult(code=code, ended_at=ended_at)
+        ended_at, signal, is_oom = self._ended_at(handle), max(code - 128, 0), self._was_oom_killed(handle)
+        return ExitResult(code=code, signal=signal, ended_at=ended_at, oom_killed=is_oom)
 
     async def signal(self, handle: Handle, signal: str) -> None:
         number = process.signal_named(signal)
-        task = await self._process(handle, "task")
+        task = await self._own_process(handle)
         if task is not None:
             process.send(task, number)
 
@@ -165,21 +161,22 @@ class RawExec:
 
     async def execute(self, handle: Handle, argv: Sequence[str], timeout_s: float) -> tuple[int, bytes]:
         env, cwd, owner = await self._surroundings(handle)
-        return await command.run(argv, env=env, cwd=cwd, timeout_s=timeout_s, prefix=self._as(owner))
+        prefix = await self._entering(handle, owner)
+        return await command.run(argv, env=env, cwd=self._directory(cwd), timeout_s=timeout_s, prefix=prefix)
 
     @asynccontextmanager
     async def session(
         self, handle: Handle, argv: Sequence[str], *, is_tty: bool
     ) -> AsyncIterator[ExecSession]:
         env, cwd, owner = await self._surroundings(handle)
-        program = command.lookup(argv[0], Path(cwd), env.get("PATH", os.defpath))
+        program = self._beside(argv[0], cwd, env)
         odd = [f"{name}={value}" for name, value in env.items() if not SHELL_NAME.match(name)]
         through_env = ["/usr/bin/env", "--", *odd] if odd else []
         shown = {"TERM": "xterm", **env} if is_tty else env
         beside = session.Command(
-            argv=[*self._as(owner), *through_env, program, *argv[1:]],
+            argv=[*await self._entering(handle, owner), *through_env, program, *argv[1:]],
             env={name: value for name, value in shown.items() if SHELL_NAME.match(name)},
-            cwd=cwd,
+            cwd=self._directory(cwd),
             owner=owner,
             cgroups=self._joined(handle),
         )
@@ -195,7 +192,7 @@ class RawExec:
 
     async def _surroundings(self, handle: Handle) -> tuple[dict[str, str], str, tuple[int, int]]:
         """(environment, working directory, (user, group)) of the task. Raises TaskRefused when it does not run."""
-        task = await self._process(handle, "task")
+        task = await self._own_process(handle)
         if task is None:
             raise TaskRefused(f'task "{handle.task_name}" is not running.')
         env, cwd, owner = _context(task.pid)
@@ -219,8 +216,16 @@ class RawExec:
         except OSError:
             return False
 
-    def _as(self, owner: tuple[int, int]) -> list[str]:
-        """What runs a command as the task's user."""
+    def _beside(self, name: str, cwd: str, env: Mapping[str, str]) -> str:
+        """The path of a command that runs beside the task. Raises TaskRefused."""
+        return command.lookup(name, Path(cwd), env.get("PATH", os.defpath))
+
+    def _directory(self, cwd: str) -> str:
+        """Where such a command is started; it may go elsewhere itself."""
+        return cwd
+
+    async def _entering(self, handle: Handle, owner: tuple[int, int]) -> list[str]:
+        """What runs a command where the task is and as its user."""
         if os.geteuid() != 0 or owner[0] == 0:
             return []
         return [self._setpriv, f"--reuid={owner[0]}", f"--regid={owner[1]}", "--clear-groups"]
@@ -241,19 +246,8 @@ class RawExec:
         )
 
     def _spawn(self, task: TaskStart, handle: Handle) -> None:
-        options = parse_config(task.config)
         env = {**self._environ, **task.env}
-        if task.binds:
-            raise TaskRefused(f'task driver "{self.name}" for "{task.task_name}" does not support host volumes')
-        argv = [command.lookup(options.command, task.dirs.task, env.get("PATH", os.defpath)), *options.args]
-        if task.user and os.geteuid() == 0:
-            argv = [
-                self._setpriv,
-                f"--reuid={task.user}",
-                f"--regid={_group(task.user)}",
-                "--init-groups",
-                *argv,
-            ]
+        argv, work_dir = self._command(task, env)
         self._reserve(handle)
         self._endings.pop(self._file(handle, ""), None)
         procs = ""
@@ -261,15 +255,12 @@ class RawExec:
             cgroup = self._cgroup(self._cgroups, handle)
             cgroup.make()
             procs = cgroup.procs
-        cpuset_procs = ""
-        if task.cores:
-            cpuset_procs, argv = self._confined(task.cores, handle, argv)
-        work_dir = options.work_dir or str(task.dirs.task)
+        limits, argv = self._limited(task, handle, argv)
         try:
             child = os.posix_spawn(
                 "/bin/sh",
                 [
-                    *("sh", str(SUPERVISOR), self._file(handle, ""), procs, cpuset_procs, work_dir),
+                    *("sh", str(SUPERVISOR), self._file(handle, ""), procs, ":".join(limits), work_dir),
                     *(str(task.stdout), str(task.stderr), self._setsid, self._mv, "--", *argv),
                 ],
                 _for_shell(env),
@@ -284,15 +275,34 @@ class RawExec:
             raise TaskRefused(f"config: {error}") from error
         self._mind(self._file(handle, ""), child)
 
-    def _confined(self, cores: tuple[int, ...], handle: Handle, argv: list[str]) -> tuple[str, list[str]]:
-        """(cgroup.procs to join, command) of a task that gets these cores. Without a right to cgroups it is only told
+    def _command(self, task: TaskStart, env: Mapping[str, str]) -> tuple[list[str], str]:
+        """(what the supervisor runs, working directory). Raises TaskRefused."""
+        options = parse_config(self.name, task.config)
+        if task.binds:
+            raise TaskRefused(f'task driver "{self.name}" for "{task.task_name}" does not support host volumes')
+        argv = [command.lookup(options.command, task.dirs.task, env.get("PATH", os.defpath)), *options.args]
+        if task.user and os.geteuid() == 0:
+            argv = [
+                self._setpriv,
+                f"--reuid={task.user}",
+                f"--regid={group_of(task.user)}",
+                "--init-groups",
+                *argv,
+            ]
+        return argv, options.work_dir or str(task.dirs.task)
+
+    def _limited(self, task: TaskStart, handle: Handle, argv: list[str]) -> tuple[list[str], list[str]]:
+        """(cgroup.procs to join, command) of a task that gets cores to itself. Without a right to cgroups it is only told
         to keep to them, and may leave them."""
+        cores = task.cores
+        if not cores:
+            return [], argv
         if self._cgroups is None:
             if not self._taskset:
                 raise TaskRefused("cores: taskset is not on PATH, and without root there is no other way to give them")
-            return "", [self._taskset, "--cpu-list", cpuset(cores), *argv]
+            return [], [self._taskset, "--cpu-list", cpuset(cores), *argv]
         try:
-            return make_cpuset(self._cgroups, self._cgroup_name(handle), cores), argv
+            return [make_cpuset(self._cgroups, self._cgroup_name(handle), cores)], argv
         except OSError as error:
             raise StartFailed(f"cannot give it cores {cpuset(cores)}: {error.strerror}") from error
 
@@ -357,8 +367,15 @@ class RawExec:
                 return self._read_process(handle, suffix)
             await asyncio.sleep(_FILES_POLL_S)
 
+    async def _own_process(self, handle: Handle) -> Process | None:
+        """The task's own: what signals are for; None when it does not run."""
+        return await self._process(handle, "task")
+
     def _has_begun(self, handle: Handle) -> bool:
         return os.path.exists(self._file(handle, "pid"))
+
+    def _was_oom_killed(self, handle: Handle) -> bool:
+        return False  # nothing is limited here
 
     def _ended_at(self, handle: Handle) -> float:
         try:
@@ -434,7 +451,7 @@ class RawExec:
 
 
 class Options:
-    """A raw_exec task's config."""
+    """A task's config, as far as it says what to run."""
 
     __slots__ = ("args", "command", "work_dir")
 
@@ -444,19 +461,25 @@ class Options:
         self.work_dir = work_dir
 
 
-def parse_config(config: Mapping[str, Any]) -> Options:
+def parse_config(driver: str, config: Mapping[str, Any]) -> Options:
     """Raises TaskRefused naming the option that is unknown or of the wrong type."""
+    known = DRIVERS[driver].supported
     for name in config:
-        if name not in _OPTIONS:
-            raise TaskRefused(f"config: raw_exec has no option {name!r}{did_you_mean(name, _OPTIONS)}")
-    args = config.get("args", [])
-    if not isinstance(args, list | tuple):
-        raise TaskRefused("config: args must be a list of strings")
+        if name not in known:
+            raise TaskRefused(f"config: {driver} has no option {name!r}{did_you_mean(name, known)}")
     return Options(
         command=str(config.get("command", "")),
-        args=tuple(str(arg).lower() if isinstance(arg, bool) else str(arg) for arg in args),
+        args=texts(config, "args"),
         work_dir=str(config.get("work_dir", "")),
     )
+
+
+def texts(config: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """A list of strings; what Nomad makes strings of is one. Raises TaskRefused."""
+    values = config.get(name) or []
+    if not isinstance(values, list | tuple):
+        raise TaskRefused(f"config: {name} must be a list of strings")
+    return tuple(str(one).lower() if isinstance(one, bool) else str(one) for one in values)
 
 
 _NO_FILES = (
@@ -483,7 +506,7 @@ def _name(alloc_id: AllocId, task_name: str) -> str:
     return f"{alloc_id}.{task_name}"
 
 
-def _group(user: str) -> str:
+def group_of(user: str) -> str:
     import pwd
 
     try:

@@ -63,6 +63,7 @@ class TemplatesHook(TaskHook):
     async def prepare(self, context: TaskContext) -> Mapping[str, str]:
         if not context.task.templates:
             return {}
+        self._end(context)  # of a process whose end is only being told
         return await self._of(context).prepare(context)
 
     async def started(self, context: TaskContext, run: TaskRun) -> None:
@@ -79,6 +80,10 @@ class TemplatesHook(TaskHook):
 
     async def ended(self, context: TaskContext) -> None:
         self._end(context)
+
+    async def over(self, context: TaskContext) -> None:
+        self._end(context)
+        self._tasks.pop(_key(context), None)
 
     async def dispose(self, context: TaskContext) -> None:
         self._end(context)

@@ -36,10 +36,17 @@ class ConsulReads:
         """Whether a Read asks for what no template may see."""
         return read.what in (What.KEY, What.PAIRS) and f"{read.name.lstrip('/')}/".startswith(self._hidden)
 
+    def is_above_hidden(self, read: Read) -> bool:
+        """Whether what it lists would hold all that is hidden, if that were shown."""
+        return read.what is What.PAIRS and self._hidden.startswith(read.name.lstrip("/"))
+
     async def ask(self, read: Read, index: int, wait_s: float) -> Found[object]:
         """index: of the answer before, 0 for one at once. Raises StoreUnavailable, StoreForbidden, StoreRefused."""
         options = dict(read.options)
         unknown = sorted(set(options) - set(_OPTIONS))
+        if {".", ".."} & set(read.name.split("/")):
+            # Where a URL is tidied up on its way it would lead elsewhere, to what is hidden or to another endpoint.
+            raise StoreRefused(f'"{read.name}" has a segment that no path can have')
         if unknown:
             raise StoreRefused(f"drover knows no option {unknown[0]!r} of a lookup")
         if read.near:

@@ -40,10 +40,9 @@ log = logging.getLogger(__name__)
 EVENT = "Template"
 RESTARTED = "Template with change_mode restart re-rendered"
 SIGNALLED = "Template re-rendered"
-# How long a task that was rendered before waits for Consul and Vault at its start.
+# How long a task that was rendered before waits for Consul and Vault at its start; after so long, what is missing is told. A
+# first answer takes some milliseconds.
 PATIENCE_S = 1.0
-# A first answer takes some milliseconds: what is missing after so long is told.
-TELL_S = 1.0
 # How often files that a template reads are looked at; consul-template: 2 s.
 FILES_S = 5.0
 _SHOWN_MAX = 3
@@ -135,7 +134,7 @@ class TaskTemplates:
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         env: dict[str, Mapping[str, str]] = {}
-        left, is_new = list(blocks), True
+        left, is_new, has_waited = list(blocks), True, False
         while True:
             subscription.changed.clear()
             lacking: set[Read] = set()
@@ -153,37 +152,41 @@ class TaskTemplates:
                     case Lacking(reads=reads):
                         subscription.want(reads)
                         lacking |= reads
-            waited_s = loop.time() - began_s
             is_hopeless = all(self._has_said_no(subscription, read) for read in lacking)
-            if is_hopeless or waited_s >= PATIENCE_S:
+            if is_hopeless or has_waited:
                 for block in [block for block in left if block.digest in known]:
                     env[block.digest] = await self._aside(last_env, block, source)
                     left.remove(block)
             if not left and is_new:
                 # While one was waited for, others may have come to say something else.
                 is_new, left = False, [block for block in blocks if self._is_stale(block, subscription)]
+                if left:
+                    continue
             if not left:
                 return {name: value for block in blocks for name, value in env[block.digest].items()}
-            if waited_s >= TELL_S:
+            if has_waited:
                 why = _missing(lacking, subscription)
                 context.waits(why)
                 self._tell_once(context, why)
-            await self._until_changed(subscription, None if waited_s >= TELL_S else began_s + TELL_S, lacking)
+            # Not by a look at the clock: a timer may fire a moment early.
+            if not await self._until_changed(subscription, None if has_waited else began_s + PATIENCE_S, lacking):
+                has_waited = True
 
     def _has_said_no(self, subscription: Subscription, read: Read) -> bool:
         """Whether waiting for it now is in vain: it was answered, or could not be."""
         watch = subscription.held.get(read)
         return watch is None or watch.is_answered or bool(watch.trouble)
 
-    async def _until_changed(self, subscription: Subscription, at_s: float | None, reads: "set[Read] | frozenset[Read]") -> None:
+    async def _until_changed(self, subscription: Subscription, at_s: float | None, reads: "set[Read] | frozenset[Read]") -> bool:
+        """False: the time has come, and no answer. Files that are read are looked at now and then."""
         loop = asyncio.get_running_loop()
         if any(read.what is What.FILE for read in reads):
             at_s = min(at_s or loop.time() + FILES_S, loop.time() + FILES_S)
         try:
             async with asyncio.timeout_at(at_s):
-                await subscription.changed.wait()
+                return await subscription.changed.wait()
         except TimeoutError:
-            pass
+            return False
 
     # Beside the process.
 
@@ -198,21 +201,24 @@ class TaskTemplates:
             firsts = [block for block in blocks if block.digest in self._first and block.script and block.script.is_run_first]
             self._first.clear()
             await self._run_scripts(context, run, firsts)
-            for used in self._used.values():
-                subscription.want(used.versions)
+            subscription.want(self._reads(blocks))
             while True:
                 subscription.changed.clear()
                 dirty = await self._dirty(blocks, subscription, source)
                 if not dirty and not owed:
-                    files = {read for used in self._used.values() for read in used.files}
+                    files = {read for block in blocks for read in self._used[block.digest].files}
                     await self._until_changed(subscription, None, files)
                     continue
                 await self._quiet(blocks, dirty, subscription, source)
                 changed = owed + [block for block in await self._rendered(context, dirty, source, subscription) if block not in owed]
                 owed = []
-                subscription.keep_only(frozenset(read for used in self._used.values() for read in used.versions))
+                subscription.keep_only(self._reads(blocks))
                 if changed:
                     await self._act(context, run, changed)
+
+    def _reads(self, blocks: Sequence[Block]) -> frozenset[Read]:
+        """All that they used last."""
+        return frozenset(read for block in blocks if (used := self._used.get(block.digest)) for read in used.versions)
 
     async def _dirty(self, blocks: Sequence[Block], subscription: Subscription, source: Source) -> list[Block]:
         """Those that may say something else."""
@@ -249,7 +255,8 @@ class TaskTemplates:
             if due_s <= loop.time():
                 return
             subscription.changed.clear()
-            await self._until_changed(subscription, due_s, frozenset())
+            if not await self._until_changed(subscription, due_s, frozenset()):
+                return
             for block in await self._dirty(blocks, subscription, source):
                 versions = self._versions(block, subscription)
                 if block.digest not in began_s:

@@ -1,7 +1,7 @@
 """What was last answered to each question that this node's templates ask?
 
     Watches ── one Watch for each distinct Read, however many templates want it
-                 ├─ Consul   a blocking query; DATACENTERS, and what is beyond the connections: asked now and then
+                 ├─ Consul   a blocking query; what cannot wait, and what is beyond the connections: asked now and then
                  └─ Vault    each task's own, with its own token: asked again when its lease says so
 
 A failure changes no answer: what was known stays, and is asked for again after a while. A Watch that nobody wants any
@@ -17,8 +17,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Protocol, Self
 
-from prometheus_client import Counter, Gauge
-
+from agent import telemetry
 from agent.templates.consul import ConsulReads
 from catalog.lookups import Found
 from catalog.outage import Outage
@@ -36,16 +35,13 @@ WAIT_S = 300.0
 # new doubles the pause, and so it costs Consul one question a second at most.
 PAUSE_S_MIN, PAUSE_S_MAX = 0.1, 1.0
 POLL_S = 10.0
-DATACENTERS_S = 60.0
+RARELY_S = 60.0
 # Between tries, jittered. A first answer is waited for by a task that does not run: it is there within 2 s of the return.
 RETRY_S_MAX_FIRST, RETRY_S_MAX = 1.0, 15.0
 # Longer than the restart of a task takes; what is not wanted by then is not asked any more.
 LINGER_S = 30.0
-
-QUERIES = Gauge("drover_template_queries", "Distinct lookups that this node's templates watch, by kind", ["kind"])
-for _kind in ("consul", "vault"):
-    QUERIES.labels(_kind)
-ANSWERS = Counter("drover_template_answers", "Answers to templates' lookups that were other than the one before")
+# From the end of a prepare to the start of its process; a dead task's secrets are not read again.
+LINGER_VAULT_S = 5.0
 
 _versions = itertools.count(1)  # of all watches: an answer of a later watch is never taken for that of an earlier one
 
@@ -91,7 +87,7 @@ class Watch:
         # The version last: a rendering in a thread that sees it has the value, too.
         self.value = value
         self.version = next(_versions)
-        ANSWERS.inc()
+        telemetry.TEMPLATE_ANSWERS.inc()
         self._tell()
         return True
 
@@ -104,6 +100,10 @@ class Watch:
     def _tell(self) -> None:
         for listener in tuple(self.listeners):
             listener()
+
+
+def _done(kind: str) -> None:
+    telemetry.TEMPLATE_QUERIES[kind] -= 1
 
 
 class Watches:
@@ -156,8 +156,8 @@ class Watches:
             loop = self._consul_loop(watch) if fetch is None else self._vault_loop(watch, fetch)
             kind = "consul" if fetch is None else "vault"
             task = self._group.create_task(loop, name=f"watch {read}")
-            QUERIES.labels(kind).inc()
-            task.add_done_callback(lambda _: QUERIES.labels(kind).dec())
+            telemetry.TEMPLATE_QUERIES[kind] += 1
+            task.add_done_callback(lambda _: _done(kind))
             self._watches[key] = (watch, task)
         watch, _ = self._watches[key]
         watch.wanted += 1
@@ -168,7 +168,8 @@ class Watches:
         watch.wanted -= 1
         watch.listeners.discard(listener)
         if watch.wanted == 0:
-            asyncio.get_running_loop().call_later(self._linger_s, self._forget, (owner, watch.read), watch)
+            linger_s = min(self._linger_s, LINGER_VAULT_S) if owner else self._linger_s
+            asyncio.get_running_loop().call_later(linger_s, self._forget, (owner, watch.read), watch)
 
     def _forget(self, key: tuple[str, Read], watch: Watch) -> None:
         """Ends it, unless somebody wants it again; the newest call after a release is the one that finds it unwanted."""
@@ -201,15 +202,19 @@ class Watches:
             await asyncio.sleep(pause_s if self._is_blocking(watch) else self._poll_s(watch.read))
 
     def _is_blocking(self, watch: Watch) -> bool:
-        return self._blocking_left > 0 and watch.read.what is not What.DATACENTERS
+        return self._blocking_left > 0 and not self._is_rare(watch.read)
+
+    def _is_rare(self, read: Read) -> bool:
+        """What nobody can wait for, and what changes with every write of drover's own."""
+        return read.what is What.DATACENTERS or self._consul.is_above_hidden(read)
 
     def _poll_s(self, read: Read) -> float:
-        span_s = DATACENTERS_S if read.what is What.DATACENTERS else POLL_S
+        span_s = RARELY_S if self._is_rare(read) else POLL_S
         return span_s * (0.75 + 0.5 * self._rng.random())
 
     async def _asked(self, read: Read, index: int) -> Found[object]:
         """Waits for a later answer while there is a connection to wait on."""
-        if index == 0 or self._blocking_left == 0:
+        if index == 0 or self._blocking_left == 0 or self._is_rare(read):
             async with self._polls:
                 return await self._consul.ask(read, 0, 0.0)
         self._blocking_left -= 1

@@ -30,6 +30,16 @@ consul {
   address = "127.0.0.1:8500"
 }
 
+# Secrets for tasks; docs/vault.md has the ways to drover's own token, `drover vault check` says what is missing.
+# vault {
+#   enabled          = true
+#   address          = "https://vault.example:8200"
+#   ca_file          = "/etc/drover.d/vault-ca.pem"
+#   role_id          = "…"
+#   secret_id_file   = "/etc/drover.d/vault-secret-id"
+#   create_from_role = "drover-tasks"
+# }
+
 # Whose calls are served where Consul has no ACLs; with ACLs on, Consul says it (docs/security.md).
 # acl {
 #   open_to = ["10.0.0.0/8"]

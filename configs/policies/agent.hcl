@@ -18,6 +18,10 @@ key "drover/state/leader"                  { policy = "read" }
 # The services of its tasks, and its own (drover-agent). Where the names are known, list them in place of this.
 service_prefix "" { policy = "write" }
 
+# What templates of its tasks read: all services and nodes (with the rules above and below), and the keys that are listed here.
+# Whoever may submit a job can read them, for the agent asks with its own token: keep what is secret in Vault.
+# key_prefix "config/" { policy = "read" }
+
 # Its checks on the local Consul agent, and what that says of itself.
 node_prefix ""  { policy = "read" }
 agent_prefix "" { policy = "read" }

@@ -88,6 +88,15 @@ def _executes(cluster: Guarded, token: str) -> bool:
     return _is_allowed(reply)
 
 
+def _asks_for_a_token(cluster: Guarded, token: str) -> bool:
+    """As far as it goes without a Vault: tests/e2e/test_vault.py has one."""
+    path, headers = f"/v1/allocation/{cluster.alloc('web-used')}/vault-token", {"X-Nomad-Token": token} if token else {}
+    reply = ask(cluster.two.address, "PUT", path, body={"Task": "t"}, headers=headers)
+    if reply.error == (500, "the leader has no Vault: it has no vault block in its configuration"):
+        return True
+    return _is_allowed(reply)
+
+
 PLANNED = {"Job": job("web-used", "/bin/true", [], count=0), "Diff": True}
 ACTIONS: dict[str, Action] = {
     "parse a job file": _call("PUT", "/v1/jobs/parse", {"JobHCL": 'job "a" {}'}),
@@ -116,6 +125,7 @@ ACTIONS: dict[str, Action] = {
     "save a snapshot": _call("GET", "/v1/operator/snapshot", on="two"),
     "collect garbage": _call("PUT", "/v1/system/gc", on="two"),
     "ask for a restart permit": _call("PUT", "/v1/allocation/{alloc}/restart-permit", {"MaxParallel": 100}, on="two"),
+    "ask for a task's Vault token": _asks_for_a_token,
     "write a desired document into Consul": _writes_kv("drover/state/desired/77777777-0000-4000-8000-000000000000/66666666-0000-4000-8000-000000000000"),
     "write a job into Consul": _writes_kv("drover/state/jobs/default/forged"),
 }

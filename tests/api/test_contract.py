@@ -112,7 +112,7 @@ OWN: dict[str, Any] = {
     },
 }
 # drover's own, of which Nomad has none.
-OPERATOR = ("/v1/client/metadata", "/v1/job/{job}/launches", "/v1/job/{job}/why", "/v1/operator/brake", "/v1/operator/lock", "/v1/operator/snapshot", "/v1/operator/scheduler/configuration", "/v1/agent/vault")
+OPERATOR = ("/v1/client/metadata", "/v1/job/{job}/launches", "/v1/job/{job}/why", "/v1/operator/brake", "/v1/operator/lock", "/v1/operator/snapshot", "/v1/operator/scheduler/configuration", "/v1/agent/vault", "/v1/operator/vault/path")
 WRITES = (
     "/v1/jobs",
     "/v1/jobs/parse",
@@ -126,6 +126,7 @@ WRITES = (
     "/v1/client/gc",
     "/v1/allocation/{alloc}/stop",
     "/v1/allocation/{alloc}/restart-permit",
+    "/v1/allocation/{alloc}/vault-token",
     "/v1/allocation/{alloc}/release",
     "/v1/client/metadata",
     *(f"/v1/deployment/{verb}/{{deployment}}" for verb in ("promote", "fail", "pause", "allocation-health")),

@@ -12,6 +12,7 @@ from tests.components import ComponentMissing, consul, debian, docker
 COMPONENTS: tuple[tuple[str, Callable[[], object]], ...] = (
     ("consul", consul.consul_binary),
     ("dig", lambda: debian.command("dig", "dnsutils")),
+    ("bwrap", lambda: debian.command("bwrap", "bubblewrap")),
     ("docker", docker.engine),
     ("redis", lambda: debian.command("redis-cli", "redis-tools")),
 )

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from agent import tmpfs
 from tests.components.consul import ConsulServer, free_port
 from tests.conftest import or_skip
 from tests.e2e.drover import Drover, call, cgroups, is_alive, job, marking_job, remove_cgroups, wait
@@ -57,6 +58,8 @@ class Dev:
     def __exit__(self, *_: object) -> None:
         self.end(signal.SIGKILL)
         remove_cgroups(self.allocs)
+        for secrets in self.temporary.glob("drover-dev-*/alloc/*/*/secrets"):
+            tmpfs.unmount(secrets)
 
     def end(self, number: signal.Signals) -> int:
         if self.process.poll() is None:

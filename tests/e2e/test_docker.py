@@ -1,7 +1,9 @@
 """A docker job on a real engine: healthy in Consul, the same container after drover was killed, gone when stopped."""
 
+import base64
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -99,3 +101,34 @@ async def test_commands_run_in_the_container_and_end_when_their_client_goes(one:
 
 def top(alloc: str) -> bytes:
     return subprocess.run(["docker", "top", *containers(alloc)], capture_output=True, check=True).stdout
+
+
+def test_a_containers_templates_are_at_the_places_that_it_knows(one: Drover, docker_image: str) -> None:
+    def put(value: str) -> None:
+        ops = [{"KV": {"Verb": "set", "Key": "color", "Value": base64.b64encode(value.encode()).decode()}}]
+        assert one.consul.call("PUT", "/v1/txn", ops)[0] == 200
+
+    def seen(path: str) -> str:
+        return str(one.get(f"/v1/client/fs/cat/{alloc}?path=t/local/{path}"))
+
+    put("blue")
+    quick = {"Splay": 0, "Wait": {"Min": 0, "Max": 0}}
+    made: dict[str, Any] = web(docker_image)
+    task = made["TaskGroups"][0]["Tasks"][0]
+    task["Config"]["args"] = ["-c", "trap 'cp /local/out /local/heard' HUP; env > /local/env; cat /secrets/s >> /local/env; while :; do sleep 0.1; done"]
+    task["Services"] = []
+    script = {"Command": "/bin/sh", "Args": ["-c", "cp ${NOMAD_TASK_DIR}/script /local/ran"]}
+    task["Templates"] = [
+        {"EmbeddedTmpl": '{{ key "color" }}', "DestPath": "${NOMAD_TASK_DIR}/out", "ChangeMode": "signal", "ChangeSignal": "SIGHUP", **quick},
+        {"EmbeddedTmpl": '{{ key "color" }}', "DestPath": "/local/script", "ChangeMode": "script", "ChangeScript": script, **quick},
+        {"EmbeddedTmpl": "FROM=a template", "DestPath": "secrets/s", "Envvars": True, **quick},
+    ]
+    one.submit(made)
+    alloc = one.wait_running("web", 1, 60.0)[0]["ID"]
+    assert wait("its environment", lambda: seen("env")).count("FROM=a template") == 2
+    put("red")
+    wait("the signal", lambda: seen("heard") == "red")
+    wait("the script", lambda: seen("ran") == "red")
+    assert len(containers(alloc)) == 1
+    one.stop_job("web")
+    wait("it is gone", lambda: not containers(alloc))

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.components.consul import ConsulServer
+from tests.api.policies import agent_with_policies
+from tests.components.consul import MANAGEMENT, ConsulServer
 from tests.conftest import or_skip
 from tests.e2e.drover import NS, Answer, Drover, is_alive, job, restart, stays, wait
+from tests.e2e.test_dev import Dev
 
 pytestmark = [pytest.mark.e2e, pytest.mark.consul]
 
@@ -224,3 +226,28 @@ def test_neither_a_killed_agent_nor_consul_away_changes_anything_for_a_running_t
         wait("its environment", lambda: says(task / "local/seen", "env=1\nenv=1\nenv=2\n"))
         assert before[0][1] != (task / "local/out").read_text()
 
+
+
+def test_the_development_agent_with_its_own_consul_renders_too(tmp_path: Path) -> None:
+    """Nothing but drover: the embedded Consul answers."""
+    with Dev(None, tmp_path) as dev:
+        data = '{{ range service "late" }}{{ .Port }}{{ end }} {{ keyOrDefault "none" "d" }} {{ len nodes }}'
+        dev.submit(templated("reads", template(data, ChangeMode="noop")))
+        (alloc,) = wait("its alloc", lambda: dev.running("reads"))
+        (file,) = dev.temporary.glob(f"drover-dev-*/alloc/{alloc}/t/local/out")
+        assert says(file, " d 1")
+        dev.submit(job("late", "/bin/sleep", ["1000"], group={"Services": [{"Name": "late", "PortLabel": "4321"}]}))
+        wait("the service", lambda: says(file, "4321 d 1"))
+
+
+def test_with_the_policies_that_drover_brings_services_are_seen_and_a_key_needs_a_line_of_its_own() -> None:
+    with or_skip(lambda: ConsulServer(acl=True).__enter__()) as consul:
+        put(consul, "other/unseen", "1")
+        with agent_with_policies(consul, "poor", server=True, token=MANAGEMENT) as poor:
+            poor.wait_ready()
+            poor.submit(templated("sees", template('{{ range service "consul" }}{{ .Name }}{{ end }} {{ len services }}')))
+            poor.wait_running("sees", 1)
+            poor.submit(templated("blind", template('{{ key "other/unseen" }}')))
+            alloc = wait("its alloc", lambda: poor.allocs("blind"))[0]["ID"]
+            told = wait("its reason", lambda: [one for one in events(poor, alloc) if "Missing" in one])
+            assert told == ["Missing: kv.block(other/unseen) (Consul refused GET /v1/kv/other/unseen: Permission denied)"]

@@ -110,10 +110,11 @@ class Double:
         if self._closed.is_set():
             return
         self._closed.set()
-        self._server.shutdown()
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
         self._server.server_close()
         self._server.cut()
-        self._thread.join()
 
     def reopened(self) -> "Double":
         """After close(): the same Vault on the same port, with all that it held."""

@@ -164,6 +164,28 @@ async def test_vault_may_come_later(double: Double, doubled: Vault) -> None:
             assert asyncio.get_running_loop().time() - began_s < 2.0
 
 
+async def test_what_tasks_ask_of_a_slow_vault_does_not_hold_up_the_renewal(double: Double, doubled: Vault) -> None:
+    token = doubled.token("default", ttl="3s")
+    async with doubled.client() as client, doubled.client() as own:
+        login = Login(client=client, way=Given(token=token), own_client=own)
+        double.slow_s = 0.4
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(login.run(), name="login")
+            first = await asyncio.wait_for(login.ready(), WAIT_S_MAX)
+            for number in range(100):  # five seconds' work for eight threads
+                tasks.create_task(_ask(client, doubled.root), name=f"task {number}")
+            await asyncio.sleep(4)
+            assert login.token() == first
+            assert login.health is not None
+            assert login.health.is_usable
+            running.cancel()
+
+
+async def _ask(client: VaultClient, token: Secret) -> None:
+    with suppress(VaultUnavailable):
+        await client.lookup_self(token)
+
+
 @pytest.mark.parametrize("ill", ["sealed", "failing", "slow", "away"])
 async def test_a_token_is_kept_while_vault_is_ill(double: Double, doubled: Vault, ill: str) -> None:
     token = doubled.token("default", ttl="1h")

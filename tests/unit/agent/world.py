@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from agent.alloc_dir import NoDirs
+from agent.alloc_dir import AllocDirs, NoDirs
 from agent.hooks.base import TaskHook
 from agent.journal import MemoryJournal
 from agent.node_agent import NodeAgent, Pace
@@ -50,6 +50,7 @@ class World:
         self.driver = FakeDriver()
         self.journal = MemoryJournal()
         self.services = RecordedServices()
+        self.dirs: AllocDirs = NoDirs()
         self.node: Node = NODE
         self.permit: Callable[[AllocId, int], Coroutine[Any, Any, None]] = without_asking
         self.accessors: Callable[[AllocId], Mapping[str, str]] = without_tokens
@@ -65,7 +66,7 @@ class World:
             store=self.store,
             journal=self.journal,
             drivers=[self.driver],
-            dirs=NoDirs(),
+            dirs=self.dirs,
             now=clock.now,
             rng=random.Random(7),
             services=self.services,

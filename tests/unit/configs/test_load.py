@@ -287,7 +287,7 @@ def test_vaults_settings_are_nomads_and_drovers_own(folder: Path) -> None:
       task_token_ttl        = "1h"
       tls_server_name       = "vault"
       tls_skip_verify       = false
-      allow_unauthenticated = true
+      allow_unauthenticated = false
       timeout               = "2s"
     }}
     """
@@ -302,6 +302,7 @@ def test_vaults_settings_are_nomads_and_drovers_own(folder: Path) -> None:
         create_from_role="drover-tasks",
         task_token_ttl_s=3600.0,
         tls_server_name="vault",
+        allow_unauthenticated=False,
         timeout_s=2.0,
     )
 

@@ -67,7 +67,9 @@ def test_a_config_that_nomad_takes_is_taken(driver: str, config: dict[str, Any])
 def test_what_is_taken_at_submit_is_what_the_drivers_know() -> None:
     assert set(docker_config.options()) == DRIVERS["docker"].supported
     for name in DRIVERS["raw_exec"].supported - {"args", "command"}:
-        raw_exec.parse_config({"command": "x", name: "y"})
+        raw_exec.parse_config("raw_exec", {"command": "x", name: "y"})
+    for name in DRIVERS["exec"].supported - {"args", "command"}:
+        raw_exec.parse_config("exec", {"command": "x", name: "y"})
 
 
 def test_a_fault_names_the_line_of_the_option() -> None:

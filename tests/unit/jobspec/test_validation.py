@@ -81,6 +81,42 @@ REFUSED = {
         job_text(task='template {\n data = "x"\n destination = "y"\n change_mode = "script"\n}'),
         f"{TASK}.template[0].change_script: ",
     ),
+    "template without destination": (
+        job_text(task='template {\n data = "x"\n}'),
+        f"{TASK}.template[0]: a destination is needed",
+    ),
+    "template into a directory": (
+        job_text(task='template {\n data = "x"\n destination = "local/"\n}'),
+        f"{TASK}.template[0].destination: must name a file",
+    ),
+    "template that leads out": (
+        job_text(task='template {\n data = "x"\n destination = "${NOMAD_ALLOC_DIR}/../../y"\n}'),
+        f"{TASK}.template[0].destination: must not lead out of the allocation's directory",
+    ),
+    "template from outside": (
+        job_text(task='template {\n source = "../../x"\n destination = "y"\n}'),
+        f"{TASK}.template[0].source: must not lead out",
+    ),
+    "template with two texts": (
+        job_text(task='template {\n source = "x"\n data = "x"\n destination = "y"\n}'),
+        f"{TASK}.template[0]: either source or data",
+    ),
+    "template signal": (
+        job_text(task='template {\n data = "x"\n destination = "y"\n change_mode = "signal"\n change_signal = "SIGNONE"\n}'),
+        f'{TASK}.template[0].change_signal: there is no signal "SIGNONE"',
+    ),
+    "template script": (
+        job_text(task='template {\n data = "x"\n destination = "y"\n change_mode = "script"\n change_script {}\n}'),
+        f"{TASK}.template[0].change_script.command: a command is needed",
+    ),
+    "template perms": (
+        job_text(task='template {\n data = "x"\n destination = "y"\n perms = "rw"\n}'),
+        f"{TASK}.template[0].perms: must be octal",
+    ),
+    "template wait": (
+        job_text(task='template {\n data = "x"\n destination = "y"\n wait {\n min = "2s"\n max = "1s"\n }\n}'),
+        f"{TASK}.template[0].wait: min must not be larger than max",
+    ),
     **{
         f"distinct_property {value}": (
             job_text(group=f'constraint {{\n distinct_property = "${{meta.rack}}"\n value = "{value}"\n}}'),
