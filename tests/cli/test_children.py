@@ -169,6 +169,7 @@ def test_a_child_that_waits_says_so(run: Run, one: Drover, tmp_path: Path) -> No
     second = run("job", "dispatch", "-meta", "who=b", "par").out[0].split()[-1]
     wait("the first runs", lambda: one.get(f"/v1/job/{first.replace('/', '%2F')}")["Status"] == "running")
     assert "Status      = pending (waits for max_running (1 before it))" in run("job", "status", second).out
+    assert "Nothing of it is placed yet: it waits for max_running (1 before it)." in run("job", "why", second).out
     again = run("job", "dispatch", "-meta", "who=c", "-idempotency-token", "x", "-detach", "par")
     once_more = run("job", "dispatch", "-meta", "who=c", "-idempotency-token", "x", "-detach", "par")
     assert again.out[0] == once_more.out[0]
