@@ -7,6 +7,7 @@
       <task>/secrets                      NOMAD_SECRETS_DIR, readable by its owner alone; in memory where drover writes
                                           secrets into it
       <task>/tmp
+    <root>/.fetching/<alloc id>/<task>    what is fetched for it and not yet whole; nobody's but the agent's
 
 Nomad's layout, for people and tools look there. Task names were checked at submit, but a name that
 leaves its directory is refused here once more.
@@ -90,6 +91,7 @@ class DiskDirs:
     async def remove(self, alloc_id: AllocId) -> None:
         """In a thread: it may hold a million files."""
         await asyncio.to_thread(remove_tree, self.path(alloc_id))
+        await asyncio.to_thread(shutil.rmtree, fetching_dir(self.path(alloc_id)), ignore_errors=True)
 
 
 class NoDirs:
@@ -108,6 +110,11 @@ class NoDirs:
     def build_task(self, alloc_id: AllocId, task_name: str, user: str, *, is_contained: bool, has_secrets: bool) -> None: ...
 
     async def remove(self, alloc_id: AllocId) -> None: ...
+
+
+def fetching_dir(alloc: Path) -> Path:
+    """Where what is fetched for an alloc waits until it is whole: beside its directory, where tasks may name things as they like."""
+    return alloc.parent / ".fetching" / alloc.name
 
 
 def remove_tree(path: Path) -> None:

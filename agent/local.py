@@ -110,7 +110,7 @@ class TaskHost:
             rng=random.Random(),
             services=services,
             checks=checks,
-            hooks=(LogsHook(self._rotation), *hooks, *(one for one in (vault, ArtifactsHook(), templates) if one is not None)),
+            hooks=(LogsHook(self._rotation), *hooks, *(one for one in (vault, ArtifactsHook(config.client.artifact), templates) if one is not None)),
             permit=permit,
             accessors=vault.accessors if vault is not None else without_tokens,
             kill_timeout_s_max=config.client.max_kill_timeout_s,

@@ -29,6 +29,7 @@ from aiohttp import web
 from catalog.keys import Keys, escape
 from catalog.rights import Authority, Mode, Question, UnknownToken
 from configs import Acl
+from jobspec.artifacts import reads_machine
 from leader.view import View
 from model.alloc import AllocId, EvalId
 from model.deployment import DeploymentId
@@ -389,7 +390,7 @@ def is_privileged(job: Job) -> bool:
 
 
 def _is_privileged(task: Task) -> bool:
-    if task.driver == "raw_exec":
+    if task.driver == "raw_exec" or any(reads_machine(artifact) for artifact in task.artifacts):
         return True
     config = task.config
     if any(config.get(name) for name in _DOCKER_WAYS_OUT):

@@ -9,7 +9,8 @@ from api.context import CONTEXT
 from api.query import answer
 from leader import vault_path
 from leader.leading import Leading
-from vault.check import Finding, Outcome, Report, check
+from model.finding import Finding, Outcome, worst
+from vault.check import Report, check
 from vault.login import AppRole, Given, Login, NoToken, TokenFile
 
 _WAYS: dict[type, str] = {Given: "token", TokenFile: "token file", AppRole: "approle", NoToken: "none"}
@@ -35,8 +36,7 @@ async def checked(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     report = _NOT_ENABLED if context.vault is None else await check(context.vault, context.vault_role, may_lead=context.is_candidate())
     findings = [{"Name": f.name, "Status": f.outcome, "Text": f.text, "Remedy": f.remedy} for f in report.findings]
-    worst = max((f.outcome for f in report.findings), key=list(Outcome).index)
-    return answer(request, {"Status": worst, "Findings": findings, "Policy": report.policy})
+    return answer(request, {"Status": worst(report.findings), "Findings": findings, "Policy": report.policy})
 
 
 def _shown(login: Login) -> dict[str, Any]:

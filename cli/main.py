@@ -270,6 +270,12 @@ def _build() -> _Parser:
         vault, "check", "cli.vault:check", "ask Vault whether it is set up as drover needs it, and say what to do", _client_flags, _data_flags
     )
 
+    doctor = command(
+        commands, "doctor", "cli.doctor:run", "look whether this machine, Consul, Docker and Vault are as drover needs them, and say what to do",
+        _data_flags,
+    )  # fmt: skip
+    _flag(doctor, "config", action="append", default=[], metavar="PATH", help="the agent's configuration: files or directories (default: /etc/drover.d)")
+
     brake = group("brake", "the halt on replacing work when many nodes fall silent at once")
     command(brake, "status", "cli.brake:status", "tell whether it is engaged, and why", _client_flags, _shown_flags)
     command(brake, "release", "cli.brake:release", "give up the nodes that are silent now", _client_flags, _shown_flags)

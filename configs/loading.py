@@ -21,6 +21,7 @@ from configs.settings import (
     Addresses,
     Advertise,
     AgentConfig,
+    Artifact,
     Client,
     Consul,
     Docker,
@@ -287,6 +288,13 @@ def _client(settings: _Settings) -> Client:
         reserved=Reserved(ports=ports or (), **reserved),
         host_volumes=_host_volumes(settings),
         host_networks=_host_networks(settings),
+        artifact=Artifact(
+            **settings.section(
+                (*prefix, "artifact"),
+                "http_max_size decompression_size_limit decompression_file_count_limit",
+                "http_read_timeout git_timeout",
+            )
+        ),
         **settings.section(
             prefix,
             "enabled disable_remote_exec node_class meta options network_interface virtual_datacenter min_dynamic_port max_dynamic_port"

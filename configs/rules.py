@@ -19,6 +19,7 @@ class Kind(Enum):
     PORT = auto()
     NUMBER = auto()  # not negative
     SPAN = auto()  # a duration, not negative
+    SIZE = auto()  # of data, in bytes: "100GB", or a number of them
     PORTS = auto()  # "22,80,8500-8600"
     CORES = auto()  # "0-2,7"
     CIDR = auto()
@@ -144,6 +145,18 @@ _CLIENT = Section(
             }
         ),
         "reservable_cores": Rule(kind=Kind.CORES),
+        "artifact": Section(
+            rules={
+                **_rules(Kind.SPAN, "http_read_timeout git_timeout"),
+                **_rules(Kind.SIZE, "http_max_size decompression_size_limit"),
+                **_rules(Kind.INT, "decompression_file_count_limit"),
+                **_rules(
+                    Kind.IGNORED,
+                    "disable_artifact_inspection disable_filesystem_isolation filesystem_isolation_extra_paths gcs_timeout hg_timeout"
+                    " s3_timeout set_environment_variables",
+                ),
+            }
+        ),
         "host_volume": Section(
             is_labelled=True, each=Section(rules=_rules(Kind.PATH, "path") | _rules(Kind.BOOL, "read_only"))
         ),
@@ -159,7 +172,7 @@ _CLIENT = Section(
         ),
         **_rules(
             Kind.IGNORED,
-            "artifact bind_wildcard_default_host_network bridge_network_hairpin_mode bridge_network_name"
+            "bind_wildcard_default_host_network bridge_network_hairpin_mode bridge_network_name"
             " bridge_network_subnet cgroup_parent chroot_env cni_config_dir cni_path drain_on_shutdown"
             " max_dynamic_user min_dynamic_user network_speed no_host_uuid node_pool"
             " retry_interval retry_join retry_max server_join servers start_join"

@@ -96,6 +96,17 @@ class HostNetwork:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """What fetching an artifact may take, of one of them. 0: no limit."""
+
+    http_read_timeout_s: float = 1800.0
+    http_max_size: int = 100_000_000_000  # bytes
+    git_timeout_s: float = 1800.0
+    decompression_size_limit: int = 100_000_000_000  # bytes
+    decompression_file_count_limit: int = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
     enabled: bool = False
     node_class: str = ""
@@ -121,6 +132,7 @@ class Client:
     gc_parallel_destroys: int = 2
     max_kill_timeout_s: float = 30.0
     disable_remote_exec: bool = False
+    artifact: Artifact = Artifact()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """How does one value of a configuration become what its kind says?"""
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -30,6 +31,8 @@ def convert(kind: Kind, value: object) -> object:
         return _bool(value)
     if kind is Kind.SPAN:
         return _span(value)
+    if kind is Kind.SIZE:
+        return _size(value)
     if kind in (Kind.INT, Kind.PORT):
         return _whole(value, _PORTS_MAX if kind is Kind.PORT else 1 << 62)
     if kind is Kind.NUMBER:
@@ -138,6 +141,18 @@ def _whole(value: object, most: int) -> int:
     if number != int(number) or number > most:
         raise ValueFault(f"expected a whole number of at most {most}, found {_shown(value)}")
     return int(number)
+
+
+_SIZE = re.compile(r"(?P<number>\d{1,15}(?:\.\d{1,6})?)\s*(?:(?P<power>[kmgt])(?P<is_binary>i?)b?|b)?", re.IGNORECASE)
+
+
+def _size(value: object) -> int:
+    """As Nomad reads it: kB, MB, … are powers of 1000, KiB, MiB, … of 1024."""
+    found = _SIZE.fullmatch(_text(value).strip())
+    if found is None:
+        raise ValueFault(f'expected a size (as "100GB"), found {_shown(value)}')
+    power = " kmgt".index((found["power"] or " ").lower())
+    return int(float(found["number"]) * (1024 if found["is_binary"] else 1000) ** power)
 
 
 def _span(value: object) -> float:

@@ -28,7 +28,11 @@ def interpolate(text: str, values: Mapping[str, str]) -> str:
 
 def without_references(text: str) -> str:
     """What of a text is known before anything runs."""
-    return _REFERENCE.sub("", text)
+    return with_references_as("", text)
+
+
+def with_references_as(stand_in: str, text: str) -> str:
+    return _REFERENCE.sub(stand_in, text)
 
 
 def interpolate_document(document: Any, values: Mapping[str, str]) -> Any:

@@ -161,11 +161,6 @@ TABLE: tuple[Unsupported, ...] = (
         places=_of_tasks("vault.cluster", lambda t: t.vault and t.vault.cluster not in ("", "default")),
     ),
     Unsupported(
-        feature="artifact",
-        instead="let the task's command fetch the file",
-        places=_of_tasks("artifact[0]", lambda t: t.artifacts),
-    ),
-    Unsupported(
         feature="a Consul namespace",
         instead="leave the consul block out",
         places=_of_groups("consul", lambda g: g.consul and g.consul.get("Namespace")),

@@ -8,6 +8,7 @@ Policies and constraints are in `rules.py`, services in `services.py`, drivers' 
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from jobspec.artifacts import artifact_faults
 from jobspec.children import dispatch_payload_faults, parent_faults
 from jobspec.driver_config import config_faults
 from jobspec.rules import (
@@ -284,12 +285,7 @@ def _files(task: Task, path: str) -> Faults:
     for number, template in enumerate(task.templates):
         yield from template_faults(template, task, f"{path}.template[{number}]")
     for number, artifact in enumerate(task.artifacts):
-        here = f"{path}.artifact[{number}]"
-        if not artifact.getter_source:
-            yield _fault(here, "a source is needed")
-        if artifact.getter_mode not in ("any", "file", "dir"):
-            yield _fault(f"{here}.mode", f'must be any, file or dir, found "{artifact.getter_mode}"')
-        yield from _checksum(artifact.getter_options.get("checksum", ""), f"{here}.options.checksum")
+        yield from artifact_faults(artifact, f"{path}.artifact[{number}]")
     if task.vault is not None:
         if not task.vault.policies and not task.vault.role:
             yield _fault(f"{path}.vault", "at least one policy is needed, or a role that has some")
@@ -302,17 +298,3 @@ def _files(task: Task, path: str) -> Faults:
             )
         elif task.vault.change_mode == "signal" and (reason := signal_fault(task.vault.change_signal, task.driver)):
             yield _fault(f"{path}.vault.change_signal", reason)
-
-
-_CHECKSUM_LENGTHS = {"md5": 32, "sha1": 40, "sha256": 64, "sha512": 128}
-
-
-def _checksum(text: str, path: str) -> Faults:
-    if not text or "${" in text:
-        return
-    kind, _, digest = text.partition(":")
-    length = _CHECKSUM_LENGTHS.get(kind)
-    if length is None:
-        yield _fault(path, f'must start with md5:, sha1:, sha256: or sha512:, found "{text[:40]}"')
-    elif len(digest) != length or not all(character in "0123456789abcdefABCDEF" for character in digest):
-        yield _fault(path, f"a {kind} checksum has {length} hexadecimal digits")

@@ -8,12 +8,12 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from ipaddress import ip_address
 from typing import assert_never
 from urllib.parse import urlsplit
 
 from model.errors import VaultRefused, VaultUnavailable
+from model.finding import Finding, Outcome
 from model.secret import Secret
 from vault.client import Health, State, TokenFacts, VaultClient
 from vault.login import AppRole, Given, Login, NoToken, TokenFile, Way
@@ -24,22 +24,6 @@ CLOCK_S_MAX = 30.0
 _SLOW_SHARE = 0.5
 # A token that has so little left is about to leave tasks without theirs.
 _SHORT_S = 600.0
-
-
-class Outcome(StrEnum):
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """remedy: what to do; empty where all is well."""
-
-    name: str
-    outcome: Outcome
-    text: str
-    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,12 @@ import asyncio
 import os
 import shutil
 import signal
+import stat as modes
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from agent.alloc_files import opened
 from agent.drivers.process import pidfd_ready, reap
 from model.errors import TaskRefused
 
@@ -20,15 +22,16 @@ OUTPUT_BYTES_MAX = 65_536
 TIMED_OUT = 124  # as coreutils' timeout
 
 
-def lookup(command: str, task_dir: Path, search_path: str) -> str:
-    """The absolute path of the command. Raises TaskRefused saying what is wrong with it."""
+def lookup(command: str, task_dir: Path, search_path: str, *, alloc: Path | None = None) -> str:
+    """The absolute path of the command; a file below `alloc` is made executable if it is not. Raises TaskRefused saying what is
+    wrong with it."""
     if not command:
         raise TaskRefused("config: command is missing")
     near = [] if os.path.isabs(command) else [f"{task_dir}/local/{command}", f"{task_dir}/{command}"]
     candidates = [*near] if near else [command]
     for candidate in candidates:
         if os.path.isfile(candidate):
-            if os.access(candidate, os.X_OK):
+            if os.access(candidate, os.X_OK) or (alloc and make_executable(candidate, alloc)):
                 return os.path.normpath(candidate)
             raise TaskRefused(f"command {command!r} is not executable: {candidate}")
         if os.path.isdir(candidate) and not near:
@@ -38,6 +41,29 @@ def lookup(command: str, task_dir: Path, search_path: str) -> str:
         where = "in the task's directory" + ("" if "/" in command else f" or in PATH {search_path}")
         raise TaskRefused(f"command {command!r} was not found" + (f" {where}" if near else ""))
     return os.path.abspath(found)
+
+
+def make_executable(path: str, alloc: Path) -> bool:
+    """What was fetched comes without that permission. False: it stays as it is. Only a file that has no second name, wherever links lead."""
+    above, path = f"{os.path.normpath(alloc)}/", os.path.normpath(path)
+    if not path.startswith(above):
+        return False
+    try:
+        root = os.open(alloc, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            found = opened(root, path.removeprefix(above).split("/"))
+        finally:
+            os.close(root)
+        try:
+            status = os.fstat(found)
+            if not modes.S_ISREG(status.st_mode) or status.st_nlink != 1:
+                return False
+            os.chmod(f"/proc/self/fd/{found}", 0o755)
+        finally:
+            os.close(found)
+    except OSError:
+        return False
+    return True
 
 
 async def run(

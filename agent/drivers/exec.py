@@ -97,7 +97,9 @@ class Exec(RawExec):
     def _program(self, task: TaskStart, env: Mapping[str, str]) -> list[str]:
         """The command and its arguments, by the paths inside. Raises TaskRefused."""
         options = parse_config(self.name, task.config)
-        return [lookup(options.command, task.dirs.task, env.get("PATH", os.defpath)), *options.args]
+        program = lookup(options.command, task.dirs.task, env.get("PATH", os.defpath))
+        _make_executable(program, task.dirs)
+        return [program, *options.args]
 
     def _become(self, owner: tuple[int, int]) -> list[str]:
         return [
@@ -184,6 +186,14 @@ def _sandbox(task: TaskStart) -> list[str]:
     words += ["--proc", "/proc", "--dev", "/dev", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     words += ["--cap-drop", "ALL", *(word for one in _CAPABILITIES for word in ("--cap-add", one))]
     return [*words, "--chdir", str(task.config.get("work_dir") or "/")]
+
+
+def _make_executable(program: str, dirs: TaskDirs) -> None:
+    """Of the alloc's files; by its path inside."""
+    shared = program.removeprefix(f"{SEEN_DIRS.alloc}/")
+    path = f"{dirs.shared}/{shared}" if shared != program else f"{dirs.task}{program}"
+    if os.path.isfile(path) and not os.access(path, os.X_OK):
+        command.make_executable(path, dirs.task.parent)
 
 
 def lookup(name: str, task_dir: Path, search_path: str) -> str:

@@ -280,7 +280,8 @@ class RawExec:
         options = parse_config(self.name, task.config)
         if task.binds:
             raise TaskRefused(f'task driver "{self.name}" for "{task.task_name}" does not support host volumes')
-        argv = [command.lookup(options.command, task.dirs.task, env.get("PATH", os.defpath)), *options.args]
+        path = env.get("PATH", os.defpath)
+        argv = [command.lookup(options.command, task.dirs.task, path, alloc=task.dirs.task.parent), *options.args]
         if task.user and os.geteuid() == 0:
             argv = [
                 self._setpriv,

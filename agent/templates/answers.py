@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 
 from agent.fingerprint import default_address
-from agent.templates.files import TaskFiles
+from agent.task_files import TaskFiles
 from agent.templates.watching import Watch
 from model.errors import TaskRefused
 from template import (

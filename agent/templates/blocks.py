@@ -7,7 +7,7 @@ from hashlib import sha256
 import msgspec
 
 from agent.hooks.base import TaskContext
-from agent.templates.files import Owner, TaskFiles, owner_of
+from agent.task_files import Owner, TaskFiles, files_of, owner_of
 from jobspec.interpolate import interpolate, interpolate_document
 from model.errors import TaskRefused
 from model.job import Template as Document
@@ -48,15 +48,6 @@ class Block:
     @property
     def splay_s(self) -> float:
         return seconds(self.document.splay)
-
-
-def files_of(context: TaskContext, variables: Mapping[str, str]) -> TaskFiles:
-    from agent.drivers.base import SeenDirs
-
-    seen = SeenDirs(
-        alloc=variables["NOMAD_ALLOC_DIR"], local=variables["NOMAD_TASK_DIR"], secrets=variables["NOMAD_SECRETS_DIR"]
-    )
-    return TaskFiles(dirs=context.dirs, seen=seen)
 
 
 def read_blocks(context: TaskContext) -> tuple[Block, ...]:

@@ -21,11 +21,11 @@ from msgspec.structs import replace
 
 from agent.hooks.base import TaskContext
 from agent.secrets import TaskSecrets
+from agent.task_files import TaskFiles, files_of
 from agent.task_run import TaskRun
 from agent.templates import memory
 from agent.templates.answers import Source, digest
-from agent.templates.blocks import Block, files_of, read_blocks
-from agent.templates.files import TaskFiles
+from agent.templates.blocks import Block, read_blocks
 from agent.templates.memory import Memory
 from agent.templates.rounds import Failed, Lacking, Rendered, Used, last_env, look
 from agent.templates.watching import Watch, Watches

@@ -426,6 +426,9 @@ PRIVILEGED: dict[str, tuple[bool, dict[str, Any]]] = {
     "a mounted volume": (True, {"Driver": "docker", "Config": {"image": "x", "mount": [{"type": "volume", "source": "others"}]}}),
     "an interpolated mount": (True, {"Driver": "docker", "Config": {"image": "x", "mount": [{"type": "${NOMAD_META_k}", "source": "/"}]}}),
     "memory as a mount": (False, {"Driver": "docker", "Config": {"image": "x", "mount": [{"type": "tmpfs", "target": "/t"}]}}),
+    "a download": (False, {"Driver": "docker", "Config": {"image": "x"}, "Artifacts": [{"GetterSource": "https://h/${meta.x}"}]}),
+    "a file of the machine": (True, {"Driver": "docker", "Config": {"image": "x"}, "Artifacts": [{"GetterSource": "file:///etc/shadow"}]}),
+    "what may turn out to be one": (True, {"Driver": "docker", "Config": {"image": "x"}, "Artifacts": [{"GetterSource": "${meta.x}"}]}),
     "logs sent elsewhere": (True, {"Driver": "docker", "Config": {"image": "x", "logging": [{"type": "syslog"}]}}),
 }
 

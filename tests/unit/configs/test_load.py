@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import configs
 from configs import (
     AgentConfig,
+    Artifact,
     Client,
     ConfigError,
     Consul,
@@ -135,6 +136,32 @@ def test_settings_are_read_in_their_types(folder: Path) -> None:
         virtual_datacenter="edge",
     )
     assert config.telemetry == Telemetry(prometheus_metrics=False, collection_interval_s=5.0)
+
+
+def test_the_limits_of_artifacts_are_read(folder: Path) -> None:
+    config = load(
+        folder,
+        """
+        client {
+          artifact {
+            http_read_timeout               = "5m"
+            http_max_size                   = "1.5GB"
+            git_timeout                     = "90s"
+            decompression_size_limit        = "2 GiB"
+            decompression_file_count_limit  = 0
+            disable_artifact_inspection     = true
+          }
+        }
+        """,
+    )
+    assert config.client.artifact == Artifact(
+        http_read_timeout_s=300.0,
+        http_max_size=1_500_000_000,
+        git_timeout_s=90.0,
+        decompression_size_limit=2 << 30,
+        decompression_file_count_limit=0,
+    )
+    assert any("client.artifact.disable_artifact_inspection" in warning for warning in config.warnings)
 
 
 def test_host_volumes_networks_and_cores_are_read_by_their_names(folder: Path) -> None:
@@ -389,6 +416,7 @@ REFUSED: Mapping[str, tuple[str | bytes, str]] = {
     "log level": ('log_level = "DEBG"', 'a.hcl:1: log_level: unknown log level "DEBG" (did you mean "DEBUG"?)'),
     "duration": ('server { heartbeat_grace = "1hr" }', 'a.hcl:1: server.heartbeat_grace: unknown unit "hr" in duration "1hr" (did you mean "1h"?)'),
     "duration without unit": ("server { heartbeat_grace = 10 }", "expected a duration"),
+    "size": ('client { artifact { http_max_size = "much" } }', 'expected a size (as "100GB"), found "much"'),
     "negative duration": ('server { heartbeat_grace = "-1s" }', "must not be negative"),
     "short lease": ('server { lease_ttl = "100ms" }', "server.lease_ttl: must be at least 1s"),
     "wrong type": ('server { enabled = "maybe" }', 'server.enabled: expected true or false, found "maybe"'),

@@ -232,7 +232,6 @@ UNSUPPORTED = {
     "csi_plugin": (job_text(task='csi_plugin { id = "p" }'), "csi_plugin", f"{TASK}.csi_plugin"),
     "device": (job_text(task='resources {\n device "gpu" {}\n}'), "device", f"{TASK}.resources.device"),
     "vault cluster": (job_text(task='vault {\n policies = ["p"]\n cluster = "b"\n}'), "a Vault cluster", f"{TASK}.vault.cluster"),
-    "artifact": (job_text(task='artifact { source = "http://x/y" }'), "artifact", f"{TASK}.artifact[0]"),
     "bridge": (job_text(group='network { mode = "bridge" }'), 'network mode "bridge"', f"{GROUP}.network[0].mode"),
     "cni": (job_text(group='network { mode = "cni/x" }'), "a CNI network", f"{GROUP}.network[0].mode"),
     "expose": (check('type = "http"\npath = "/"\nexpose = true\n' + TIMES), "a check with expose", f"{CHECK}.expose"),

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent.drivers.base import SeenDirs, TaskDirs
+from agent.task_files import Owner, TaskFiles
 from agent.templates.env_file import EnvFault, parse_env
-from agent.templates.files import Owner, TaskFiles
 from model.errors import TaskRefused
 
 

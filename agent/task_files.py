@@ -1,4 +1,4 @@
-"""Where may a template read and write? Below its alloc's directory, whatever the task has put there in the meantime.
+"""Where may the agent read and write for a task's templates and artifacts? Below its alloc's directory, whatever lies there by now.
 
 The task may be hostile, and its directory is its own: between a look at a path and its use it may put a link there. So the
 kernel resolves each path in one call and refuses what leads out (agent/alloc_files.py), a file is made and renamed within a
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from agent.alloc_files import opened
 from agent.drivers.base import SeenDirs, TaskDirs
+from agent.hooks.base import TaskContext
 from jobspec.interpolate import interpolate
 from model.errors import TaskRefused
 
@@ -113,6 +114,17 @@ class TaskFiles:
             finally:
                 os.close(folder)
 
+    @contextmanager
+    def folder(self, parts: Sequence[str]) -> Iterator[int]:
+        """A descriptor (O_PATH) of that directory, made where it is missing. Raises TaskRefused, and OSError for a machine in trouble."""
+        with self._open_root() as root:
+            found = self._folder(root, (*parts, ""))
+            try:
+                self._check_secrets(self._led_to(root, found))
+                yield found
+            finally:
+                os.close(found)
+
     def _folder(self, root: int, parts: Sequence[str]) -> int:
         """A descriptor of the directory that a file is to lie in."""
         here = os.dup(root)
@@ -184,6 +196,13 @@ def _replace(folder: int, name: str, data: bytes, mode: int, owner: Owner) -> No
         with suppress(OSError):
             os.unlink(new, dir_fd=folder)
         raise
+
+
+def files_of(context: TaskContext, variables: Mapping[str, str]) -> TaskFiles:
+    seen = SeenDirs(
+        alloc=variables["NOMAD_ALLOC_DIR"], local=variables["NOMAD_TASK_DIR"], secrets=variables["NOMAD_SECRETS_DIR"]
+    )
+    return TaskFiles(dirs=context.dirs, seen=seen)
 
 
 def owner_of(user: str, driver: str, uid: int | None, gid: int | None) -> Owner:
