@@ -22,7 +22,7 @@ from typing import TypeVar
 import msgspec
 
 from catalog.embedded import Response as Answer
-from catalog.keys import Keys, is_sentinel, last_segment
+from catalog.keys import Keys, is_sentinel, last_segment, unescape
 from catalog.kv import Op, Verb, unpack
 from leader.decide.counted import MIGRATED, ORIGINAL_BACK, UPDATED
 from model.alloc import AllocId, ClientStatus, DesiredAlloc, ObservedAlloc, Verdict
@@ -201,7 +201,7 @@ class Checkers:
                     self.replaced_records[key] = (known.version, self.world.loop.time())
                 self.records[key] = record
             else:
-                job_id = last_segment(op.key)
+                job_id = unescape(last_segment(op.key))
                 self.records.pop(("default", job_id), None)
                 return f"{job_id} purged"
         elif op.key.startswith(keys.deployments):
@@ -409,7 +409,7 @@ class Checkers:
             self.observed.pop(alloc_id, None)
         elif op.key.startswith(self.keys.versions):
             parts = op.key.removeprefix(self.keys.versions).split("/")
-            version = (parts[0], parts[1], int(parts[2]))
+            version = (parts[0], unescape(parts[1]), int(parts[2]))
             self.versions.pop(version, None)
             for desired in self.desired.values():
                 if (desired.namespace, desired.job_id, desired.job_version) == version:
