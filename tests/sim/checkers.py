@@ -509,11 +509,11 @@ class Checkers:
             return "a sibling could not be started"
         machine = self.world.machine_of(wanted.node_id) if wanted else None
         process = machine.process if machine is not None else None
-        if wanted is not None and process is not None:
+        if wanted is not None and machine is not None and process is not None:
             # An agent whose watch hangs goes by the version that it knows.
             groups = [self._group(wanted.namespace, wanted.job_id, version, wanted.task_group) for version in self.ever_at[alloc_id]]
             limits = [seconds(one.stop_after_client_disconnect) for one in groups if one and one.stop_after_client_disconnect is not None]
-            if limits and process.note_away() >= min(limits):
+            if limits and max(process.note_away(), machine.away_before_s) >= min(limits):
                 return "stop_after_client_disconnect"
         return None
 
