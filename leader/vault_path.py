@@ -10,9 +10,9 @@ known, never because Consul or DNS was slow, nor because of a fault in here.
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from catalog.client import Client
 from catalog.names import query_services, service_instances
@@ -31,6 +31,8 @@ from vault.guard import ADDRESS_ATTRIBUTE, LOCAL, Facts, Found, Instance, Wanted
 from vault.threads import Threads
 
 log = logging.getLogger("drover.leader")
+
+T = TypeVar("T")
 
 # What one submit may cost: all look-ups together, in time and in number. What comes later leads nowhere.
 _FIND_S_MAX = 3.0
@@ -174,6 +176,7 @@ async def _looked_up(facts: Facts, view: View, client: Client, wanted: Iterable[
         hosts[one.name] = await _host(one.name, budget)
 
     asked = sorted(wanted)
+    held, left = await _held(view, {(one.name, one.port) for one in asked if one.kind == "address"})
     async with asyncio.TaskGroup() as tasks:
         for one in asked:
             if one.kind == "service":
@@ -186,7 +189,6 @@ async def _looked_up(facts: Facts, view: View, client: Client, wanted: Iterable[
                     tasks.create_task(host(one), name=f"vault path: host {one.name}")
         if names := [one.name for one in asked if one.kind == "query"]:
             tasks.create_task(query(names), name="vault path: prepared queries")
-        held, left = await _held(view, {(one.name, one.port) for one in asked if one.kind == "address"})
     return replace(
         facts, services=services, queries=queries, hosts=hosts, held={**facts.held, **held}, left={**facts.left, **left}
     )
@@ -231,31 +233,32 @@ def _holds_on(view: View, key: JobKey, alloc: Alloc) -> bool:
 
 
 async def _service(client: Client, wanted: Wanted, budget: _Budget) -> frozenset[Instance]:
-    try:
-        async with asyncio.timeout_at(budget.ends_s):
-            return frozenset(Instance(*one) for one in await service_instances(client, wanted.name, wanted.datacenter))
-    except (StoreUnavailable, StoreRefused, TimeoutError) as error:
-        log.warning("the way to Vault: service %s is not looked up: %s", wanted.name, error or "no answer in time")
-        return frozenset()
+    async def ask() -> frozenset[Instance]:
+        return frozenset(Instance(*one) for one in await service_instances(client, wanted.name, wanted.datacenter))
+
+    return await _answer(ask(), f"service {wanted.name}", budget) or frozenset()
 
 
 async def _queries(client: Client, names: Iterable[str], budget: _Budget) -> dict[str, str]:
-    try:
-        async with asyncio.timeout_at(budget.ends_s):
-            return await query_services(client)
-    except (StoreUnavailable, StoreRefused, TimeoutError) as error:
-        log.warning("the way to Vault: prepared query %s is not looked up: %s", ", ".join(names), error or "no answer in time")
-        return {}
+    return await _answer(query_services(client), f"prepared query {', '.join(names)}", budget) or {}
 
 
 async def _host(name: str, budget: _Budget) -> frozenset[str]:
+    asking = _RESOLVERS.run(lambda: socket.getaddrinfo(name, None, type=socket.SOCK_STREAM))
+    return frozenset(str(address[0]) for *_, address in await _answer(asking, f"host {name}", budget) or ())
+
+
+async def _answer(asking: Coroutine[Any, Any, T], what: str, budget: _Budget) -> T | None:
+    """None where there is none in time, or it cannot be read. Raises nothing: a TaskGroup one of whose children fails at the
+    moment of its cancellation eats the cancellation (CPython 3.11), and the term would never end."""
     try:
         async with asyncio.timeout_at(budget.ends_s):
-            found = await _RESOLVERS.run(lambda: socket.getaddrinfo(name, None, type=socket.SOCK_STREAM))
-    except (OSError, UnicodeError, TimeoutError) as error:
-        log.warning("the way to Vault: %s is not resolved: %s", name, error or "no answer in time")
-        return frozenset()
-    return frozenset(str(address[0]) for *_, address in found)
+            return await asking
+    except (StoreUnavailable, StoreRefused, TimeoutError, OSError, UnicodeError) as error:
+        log.warning("the way to Vault: %s is not looked up: %s", what, error or "no answer in time")
+    except Exception:
+        log.exception("the way to Vault: the answer about %s cannot be read", what)
+    return None
 
 
 # ---- the term's part
