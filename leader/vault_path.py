@@ -10,7 +10,7 @@ known, never because Consul or DNS was slow, nor because of a fault in here.
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
@@ -41,8 +41,8 @@ _LOOKUPS_MAX = 64
 _ROUNDS_MAX = 16
 # The resolver may take 10 s and more for a name; nobody waits for it longer than above, and no other work does at all.
 _RESOLVERS = Threads(4)
-# How many allocs are looked at in one go: a millisecond's worth.
-_ALLOCS_AT_ONCE = 2000
+# How many nodes and allocs are looked at in one go: a few milliseconds' worth.
+_LOOKED_AT_ONCE = 2000
 # How often the way to Vault is looked at anew: for what comes first, and for warnings; submits look themselves.
 _LOOK_S = 30.0
 
@@ -156,7 +156,7 @@ class _Budget:
 
     def take(self, wanted: Wanted) -> bool:
         self.lookups -= 1
-        if self.lookups < 0:
+        if self.lookups == -1:
             log.warning("the way to Vault: %s %s is not looked up, nor what follows: %d look-ups are enough", wanted.kind, wanted.name, _LOOKUPS_MAX)
         return self.lookups >= 0
 
@@ -175,8 +175,8 @@ async def _looked_up(facts: Facts, view: View, client: Client, wanted: Iterable[
     async def host(one: Wanted) -> None:
         hosts[one.name] = await _host(one.name, budget)
 
-    asked = sorted(wanted)
-    held, left = await _held(view, {(one.name, one.port) for one in asked if one.kind == "address"})
+    asked = sorted(one for one in wanted if one.kind != "address")
+    held, left = await _held(view, [(one.name, one.port) for one in wanted if one.kind == "address"])
     async with asyncio.TaskGroup() as tasks:
         for one in asked:
             if one.kind == "service":
@@ -195,32 +195,31 @@ async def _looked_up(facts: Facts, view: View, client: Client, wanted: Iterable[
 
 
 async def _held(
-    view: View, asked: set[tuple[str, int]]
+    view: View, asked: Collection[tuple[str, int]]
 ) -> tuple[dict[tuple[str, int], frozenset[JobKey]], dict[JobKey, Job]]:
     """Whose allocs have those ports, and of the jobs that are purged among them the documents."""
     found: dict[tuple[str, int], set[JobKey]] = {at: set() for at in asked}
     left: dict[JobKey, Job] = {}
-    ports, is_anywhere = {port for _, port in asked}, any(address == LOCAL for address, _ in asked)
+    hosts, ports = {host for host, _ in asked}, {port for _, port in asked}
     looked = 0
-    for view_of_node in list(view.nodes.values()) if asked else ():
-        node = view_of_node.node
+    for node in [one.node for one in view.nodes.values()] if asked else ():
+        looked += 1
         addresses = {shortest(one) or one: one for one in (node.address, *(network.address for network in node.host_networks))}
-        if not is_anywhere and not any((address, port) in found for address in addresses for port in ports):
-            continue
-        for alloc in list(view.allocs_by_node.get(node.id, {}).values()):
+        allocs = view.allocs_by_node.get(node.id, {}) if LOCAL in hosts or not hosts.isdisjoint(addresses) else {}
+        for alloc in list(allocs.values()):
             looked += 1
-            if not looked % _ALLOCS_AT_ONCE:
-                await asyncio.sleep(0)
             key = alloc.desired.namespace, alloc.desired.job_id
             for one in alloc.desired.ports:
                 if one.value not in ports or not _holds_on(view, key, alloc):
                     continue
                 if (document := view.versions.get((key, alloc.desired.job_version))) is not None and key not in view.jobs:
                     left[key] = document
-                ats = [(LOCAL, one.value), *((address, one.value) for address, said in addresses.items() if one.host_ip in ("", said))]
-                for at in ats:
-                    if at in found:
-                        found[at].add(key)
+                for host in (LOCAL, *(address for address, said in addresses.items() if one.host_ip in ("", said))):
+                    if (host, one.value) in found:
+                        found[host, one.value].add(key)
+        if looked >= _LOOKED_AT_ONCE:
+            looked = 0
+            await asyncio.sleep(0)
     return {at: frozenset(keys) for at, keys in found.items()}, left
 
 

@@ -70,7 +70,7 @@ def of_service(name: str, tag: str = "", datacenter: str = "") -> Hop:
     return Hop(service=name.lower(), tag="" if tag in _PROTOCOLS else tag, datacenter=datacenter.lower())
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=32768)
 def of_host(host: str, port: int) -> Hop | Name:
     """host: in lower case, without a dot at its end."""
     if match := _RFC_2782.fullmatch(host) or _SERVICE.fullmatch(host):
@@ -87,7 +87,8 @@ def of_host(host: str, port: int) -> Hop | Name:
 
 
 def is_local(host: str) -> bool:
-    return host == "localhost" or (bool(shortest(host)) and ip_address(host).is_loopback)
+    """host: a name, or an IP in its shortest form."""
+    return host in ("localhost", "::1") or (host.startswith("127.") and bool(shortest(host)))
 
 
 @lru_cache(maxsize=1024)
