@@ -106,8 +106,9 @@ async def _examined(view: View, facts: Facts) -> Found:
     jobs = {key: job for key, job in view.jobs.items() if _counts(view, key, job)}
 
     def work() -> Found:
-        facts.jobs.update(jobs)
-        return examine(facts)
+        with facts.jobs.lock:  # who asked before may have gone away, and their thread be at it still
+            facts.jobs.update(jobs)
+            return examine(facts)
 
     async with view.directory_turn:
         return await asyncio.to_thread(work)

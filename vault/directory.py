@@ -5,15 +5,17 @@ thousandth.
 """
 
 from collections.abc import Iterator, Mapping
+from threading import Lock
 
 from model.job import Job, Service, Task, TaskGroup
 from model.snapshot import JobKey
 
 
 class Directory:
-    """jobs: those that count: their services and ports are there, or are to be."""
+    """jobs: those that count: their services and ports are there, or are to be. lock: for whoever uses it in a thread."""
 
     def __init__(self, jobs: Mapping[JobKey, Job] | None = None) -> None:
+        self.lock = Lock()
         self._jobs: dict[JobKey, Job] = {}
         self._registering: dict[str, dict[JobKey, list[tuple[TaskGroup, Service]]]] = {}
         self._static: dict[int, dict[JobKey, list[TaskGroup]]] = {}

@@ -422,18 +422,18 @@ def _round(needing: Mapping[str, list[Server]], uses: Mapping[JobKey, Mapping[st
     """The shortest from an address through this server of it back to the address. There is one."""
     came: dict[str, tuple[str, Server]] = {}
     ahead = deque([(address, server)])
-    asked: set[JobKey] = set()
-    while address not in came:
+    asked = {server.job}
+    while True:
         at, serving = ahead.popleft()
-        if serving.job in asked:
-            continue
-        asked.add(serving.job)
         if address in uses[serving.job]:
             came[address] = at, serving
+            break
         for used in uses[serving.job]:
             if used not in came:
                 came[used] = at, serving
-                ahead.extend((used, one) for one in needing[used])
+                others = [one for one in needing[used] if one.job not in asked]
+                asked.update(one.job for one in others)
+                ahead.extend((used, one) for one in others)
     steps: list[_Step] = []
     used = address
     while not steps or used != address:

@@ -91,7 +91,7 @@ def is_local(host: str) -> bool:
     return host in ("localhost", "::1") or (host.startswith("127.") and bool(shortest(host)))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)  # it keeps the texts too
 def written(text: str) -> tuple[Written, ...]:
     """What looks like a name of Consul's or an IP with a port, and every other name with a dot in it: whether that is a host
     at all the caller may know. Addresses that mean "any" are none."""
