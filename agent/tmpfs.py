@@ -4,6 +4,7 @@ Swap is the machine's to turn off or to encrypt, as with any tmpfs.
 """
 
 import ctypes
+import errno
 import os
 from pathlib import Path
 
@@ -28,9 +29,13 @@ def mount(path: Path | str, *, mode: int, size_mb: int) -> None:
 
 
 def unmount(path: Path | str) -> None:
-    """Also while a process holds files below it; nothing is done where nothing is mounted. Raises OSError."""
-    if os.path.ismount(path) and _LIBC.umount2(os.fsencode(path), _DETACH | _NOFOLLOW) != 0:
-        raise _error(path)
+    """Also while a process holds files below it, and what is bound there; nothing is done where nothing is mounted.
+    Raises OSError."""
+    if _LIBC.umount2(os.fsencode(path), _DETACH | _NOFOLLOW) == 0 or ctypes.get_errno() in (errno.EINVAL, errno.ENOENT):
+        return
+    if ctypes.get_errno() == errno.EPERM and not os.path.ismount(path):
+        return  # who may not unmount has mounted nothing either
+    raise _error(path)
 
 
 def is_in_memory(path: Path | str) -> bool:

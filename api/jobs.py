@@ -145,6 +145,8 @@ def _warnings(leading: Leading, job: Job) -> list[str]:
     found = list(jobspec.warnings(job))
     if commands.admitted(job, leading.view.scheduler.document) != job:
         found.append("memory_max has no effect: memory_oversubscription_enabled is false in this cluster")
+    if commands.claims_to_be_child(leading.view.jobs.get((job.namespace, job.id)), job):
+        found.append("ParentID, Dispatched, DispatchIdempotencyToken and Payload are ignored: only children that drover starts have them")
     return found
 
 
@@ -282,8 +284,8 @@ async def _of_known(
 async def job(request: web.Request, leading: Leading) -> web.Response:
     def look(view: View, key: JobKey, current: Job) -> object:
         shown = job_document(view, key, current)
-        if lines.waits(view, key, current):
-            shown["StatusDescription"] = f"waits for max_running ({lines.ahead(view, key)} before it)"
+        if waits := lines.told(view, key, current):
+            shown["StatusDescription"] = waits
         return shown
 
     return await _of_known(request, leading, "job", look)
@@ -451,7 +453,10 @@ async def dispatch(request: web.Request, leading: Leading) -> web.Response:
         payload=_payload(body),
         meta=_meta(body),
         prefix=member(body, "IdPrefixTemplate", str) or "",
-        token=member(body, "IdempotencyToken", str) or request.query.get("idempotency_token", ""),
+        # python-nomad writes it into the body as others into the query.
+        token=member(body, "IdempotencyToken", str)
+        or member(body, "idempotency_token", str)
+        or request.query.get("idempotency_token", ""),
     )
     done = await dispatching.dispatch(leading, namespace, job_id, asked)
     if done is None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from cli.client import Api, CommandFailed, clock, fail, fields, is_data, print_data, segment, table
 from cli.deployment import described, listed
-from cli.job_children import removed
+from cli.job_children import recent
 from cli.job_plan import job_diff, plain
 from cli.job_status import find_job
 from cli.monitor import follow
@@ -16,7 +16,7 @@ def history(args: argparse.Namespace) -> int:
         api, job = _job(args)
         answer = api.get(f"/v1/job/{segment(job['ID'])}/versions", namespace=job["Namespace"], diffs=args.p)
         is_parent = (job["Periodic"] or job["ParameterizedJob"]) and args.version is None and not is_data(args)
-        gone = removed(api, job) if is_parent else ""
+        children = recent(api, job) if is_parent else ""
     except CommandFailed as error:
         return fail(error)
     versions, diffs = answer["Versions"], answer["Diffs"] or []
@@ -40,8 +40,8 @@ def history(args: argparse.Namespace) -> int:
         )
         if number < len(diffs) and diffs[number]:
             print(f"Diff         =\n{job_diff(diffs[number], plain, is_verbose=False)}")
-    if gone:
-        print(f"\n{gone}")
+    if children:
+        print(f"\n{children}")
     return 0
 
 

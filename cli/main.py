@@ -228,6 +228,13 @@ def _build() -> _Parser:
     released.add_argument("alloc", metavar="ALLOC")
 
     node = group("node", "look at nodes")
+    cleanup = command(
+        node, "cleanup", "cli.node_cleanup:run", "list what drover left or lost on this machine, and remove it with -yes", _data_flags
+    )
+    _flag(cleanup, "config", action="append", default=[], metavar="PATH", help="the agent's configuration: files or directories (default: /etc/drover.d)")
+    _flag(cleanup, "yes", action="store_true", help="remove what is listed")
+    _flag(cleanup, "all", action="store_true", help="the last resort: stop the agent and every task of it, and remove all that it knows")
+
     node_status = command(node, "status", "cli.node:status", "list nodes, or show one", _client_flags, _list_flags)
     node_status.add_argument("node", metavar="NODE", nargs="?")
     _data_flags(node_status)

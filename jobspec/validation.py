@@ -30,7 +30,18 @@ from jobspec.unsupported import unsupported_faults
 from jobspec.upstreams import upstream_faults
 from jobspec.volumes import volume_faults
 from model.errors import Fault
-from model.job import COUNT_MAX, Job, JobType, Network, Resources, Task, TaskGroup
+from model.job import (
+    CHILD_ID_BYTES,
+    COUNT_MAX,
+    JOB_ID_BYTES_MAX,
+    Job,
+    JobType,
+    Network,
+    Resources,
+    Task,
+    TaskGroup,
+    has_control,
+)
 
 Faults = Iterator[Fault]
 
@@ -44,7 +55,7 @@ HOOKS = ("prestart", "poststart", "poststop")
 
 def job_faults(job: Job) -> tuple[Fault, ...]:
     """Everything wrong with a canonical job, in the order of the document."""
-    path = f"job.{job.id}" if job.id else "job"
+    path = f"job.{job.id[:JOB_ID_BYTES_MAX]}" if job.id else "job"
     faults = [*_job(job, path), *unsupported_faults(job, path)]
     return tuple(dict.fromkeys(map(one_line, faults)))
 
@@ -86,9 +97,14 @@ def _names(job: Job, path: str) -> Faults:
         yield _fault(path, "a job needs an ID")
     if " " in job.id:
         yield _fault(f"{path}.id", "a job's ID cannot hold a space")
-    for what, text in (("ID", job.id), ("name", job.name)):
-        if "\0" in text:
-            yield _fault(path, f"the job's {what} holds a NUL character")
+    if has_control(job.id):
+        yield _fault(f"{path}.id", "a job's ID cannot hold a control character")
+    if "\0" in job.name:
+        yield _fault(path, "the job's name holds a NUL character")
+    limit = JOB_ID_BYTES_MAX - (CHILD_ID_BYTES if job.is_parent else 0)
+    if (size := len(job.id.encode(errors="replace"))) > limit:
+        why = ", so that its children's can be longer" if job.is_parent else ""
+        yield _fault("job.id", f"a job's ID has {limit} bytes at most{why}, found {size}")
 
 
 def _doubles(names: Iterable[str], kind: str, path: str) -> Faults:
