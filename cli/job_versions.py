@@ -46,7 +46,8 @@ def history(args: argparse.Namespace) -> int:
 
 
 def revert(args: argparse.Namespace) -> int:
-    return _changed(args, "revert", lambda job: {"JobID": job["ID"], "JobVersion": args.version})
+    more = {"AllowVaultCycle": True} if args.allow_vault_cycle else {}
+    return _changed(args, "revert", lambda job: {"JobID": job["ID"], "JobVersion": args.version, **more})
 
 
 def scale(args: argparse.Namespace) -> int:
@@ -74,7 +75,10 @@ def start(args: argparse.Namespace) -> int:
         if not job["Stop"]:
             raise CommandFailed(f'job "{job["ID"]}" is not stopped')
         path = f"/v1/job/{segment(job['ID'])}"
-        answer = api.put(path, {"Job": api.get(path, namespace=job["Namespace"]) | {"Stop": False}}, namespace=job["Namespace"])
+        body = {"Job": api.get(path, namespace=job["Namespace"]) | {"Stop": False}}
+        if args.allow_vault_cycle:
+            body["AllowVaultCycle"] = True
+        answer = api.put(path, body, namespace=job["Namespace"])
         if args.detach:
             print(f"Evaluation ID: {answer['EvalID']}")
             return 0
@@ -116,6 +120,8 @@ def _changed(args: argparse.Namespace, suffix: str, body: Any) -> int:
     try:
         api, job = _job(args)
         answer = api.put(f"/v1/job/{segment(job['ID'])}/{suffix}", body(job), namespace=job["Namespace"])
+        if answer.get("Warnings"):
+            print(f"Job Warnings:\n{answer['Warnings']}\n")
         if args.detach:
             print(f"Evaluation ID: {answer['EvalID']}")
             return 0

@@ -27,6 +27,7 @@ from jobspec.signals import signal_fault
 from jobspec.syntax.source import one_line
 from jobspec.templates import template_faults
 from jobspec.unsupported import unsupported_faults
+from jobspec.upstreams import upstream_faults
 from jobspec.volumes import volume_faults
 from model.errors import Fault
 from model.job import (
@@ -80,6 +81,7 @@ def _job(job: Job, path: str) -> Faults:
     yield from affinity_faults(job.affinities, path, is_system=job.type is JobType.SYSTEM)
     yield from spread_faults(job.spreads, path, is_system=job.type is JobType.SYSTEM)
     yield from parent_faults(job, path)
+    yield from upstream_faults(job.meta, path)
     if not job.task_groups:
         yield _fault(path, "a job needs at least one group")
     wanted = sum(max(group.count, group.places, 0) for group in job.task_groups)
@@ -142,6 +144,7 @@ def _group(job: Job, group: TaskGroup, path: str) -> Faults:
     yield from _scaling(group, path)
     yield from _networks(group.networks, path)
     yield from service_faults(group.services, group, None, path)
+    yield from upstream_faults(group.meta, path)
     if not group.tasks and not any(service.connect for service in group.services):  # a gateway has none of its own
         yield _fault(path, "a group needs at least one task")
     yield from _doubles((task.name for task in group.tasks), "task", path)
@@ -247,6 +250,7 @@ def _task(job: Job, group: TaskGroup, task: Task, path: str) -> Faults:
     if task.restart_policy != group.restart_policy:  # else it is the group's, and said there
         yield from restart_faults(task.restart_policy, f"{path}.restart")
     yield from service_faults(task.services, group, task, path)
+    yield from upstream_faults(task.meta, path)
     yield from _files(task, path)
 
 

@@ -24,6 +24,7 @@ from model.evaluation import EvalStatus, Evaluation
 from model.job import DEFAULT_NAMESPACE, Job, JobId, Namespace
 from model.node import Node, NodeControl, NodeId, overlaid
 from model.snapshot import JobKey, Life, NodeView, Reach, Snapshot
+from vault.directory import Directory
 
 # A topic names what an API call waits for: ("jobs",), ("job", key), ("alloc", id), ("nodes",), …
 Topic = tuple[Any, ...]
@@ -70,6 +71,9 @@ class View:
     launches: dict[JobKey, Indexed] = field(default_factory=dict)
     # Jobs that Vault is reached through (vault_path.py): they come first, for others wait for it.
     bootstrap: frozenset[JobKey] = frozenset()
+    # What vault_path.py keeps of the jobs, and whose turn at it is.
+    directory: Directory = field(default_factory=Directory)
+    directory_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     families: Families = field(default_factory=Families)
     released: BrakeRelease = field(default_factory=BrakeRelease)
     scheduler: Indexed = field(default_factory=lambda: Indexed(SchedulerConfiguration(), 0, 0))

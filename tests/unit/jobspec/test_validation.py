@@ -1,5 +1,6 @@
 """What does validation refuse, and under which path?"""
 
+import json
 import time
 
 import msgspec
@@ -12,6 +13,30 @@ from model.errors import Fault
 from model.job import Constraint, Job
 from model.node import Node, NodeId
 from tests.unit.jobspec.builders import job_text, messages_of
+
+UPSTREAMS = ("vault-1, 10.0.0.7:8200", "http://[fd00::1]:8200\nfd00::1", "https://vault.example.com", "active.vault.service.consul:8200", "")
+BAD_UPSTREAMS = ("http://[bad", "http://a[b]c", "http://[10.0.0.1]:8200", "10.0.0.1:99999", "v:0", "unix:///run/vault", "${meta.vault}:8200")
+
+
+@pytest.mark.parametrize("upstreams", UPSTREAMS)
+def test_upstreams_that_can_be_read_are_taken(upstreams: str) -> None:
+    meta = f"meta {{\n drover_upstreams = {json.dumps(upstreams)}\n}}"
+    assert faults(job_text(job=meta, group=meta, task=meta)) == []
+
+
+@pytest.mark.parametrize("upstream", BAD_UPSTREAMS)
+def test_an_upstream_that_cannot_be_read_is_refused_wherever_it_stands(upstream: str) -> None:
+    meta = f"meta {{\n drover_upstreams = {json.dumps('vault, ' + upstream).replace('${', '$${')}\n}}"
+    words = f'must be services, host:port or URLs, parted by commas, found "{upstream}"'
+    paths = [f"{path}.meta.drover_upstreams: {words}" for path in ("job.web", GROUP, TASK)]
+    assert sorted(faults(job_text(job=meta, group=meta, task=meta))) == sorted(paths)
+
+
+def test_upstreams_without_end_are_refused() -> None:
+    assert faults(job_text(job=f'meta {{\n drover_upstreams = "{",".join(["v"] * 100)}"\n}}')) == []
+    many = job_text(job=f'meta {{\n drover_upstreams = "{",".join(["v"] * 101)}"\n}}')
+    assert faults(many) == ["job.web.meta.drover_upstreams: names 101 upstreams (at most 100)"]
+
 
 PORT = 'network {\n port "http" {}\n}\n'
 
