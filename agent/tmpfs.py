@@ -4,6 +4,7 @@ Swap is the machine's to turn off or to encrypt, as with any tmpfs.
 """
 
 import ctypes
+import errno
 import logging
 import os
 from pathlib import Path
@@ -33,9 +34,13 @@ def mount(path: Path | str, *, mode: int, size_mb: int) -> None:
 
 
 def unmount(path: Path | str) -> None:
-    """Also while a process holds files below it; nothing is done where nothing is mounted. Raises OSError."""
-    if os.path.ismount(path) and _LIBC.umount2(os.fsencode(path), _DETACH | _NOFOLLOW) != 0:
-        raise _error(path)
+    """Also while a process holds files below it, and what is bound there; nothing is done where nothing is mounted.
+    Raises OSError."""
+    if _LIBC.umount2(os.fsencode(path), _DETACH | _NOFOLLOW) == 0 or ctypes.get_errno() in (errno.EINVAL, errno.ENOENT):
+        return
+    if ctypes.get_errno() == errno.EPERM and not os.path.ismount(path):
+        return  # who may not unmount has mounted nothing either
+    raise _error(path)
 
 
 def is_in_memory(place: Path | str | int) -> bool:
@@ -62,14 +67,14 @@ def secure(path: Path | str, *, mode: int, size_mb: int) -> bool:
     return is_in_memory(path)
 
 
-def is_apart(path: Path) -> bool:
+def is_apart(path: Path, init: Path = Path("/proc/1")) -> bool:
     """Whether what is mounted below `path` from here on is seen by this process and its children alone, and neither by the
-    host's containers nor by an agent after this one. False where that cannot be told."""
+    host's containers nor by an agent after this one. init: of the host's first process. False where that cannot be told."""
     try:
-        if os.readlink("/proc/self/ns/mnt") == os.readlink("/proc/1/ns/mnt"):
+        if os.readlink("/proc/self/ns/mnt") == os.readlink(init / "ns/mnt"):
             return False
         ours = _shared(_mount_of(path, Path("/proc/self/mountinfo").read_text()))
-        return not ours or ours not in map(_shared, Path("/proc/1/mountinfo").read_text().splitlines())
+        return not ours or ours not in map(_shared, (init / "mountinfo").read_text().splitlines())
     except OSError:
         return False
 

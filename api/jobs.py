@@ -45,7 +45,6 @@ from leader import (
     versions,
 )
 from leader.dispatching import Dispatch
-from leader.events import EventTopic
 from leader.leading import Leading
 from leader.view import View
 from model.alloc import Apart
@@ -93,15 +92,13 @@ async def register(request: web.Request, leading: Leading) -> web.Response:
     enforce = member(body, "JobModifyIndex", int) or 0
     is_enforced = member(body, "EnforceIndex", bool)
     adopt = bool(member(body, "Adopt", bool))
-    allows_cycle = bool(member(body, "AllowVaultCycle", bool))
-    cycle = await vault_path.admit(leading.view, leading.client, job, allows_cycle=allows_cycle)
+    cycle = await _vault_cycle(leading, job, body)
     warnings = [*_warnings(leading, job), *([] if adopt else _orphans(leading, job)), *cycle]
     source, omitted = submissions.of_body(body)
     done = await commands.register(
         leading, job, enforce_index=enforce if is_enforced else None, adopt=adopt, submission=source
     )
-    if cycle:
-        leading.view.note(done.job_modify_index, EventTopic.JOB, "VaultCycleAllowed", leading.view.jobs[job.namespace, job.id])
+    vault_path.allowed(leading.view, (job.namespace, job.id), done.job_modify_index, cycle)
     index = leading.view.api_index(done.eval_index)
     return answer(
         request,
@@ -117,6 +114,11 @@ async def register(request: web.Request, leading: Leading) -> web.Response:
         index=index,
         is_read=False,
     )
+
+
+async def _vault_cycle(leading: Leading, job: Job, body: dict[str, Any]) -> tuple[str, ...]:
+    """What is to be told of the circle that the job closes, where the body allows that. Raises VaultCycle."""
+    return await vault_path.admit(leading.view, leading.client, job, allows_cycle=bool(member(body, "AllowVaultCycle", bool)))
 
 
 async def _require_policies(leading: Leading, job: Job, body: dict[str, Any]) -> None:
@@ -143,6 +145,8 @@ def _warnings(leading: Leading, job: Job) -> list[str]:
     found = list(jobspec.warnings(job))
     if commands.admitted(job, leading.view.scheduler.document) != job:
         found.append("memory_max has no effect: memory_oversubscription_enabled is false in this cluster")
+    if commands.claims_to_be_child(leading.view.jobs.get((job.namespace, job.id)), job):
+        found.append("ParentID, Dispatched, DispatchIdempotencyToken and Payload are ignored: only children that drover starts have them")
     return found
 
 
@@ -280,8 +284,8 @@ async def _of_known(
 async def job(request: web.Request, leading: Leading) -> web.Response:
     def look(view: View, key: JobKey, current: Job) -> object:
         shown = job_document(view, key, current)
-        if lines.waits(view, key, current):
-            shown["StatusDescription"] = f"waits for max_running ({lines.ahead(view, key)} before it)"
+        if waits := lines.told(view, key, current):
+            shown["StatusDescription"] = waits
         return shown
 
     return await _of_known(request, leading, "job", look)
@@ -364,7 +368,7 @@ async def plan(request: web.Request, leading: Leading) -> web.Response:
     await request.app[CONTEXT].rights.may_read(request, (job.namespace, job.id))
     found = planning.forecast(leading, job, has_diff=bool(member(body, "Diff", bool)))
     next_launch = next_launch_text(found.job, leading.fenced.now_ns)
-    cycle = await vault_path.admit(leading.view, leading.client, job, allows_cycle=bool(member(body, "AllowVaultCycle", bool)))
+    cycle = await _vault_cycle(leading, job, body)
     return answer(request, plan_document(leading.view, found, [*_warnings(leading, job), *cycle], next_launch))
 
 
@@ -398,10 +402,13 @@ async def revert(request: web.Request, leading: Leading) -> web.Response:
     prior = member(body, "EnforcePriorVersion", int)
     if version < 0 or (prior or 0) < 0:
         raise BadRequest("a version is no negative number")
-    if (again := leading.view.versions.get((_key(request), version))) is not None:
+    key, cycle = _key(request), tuple[str, ...]()
+    if (again := leading.view.versions.get((key, version))) is not None:
         await request.app[CONTEXT].rights.may_submit(request, again)
-        await vault_path.admit(leading.view, leading.client, again, allows_cycle=bool(member(body, "AllowVaultCycle", bool)))
-    return _eval_answer(request, leading, await versions.revert(leading, *_key(request), version, prior_version=prior))
+        cycle = await _vault_cycle(leading, again, body)
+    done = await versions.revert(leading, *key, version, prior_version=prior)
+    vault_path.allowed(leading.view, key, done.job_modify_index, cycle)
+    return _eval_answer(request, leading, done, warnings=cycle)
 
 
 async def stable(request: web.Request, leading: Leading) -> web.Response:
@@ -446,7 +453,10 @@ async def dispatch(request: web.Request, leading: Leading) -> web.Response:
         payload=_payload(body),
         meta=_meta(body),
         prefix=member(body, "IdPrefixTemplate", str) or "",
-        token=member(body, "IdempotencyToken", str) or request.query.get("idempotency_token", ""),
+        # python-nomad writes it into the body as others into the query.
+        token=member(body, "IdempotencyToken", str)
+        or member(body, "idempotency_token", str)
+        or request.query.get("idempotency_token", ""),
     )
     done = await dispatching.dispatch(leading, namespace, job_id, asked)
     if done is None:
@@ -507,7 +517,9 @@ async def deregister(request: web.Request, leading: Leading) -> web.Response:
     return _eval_answer(request, leading, await commands.deregister(leading, *_key(request), purge=purge, orphan=orphan))
 
 
-def _eval_answer(request: web.Request, leading: Leading, done: commands.Registered) -> web.Response:
+def _eval_answer(
+    request: web.Request, leading: Leading, done: commands.Registered, *, warnings: Sequence[str] | None = None
+) -> web.Response:
     index = leading.view.api_index(done.eval_index)
     shown = {
         "EvalID": done.eval_id,
@@ -517,4 +529,6 @@ def _eval_answer(request: web.Request, leading: Leading, done: commands.Register
         "LastContact": 0,
         "KnownLeader": False,
     }
+    if warnings is not None:
+        shown["Warnings"] = "\n".join(warnings)
     return answer(request, shown, index=index, is_read=False)

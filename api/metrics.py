@@ -40,7 +40,7 @@ from model.alloc import ClientStatus
 from model.errors import DriverBusy, TaskRefused
 from model.job import Job, JobStatus
 from model.node import NodeStatus
-from model.snapshot import Reach
+from model.snapshot import JobKey, Reach
 from vault import telemetry as of_vault
 from vault.login import Login
 
@@ -297,23 +297,26 @@ async def _of_jobs(leading: Leading) -> list[Gauge]:
         for group, counts in job_summary(view, key, job)["Summary"].items():
             labels = {"job": job.id, "namespace": job.namespace, "task_group": group}
             found += [Gauge(f"nomad.nomad.job_summary.{state.lower()}", float(n), labels) for state, n in counts.items()]
-    found += _of_periodic(leading)
+    for number, key in enumerate(sorted(view.families.periodic)):
+        if number % _JOBS_PER_SLICE == _JOBS_PER_SLICE - 1:
+            await asyncio.sleep(0)
+        if key in view.families.periodic:
+            found += _of_periodic(leading, key)
     return found + [Gauge(f"nomad.nomad.job_status.{status}", float(n), {}) for status, n in statuses.items()]
 
 
-def _of_periodic(leading: Leading) -> Iterator[Gauge]:
+def _of_periodic(leading: Leading, key: JobKey) -> Iterator[Gauge]:
     view, now_s = leading.view, leading.fenced.now_ns // 1_000_000_000
-    for key in sorted(view.families.periodic):
-        shown = launches_document(view, key, view.jobs[key], now_s)
-        labels = {"job": key[1], "namespace": key[0]}
-        values = {
-            "status": float(("passing", "warning", "critical").index(shown["Status"])),
-            "last_success": shown["LastSuccess"] / 1e9,
-            "last_duration_seconds": shown["LastDuration"] / 1e9,
-            "next_run": shown["NextLaunch"] / 1e9,
-            "missed": float(shown["Missed"]),
-        }
-        yield from (Gauge(f"drover.periodic.{name}", value, labels) for name, value in values.items())
+    shown = launches_document(view, key, view.jobs[key], now_s)
+    labels = {"job": key[1], "namespace": key[0]}
+    values = {
+        "status": float(("passing", "warning", "critical").index(shown["Status"])),
+        "last_success": shown["LastSuccess"] / 1e9,
+        "last_duration_seconds": shown["LastDuration"] / 1e9,
+        "next_run": shown["NextLaunch"] / 1e9,
+        "missed": float(shown["Missed"]),
+    }
+    yield from (Gauge(f"drover.periodic.{name}", value, labels) for name, value in values.items())
 
 
 # -- a client's

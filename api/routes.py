@@ -77,29 +77,29 @@ BLOCKING = ("index", "wait", "stale")
 LISTING = ("prefix", "namespace", "filter", "per_page", "next_token", "reverse")
 
 OF_JOB = (
-    Route("GET", "/v1/job/{id:.+}/allocations", on_leader(jobs.allocations), Right.JOB_READ, "Lists a job's allocations", BLOCKING),
-    Route("GET", "/v1/job/{id:.+}/evaluations", on_leader(jobs.evaluations), Right.JOB_READ, "Lists a job's evaluations", BLOCKING),
-    Route("GET", "/v1/job/{id:.+}/deployments", on_leader(jobs.deployments), Right.JOB_READ, "Lists a job's deployments", BLOCKING),
-    Route("GET", "/v1/job/{id:.+}/deployment", on_leader(jobs.latest_deployment), Right.JOB_READ, "A job's newest deployment", BLOCKING),
-    Route("GET", "/v1/job/{id:.+}/summary", on_leader(jobs.summary), Right.JOB_READ, "How many allocations of each group are in which state", BLOCKING),
-    Route("GET", "/v1/job/{id:.+}/versions", on_leader(jobs.versions_of), Right.JOB_READ, "A job's versions, the newest first", (*BLOCKING, "diffs",)),
-    Route("GET", "/v1/job/{id:.+}/scale", on_leader(jobs.scale_status), Right.JOB_READ, "How many allocations each group should have, and has", BLOCKING),
-    Route("PUT", "/v1/job/{id:.+}/scale", on_leader(jobs.scale), Right.JOB_WRITE, "Changes a group's count", body={"Count": int, "Target": dict[str, str], "Message": str, "Error": bool, "Meta": dict[str, Any]}),
-    Route("GET", "/v1/job/{id:.+}/submission", on_leader(submissions.submission), Right.JOB_READ, "The job file that a version was submitted as", (*BLOCKING, "version")),
-    Route("PUT", "/v1/job/{id:.+}/evaluate", on_leader(jobs.evaluate), Right.JOB_WRITE, "Decides about a job again", body={"EvalOptions": dict[str, bool]}),
-    Route("PUT", "/v1/job/{id:.+}/plan", on_leader(jobs.plan), Right.JOB_READ, "Tells what submitting a job would do", body={"Job": Job, "Diff": bool}),
-    Route("GET", "/v1/job/{id:.+}/why", on_leader(jobs.why), Right.JOB_READ, "Tells why not all of a job is placed", ("nodes",)),
-    Route("PUT", "/v1/job/{id:.+}/why", on_leader(jobs.why_submitted), Right.JOB_READ, "Tells why not all of a job would be placed", ("nodes",), body={"Job": Job}),
-    Route("PUT", "/v1/job/{id:.+}/revert", on_leader(jobs.revert), Right.JOB_WRITE, "Submits an older version again", body={"JobVersion": int, "EnforcePriorVersion": int, "AllowVaultCycle": bool}),
-    Route("PUT", "/v1/job/{id:.+}/stable", on_leader(jobs.stable), Right.JOB_WRITE, "Says whether a version is known to be good", body={"JobVersion": int, "Stable": bool}),
-    Route("PUT", "/v1/job/{id:.+}/dispatch", on_leader(jobs.dispatch), Right.JOB_WRITE, "Starts an instance of a parameterized job", body={"JobID": str, "Payload": str, "Meta": dict[str, str], "IdPrefixTemplate": str, "IdempotencyToken": str}),
-    Route("PUT", "/v1/job/{id:.+}/periodic/force", on_leader(jobs.force_periodic), Right.JOB_WRITE, "Starts a periodic job now"),
-    Route("GET", "/v1/job/{id:.+}/launches", on_leader(jobs.launches), Right.JOB_READ, "How the children of a periodic or parameterized job did", BLOCKING),
-    Route("PUT", "/v1/job/{id:.+}/restart", on_leader(jobs.restart), Right.JOB_WRITE, "Replaces all of an unchanged job in the rolling manner"),
+    Route("GET", "/v1/job/{id:(?s:.+)}/allocations", on_leader(jobs.allocations), Right.JOB_READ, "Lists a job's allocations", BLOCKING),
+    Route("GET", "/v1/job/{id:(?s:.+)}/evaluations", on_leader(jobs.evaluations), Right.JOB_READ, "Lists a job's evaluations", BLOCKING),
+    Route("GET", "/v1/job/{id:(?s:.+)}/deployments", on_leader(jobs.deployments), Right.JOB_READ, "Lists a job's deployments", BLOCKING),
+    Route("GET", "/v1/job/{id:(?s:.+)}/deployment", on_leader(jobs.latest_deployment), Right.JOB_READ, "A job's newest deployment", BLOCKING),
+    Route("GET", "/v1/job/{id:(?s:.+)}/summary", on_leader(jobs.summary), Right.JOB_READ, "How many allocations of each group are in which state", BLOCKING),
+    Route("GET", "/v1/job/{id:(?s:.+)}/versions", on_leader(jobs.versions_of), Right.JOB_READ, "A job's versions, the newest first", (*BLOCKING, "diffs",)),
+    Route("GET", "/v1/job/{id:(?s:.+)}/scale", on_leader(jobs.scale_status), Right.JOB_READ, "How many allocations each group should have, and has", BLOCKING),
+    Route("PUT", "/v1/job/{id:(?s:.+)}/scale", on_leader(jobs.scale), Right.JOB_WRITE, "Changes a group's count", body={"Count": int, "Target": dict[str, str], "Message": str, "Error": bool, "Meta": dict[str, Any]}),
+    Route("GET", "/v1/job/{id:(?s:.+)}/submission", on_leader(submissions.submission), Right.JOB_READ, "The job file that a version was submitted as", (*BLOCKING, "version")),
+    Route("PUT", "/v1/job/{id:(?s:.+)}/evaluate", on_leader(jobs.evaluate), Right.JOB_WRITE, "Decides about a job again", body={"EvalOptions": dict[str, bool]}),
+    Route("PUT", "/v1/job/{id:(?s:.+)}/plan", on_leader(jobs.plan), Right.JOB_READ, "Tells what submitting a job would do", body={"Job": Job, "Diff": bool}),
+    Route("GET", "/v1/job/{id:(?s:.+)}/why", on_leader(jobs.why), Right.JOB_READ, "Tells why not all of a job is placed", ("nodes",)),
+    Route("PUT", "/v1/job/{id:(?s:.+)}/why", on_leader(jobs.why_submitted), Right.JOB_READ, "Tells why not all of a job would be placed", ("nodes",), body={"Job": Job}),
+    Route("PUT", "/v1/job/{id:(?s:.+)}/revert", on_leader(jobs.revert), Right.JOB_WRITE, "Submits an older version again", body={"JobVersion": int, "EnforcePriorVersion": int, "AllowVaultCycle": bool}),
+    Route("PUT", "/v1/job/{id:(?s:.+)}/stable", on_leader(jobs.stable), Right.JOB_WRITE, "Says whether a version is known to be good", body={"JobVersion": int, "Stable": bool}),
+    Route("PUT", "/v1/job/{id:(?s:.+)}/dispatch", on_leader(jobs.dispatch), Right.JOB_WRITE, "Starts an instance of a parameterized job", body={"JobID": str, "Payload": str, "Meta": dict[str, str], "IdPrefixTemplate": str, "IdempotencyToken": str}),
+    Route("PUT", "/v1/job/{id:(?s:.+)}/periodic/force", on_leader(jobs.force_periodic), Right.JOB_WRITE, "Starts a periodic job now"),
+    Route("GET", "/v1/job/{id:(?s:.+)}/launches", on_leader(jobs.launches), Right.JOB_READ, "How the children of a periodic or parameterized job did", BLOCKING),
+    Route("PUT", "/v1/job/{id:(?s:.+)}/restart", on_leader(jobs.restart), Right.JOB_WRITE, "Replaces all of an unchanged job in the rolling manner"),
 )
 
-# An id may hold slashes (as %2F); one that ends in a word from above, unescaped, is none.
-_JOB = "/v1/job/{id:.+" + "".join(f"(?<!/{word})" for word in sorted({r.path.removeprefix("/v1/job/{id:.+}/") for r in OF_JOB})) + "}"
+# An id may hold slashes (as %2F), and of old line breaks; one that ends in a word from above, unescaped, is none.
+_JOB = "/v1/job/{id:(?s:.+)" + "".join(f"(?<!/{word})" for word in sorted({r.path.removeprefix("/v1/job/{id:(?s:.+)}/") for r in OF_JOB})) + "}"
 
 _SUBMITTED = {"Job": Job, "EnforceIndex": bool, "JobModifyIndex": int, "Adopt": bool, "AllowVaultCycle": bool, "Submission": Submission}
 

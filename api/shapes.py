@@ -255,7 +255,7 @@ def job_document(view: View, key: JobKey, job: Job) -> dict[str, Any]:
     shown = msgspec.structs.replace(
         job,
         status=job_status(view, key, job),
-        status_description=description_of(progress_of(view, key, job)),
+        status_description=description_of(progress_of(view, key, job)) or job.status_description,
         stable=record is not None and job.version in record.document.stable,
         create_index=view.api_index(record.create_index) if record else 0,
         modify_index=view.api_index(record.modify_index) if record else 0,

@@ -35,6 +35,8 @@ from model.node import NodeId
 
 # Sorts before every UUID and is no UUID, so that no alloc or node is ever mistaken for it.
 SENTINEL = ".sentinel"
+# Above the root of each -dev agent's keys, `drover-dev/<node id>`.
+DEV_ROOT = "drover-dev"
 
 
 def escape(name: str) -> str:

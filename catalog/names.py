@@ -6,15 +6,17 @@ from urllib.parse import quote
 from catalog.client import Client
 
 
-async def service_addresses(client: Client, name: str) -> frozenset[tuple[str, int]]:
-    """Where the instances of a service are, whatever their health. Raises StoreUnavailable, StoreRefused."""
-    response = await client.call("GET", f"/v1/catalog/service/{quote(name, safe='')}")
+async def service_instances(client: Client, name: str, datacenter: str = "") -> frozenset[tuple[str, int, frozenset[str]]]:
+    """Where the instances of a service are, and their tags, whatever their health. datacenter: empty for the own one.
+    Raises StoreUnavailable, StoreRefused."""
+    params = {"dc": datacenter} if datacenter else None
+    response = await client.call("GET", f"/v1/catalog/service/{quote(name, safe='')}", params=params)
     instances = json.loads(response.body)
-    return frozenset((one["ServiceAddress"] or one["Address"], one["ServicePort"]) for one in instances)
+    return frozenset((one["ServiceAddress"] or one["Address"], one["ServicePort"], frozenset(one["ServiceTags"] or ())) for one in instances)
 
 
-async def query_service(client: Client, name: str) -> str:
-    """The service that a prepared query asks for; empty: there is no such query. Raises StoreUnavailable, StoreRefused."""
+async def query_services(client: Client) -> dict[str, str]:
+    """The service that each prepared query asks for, by the query's name in lower case: Consul's DNS makes no difference.
+    Raises StoreUnavailable, StoreRefused."""
     response = await client.call("GET", "/v1/query")
-    found = {query["Name"]: query["Service"]["Service"] for query in json.loads(response.body) or ()}
-    return str(found.get(name, ""))
+    return {query["Name"].lower(): query["Service"]["Service"] for query in json.loads(response.body) or ()}

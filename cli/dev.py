@@ -1,7 +1,8 @@
 """What does `drover agent -dev` leave behind? Nothing, whatever it ran beside.
 
     keys       drover-dev/<node id> instead of `drover`: on a Consul that a production drover uses, too, it
-               sees and moves nothing of that one's; removed at the start and at the end
+               sees and moves nothing of that one's; removed at the start and at the end, and with them what its
+               periodic jobs showed in the catalog
     data_dir   a temporary one is removed at the end, its tasks' cgroups and containers with it
     a kill     leaves all that; the next -dev start of the same user removes what no process holds any more
 
@@ -19,16 +20,16 @@ from pathlib import Path
 from agent.data_dir import DataDir, remove_data_dir
 from agent.drivers.cgroup import remove_hierarchy
 from agent.local import clear
+from catalog.keys import DEV_ROOT
 from catalog.kv import Kv
-from catalog.services import LocalAgent
+from catalog.services import LocalAgent, OutsideNode
 from checks.registration import META_NODE
 from configs import DEV_DIR_PREFIX, AgentConfig
+from leader.watched import node_name
 from model.errors import ConfigError, StoreRefused, StoreUnavailable
 from model.node import NodeId
 
 log = logging.getLogger("drover")
-
-KV_ROOT = "drover-dev"
 
 
 @contextmanager
@@ -46,16 +47,18 @@ def ephemeral(config: AgentConfig) -> Iterator[None]:
 def kv_root(config: AgentConfig, node_id: NodeId) -> str:
     """Below which key this agent keeps its state."""
     if config.is_dev and not config.consul.is_kv_path_named:
-        return f"{KV_ROOT}/{node_id}"
+        return f"{DEV_ROOT}/{node_id}"
     return config.consul.kv_path
 
 
 async def forget(kv: Kv, local: LocalAgent, node_id: NodeId) -> None:
     """Removes what a -dev agent of this id has, or had, in Consul. One that is out of reach keeps it."""
+    root = f"{DEV_ROOT}/{node_id}"
     with suppress(StoreUnavailable, StoreRefused):
-        await kv.remove_tree(f"{KV_ROOT}/{node_id}/", timeout_s=5.0)
+        await kv.remove_tree(f"{root}/", timeout_s=5.0)
         for service_id in await local.services(META_NODE, node_id):
             await local.deregister(service_id)
+        await OutsideNode(local.client, node_name(root), root).drop_all()
 
 
 async def clear_killed(config: AgentConfig, kv: Kv, local: LocalAgent) -> None:

@@ -16,6 +16,8 @@ from cli.monitor import follow
 _PAYLOAD_BYTES_MAX = 16 * 1024
 # Children in a list of all jobs: what runs or waits, and no more than these of one parent.
 _LISTED_MAX = 10
+# Of those that are there, in a history.
+_RECENT_MAX = 20
 
 
 def dispatch(args: argparse.Namespace) -> int:
@@ -166,11 +168,14 @@ def show_parent(api: Api, job: Mapping[str, Any], path: str) -> None:
     print(_children(there) if there else "No instances of the job")
 
 
-def removed(api: Api, job: Mapping[str, Any]) -> str:
-    """What `job history` tells of children that are gone; "" where there are none."""
+def recent(api: Api, job: Mapping[str, Any]) -> str:
+    """What `job history` tells of children: of the newest that are there, and of those that are gone; "" where there are
+    none."""
     found = api.get(f"/v1/job/{segment(job['ID'])}/launches", namespace=job["Namespace"])["Children"]
+    there = [child for child in found if not child["Removed"]]
     gone = [child for child in found if child["Removed"]]
-    return f"Removed children, the newest\n{_children(gone)}" if gone else ""
+    parts = [("Children", there[:_RECENT_MAX]), ("Removed children, the newest", gone)]
+    return "\n\n".join(f"{title}\n{_children(some)}" for title, some in parts if some)
 
 
 def _children(children: Sequence[Mapping[str, Any]]) -> str:

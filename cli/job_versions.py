@@ -5,7 +5,7 @@ from typing import Any
 
 from cli.client import Api, CommandFailed, clock, fail, fields, is_data, print_data, segment, table
 from cli.deployment import described, listed
-from cli.job_children import removed
+from cli.job_children import recent
 from cli.job_plan import job_diff, plain
 from cli.job_status import find_job
 from cli.monitor import follow
@@ -16,7 +16,7 @@ def history(args: argparse.Namespace) -> int:
         api, job = _job(args)
         answer = api.get(f"/v1/job/{segment(job['ID'])}/versions", namespace=job["Namespace"], diffs=args.p)
         is_parent = (job["Periodic"] or job["ParameterizedJob"]) and args.version is None and not is_data(args)
-        gone = removed(api, job) if is_parent else ""
+        children = recent(api, job) if is_parent else ""
     except CommandFailed as error:
         return fail(error)
     versions, diffs = answer["Versions"], answer["Diffs"] or []
@@ -40,13 +40,14 @@ def history(args: argparse.Namespace) -> int:
         )
         if number < len(diffs) and diffs[number]:
             print(f"Diff         =\n{job_diff(diffs[number], plain, is_verbose=False)}")
-    if gone:
-        print(f"\n{gone}")
+    if children:
+        print(f"\n{children}")
     return 0
 
 
 def revert(args: argparse.Namespace) -> int:
-    return _changed(args, "revert", lambda job: {"JobID": job["ID"], "JobVersion": args.version})
+    more = {"AllowVaultCycle": True} if args.allow_vault_cycle else {}
+    return _changed(args, "revert", lambda job: {"JobID": job["ID"], "JobVersion": args.version, **more})
 
 
 def scale(args: argparse.Namespace) -> int:
@@ -74,7 +75,10 @@ def start(args: argparse.Namespace) -> int:
         if not job["Stop"]:
             raise CommandFailed(f'job "{job["ID"]}" is not stopped')
         path = f"/v1/job/{segment(job['ID'])}"
-        answer = api.put(path, {"Job": api.get(path, namespace=job["Namespace"]) | {"Stop": False}}, namespace=job["Namespace"])
+        body = {"Job": api.get(path, namespace=job["Namespace"]) | {"Stop": False}}
+        if args.allow_vault_cycle:
+            body["AllowVaultCycle"] = True
+        answer = api.put(path, body, namespace=job["Namespace"])
         if args.detach:
             print(f"Evaluation ID: {answer['EvalID']}")
             return 0
@@ -116,6 +120,8 @@ def _changed(args: argparse.Namespace, suffix: str, body: Any) -> int:
     try:
         api, job = _job(args)
         answer = api.put(f"/v1/job/{segment(job['ID'])}/{suffix}", body(job), namespace=job["Namespace"])
+        if answer.get("Warnings"):
+            print(f"Job Warnings:\n{answer['Warnings']}\n")
         if args.detach:
             print(f"Evaluation ID: {answer['EvalID']}")
             return 0

@@ -56,6 +56,8 @@ def lines(found: Json, *, is_verbose: bool) -> Iterator[str]:
     yield f'Job "{found["JobID"]}" ({found["Type"]}, priority {found["Priority"]})'
     if found["Stop"]:
         yield "The job is stopped: nothing of it is to be placed."
+    if found["Waits"]:
+        yield f"Nothing of it is placed yet: it {found['Waits']}."
     if found["AllAtOnce"] and any(group["Missing"] for group in found["Groups"]):
         yield "all_at_once: nothing is placed before all of it finds a place."
     for group in found["Groups"]:

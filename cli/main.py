@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
+_ALLOW_VAULT_CYCLE = "submit a job that Vault is reached through and that needs Vault"
+
 VERSION = "0.1.0"
 
 Handler = Callable[[argparse.Namespace], int]
@@ -143,7 +145,7 @@ def _build() -> _Parser:
         _flag(run, "adopt", action="store_true", help="take over what `job stop -orphan` left of a job of this id")
         _flag(run, "check-index", type=int, metavar="N", help="only if the job's modify index is N (0: new)")
         _flag(run, "vault-token", help="shows that you have the policies the job asks for (default: VAULT_TOKEN); kept nowhere")
-        _flag(run, "allow-vault-cycle", action="store_true", help="submit a job that Vault is reached through and that needs Vault")
+        _flag(run, "allow-vault-cycle", action="store_true", help=_ALLOW_VAULT_CYCLE)
         _flag(run, "policy-override", action="store_true", help="accepted and without effect: there is no Sentinel")
         _flag(run, "timeout", metavar="SPAN", help="follow the deployment for so long at most")
         _flag(run, "output", action="store_true", help="print the job's JSON instead of submitting it")
@@ -153,7 +155,7 @@ def _build() -> _Parser:
         for shown in ("-diff", "-diff=true"):
             plan.add_argument(shown, f"-{shown}", dest="diff", action="store_true", default=True, help=argparse.SUPPRESS)
         _flag(plan, "verbose", action="store_true", help="also the fields of what is added or deleted as a whole")
-        _flag(plan, "allow-vault-cycle", action="store_true", help="submit a job that Vault is reached through and that needs Vault")
+        _flag(plan, "allow-vault-cycle", action="store_true", help=_ALLOW_VAULT_CYCLE)
         _flag(plan, "policy-override", action="store_true", help="accepted and without effect: there is no Sentinel")
         plan.error_code = 255  # 1 says that something would change
         plan.set_defaults(error_code=255)
@@ -226,6 +228,13 @@ def _build() -> _Parser:
     released.add_argument("alloc", metavar="ALLOC")
 
     node = group("node", "look at nodes")
+    cleanup = command(
+        node, "cleanup", "cli.node_cleanup:run", "list what drover left or lost on this machine, and remove it with -yes", _data_flags
+    )
+    _flag(cleanup, "config", action="append", default=[], metavar="PATH", help="the agent's configuration: files or directories (default: /etc/drover.d)")
+    _flag(cleanup, "yes", action="store_true", help="remove what is listed")
+    _flag(cleanup, "all", action="store_true", help="the last resort: stop the agent and every task of it, and remove all that it knows")
+
     node_status = command(node, "status", "cli.node:status", "list nodes, or show one", _client_flags, _list_flags)
     node_status.add_argument("node", metavar="NODE", nargs="?")
     _data_flags(node_status)
@@ -357,6 +366,7 @@ def _habits(
     started = command(job, "start", "cli.job_versions:start", "start a stopped job again", _client_flags, _monitor_flags)
     scalings = command(job, "scaling-events", "cli.job_versions:scaling_events", "list how a job was scaled", _client_flags, _shown_flags)
     inspected = command(commands, "inspect", "cli.job_status:inspect", "print a job's JSON", _client_flags, _data_flags)
+    _flag(started, "allow-vault-cycle", action="store_true", help=_ALLOW_VAULT_CYCLE)
     for sub in (started, scalings, inspected):
         sub.add_argument("job", metavar="JOB")
     unblocked = command(groups["deployment"], "unblock", "cli.deployment:unblock", "only for jobs of several regions", _client_flags)
@@ -483,6 +493,7 @@ def jobs_own(job: "argparse._SubParsersAction[_Parser]", command: Callable[..., 
     for sub in (history, revert, deployments, promote, scale, restart, evaluate):
         sub.add_argument("job", metavar="JOB")
     revert.add_argument("version", metavar="VERSION", type=int)
+    _flag(revert, "allow-vault-cycle", action="store_true", help=_ALLOW_VAULT_CYCLE)
     scale.add_argument("group_or_count", metavar="[GROUP] COUNT")
     scale.add_argument("count", nargs="?", help=argparse.SUPPRESS)
 

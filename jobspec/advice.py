@@ -1,10 +1,16 @@
 """What in a job is allowed and yet probably not what its author meant?"""
 
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
+import msgspec
+
+from jobspec.canonical import BATCH_RESCHEDULE, BATCH_RESTART
+from jobspec.cron import CronFault, next_launch
 from jobspec.interpolate import interpolate, without_references
-from model.job import Affinity, Constraint, Job, Network, Service, Task, TaskGroup
+from model.job import Affinity, Constraint, Job, Network, PeriodicConfig, Service, Task, TaskGroup
 
 # What placement knows of a node, beside its attributes and metadata.
 NODE_NAMES = (
@@ -30,8 +36,31 @@ def _job(job: Job) -> Iterator[str]:
         if without and len(without) < len(job.task_groups):
             yield f"{path}.update: auto_promote without canaries in group {', '.join(without)}"
     yield from _targets(job, path)
+    if job.periodic is not None:
+        yield from _periodic(job.periodic, f"{path}.periodic")
     for group in job.task_groups:
         yield from _group(job, group, f"{path}.group.{group.name}")
+
+
+def _periodic(settings: PeriodicConfig, path: str) -> Iterator[str]:
+    for name, span in (("starting_deadline", settings.starting_deadline), ("expect_within", settings.expect_within)):
+        if span is not None and 0 < span < 1_000_000_000:
+            yield f"{path}.{name}: below a second, which is the finest that runs are timed by: it counts as 1s"
+    for spec in settings.all_specs if settings.enabled else ():
+        with suppress(CronFault):
+            if next_launch((spec,), settings.time_zone, int(time.time())) is None:
+                yield f'{path}.cron: "{spec[:60]}" names no moment of the next 50 years: nothing starts by it'
+
+
+def _completion(group: TaskGroup, path: str) -> Iterator[str]:
+    """Of blocks that have no effect beside it. What is as the default was perhaps written by nobody."""
+    if group.completion is None:
+        return
+    if group.reschedule_policy is not None and group.reschedule_policy != BATCH_RESCHEDULE:
+        yield f"{path}.reschedule: has no effect beside completion, whose backoff_limit and backoff_* say how often and when"
+    policies = (group.restart_policy, *(task.restart_policy for task in group.tasks if not task.lifecycle))
+    if any(msgspec.structs.replace(policy, render_templates=False) != BATCH_RESTART for policy in policies):
+        yield f"{path}.restart: attempts and delay have no effect beside completion, whose backoff_limit and backoff_* say how often and when"
 
 
 def _group(job: Job, group: TaskGroup, path: str) -> Iterator[str]:
@@ -43,6 +72,7 @@ def _group(job: Job, group: TaskGroup, path: str) -> Iterator[str]:
         "NOMAD_REGION": job.region,
     }
     yield from _targets(group, path)
+    yield from _completion(group, path)
     yield from _networks(group.networks, path)
     yield from _services(group.services, path, known)
     if group.count > 1:

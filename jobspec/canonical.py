@@ -14,7 +14,7 @@ import msgspec
 from jobspec.document import read_job_document
 from jobspec.positions import SourceMap, Submission, sorted_faults
 from model.errors import Fault, JobspecError
-from model.job import Job, JobType
+from model.job import Job, JobType, ReschedulePolicy, RestartPolicy
 
 Json = dict[str, Any]
 
@@ -58,6 +58,9 @@ _RESCHEDULE_NONE = {
     "Unlimited": False,
 }
 _SYSTEM = ("system", "sysbatch")
+# What a batch group has of which nobody has written anything.
+BATCH_RESTART = msgspec.convert(_RESTART_BATCH, RestartPolicy)
+BATCH_RESCHEDULE = msgspec.convert(_RESCHEDULE_BATCH, ReschedulePolicy)
 
 
 def canonical_job(document: Mapping[str, Any], source: SourceMap | None, *, is_strict: bool) -> Job:
@@ -109,6 +112,7 @@ def _fill_job(job: Json) -> None:
     if "Periodic" in job:
         _default(job["Periodic"], {"Enabled": True, "Spec": "", "SpecType": "cron", "ProhibitOverlap": False})
         _non_empty(job["Periodic"], "TimeZone", "UTC")
+        _non_empty(job["Periodic"], "MissedRun", "once")
     if "ParameterizedJob" in job:
         _non_empty(job["ParameterizedJob"], "Payload", "optional")
         if "History" in job["ParameterizedJob"]:

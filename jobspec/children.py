@@ -9,6 +9,11 @@ from model.job import History, Job, ParameterizedConfig, PeriodicConfig, Task
 
 Faults = Iterator[Fault]
 
+# Each look at the job asks every one of them when its next run is.
+CRONS_MAX = 100
+# What a file system takes as a name.
+_SEGMENT_BYTES_MAX = 255
+
 
 def parent_faults(job: Job, path: str) -> Faults:
     if job.periodic is not None and job.periodic.enabled:
@@ -26,6 +31,8 @@ def dispatch_payload_faults(task: Task, path: str) -> Faults:
         yield _fault(f"{path}.dispatch_payload", "the file to write the payload to is missing")
     elif not inside.startswith("/local/") or file.endswith("/"):
         yield _fault(f"{path}.dispatch_payload.file", "must name a file inside the task's local directory")
+    elif any(len(part.encode(errors="replace")) > _SEGMENT_BYTES_MAX for part in inside.split("/")):
+        yield _fault(f"{path}.dispatch_payload.file", f"a file's name has {_SEGMENT_BYTES_MAX} bytes at most")
 
 
 def _periodic(job: Job, settings: PeriodicConfig, path: str) -> Faults:
@@ -37,6 +44,9 @@ def _periodic(job: Job, settings: PeriodicConfig, path: str) -> Faults:
         yield _fault(path, 'a cron expression is needed (as cron = "*/15 * * * *")')
     if settings.spec_type != "cron":
         yield _fault(path, f'the type of a schedule is cron, found "{settings.spec_type[:40]}"')
+    if (number := len(settings.all_specs)) > CRONS_MAX:
+        yield _fault(f"{path}.crons", f"at most {CRONS_MAX} of them, found {number}")
+        return
     for spec in settings.all_specs:
         try:
             parse(spec)

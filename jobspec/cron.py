@@ -10,9 +10,11 @@ an hour that is skipped or comes twice.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
+from itertools import count
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -37,6 +39,22 @@ class CronFault(ValueError):
     """A text is no cron expression, or names no time zone; the message says why."""
 
 
+class _Hours(CronSim):
+    """cronsim, which goes from hour to hour one by one, with a jump to the next that is named: a daily schedule's next
+    moment takes a quarter of the time. Where hours are not all alike it goes as ever."""
+
+    def advance_hour(self) -> bool:
+        now = self.dt
+        if now.hour in self.hours:
+            return False
+        if now.tzinfo not in (None, UTC):
+            return bool(super().advance_hour())
+        later = min((hour for hour in self.hours if hour > now.hour), default=None)
+        midnight = now.replace(hour=0, minute=0, second=0)
+        self.dt = midnight + (timedelta(days=1) if later is None else timedelta(hours=later))
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class _Cron:
     """expression: five fields, or six with the second where that is not just one. years: None for every one."""
@@ -45,23 +63,24 @@ class _Cron:
     second: int
     years: frozenset[int] | None
 
-    def after(self, moment_s: int, zone: tzinfo) -> int | None:
-        start = datetime.fromtimestamp(moment_s - self.second, UTC).astimezone(zone)
+    def moments(self, after_s: int, zone: tzinfo) -> Iterator[int]:
+        """All after that one, in order. Going on costs a third of starting anew."""
+        start = datetime.fromtimestamp(after_s - self.second, UTC).astimezone(zone)
+        last_s = after_s
         while True:
-            found = self._next(start, moment_s)
-            if found is None or self.years is None or found.year in self.years:
-                return None if found is None else round(found.timestamp()) + self.second
-            later = min((year for year in self.years if year > found.year), default=None)
+            later = None
+            for found in _Hours(self.expression, start):
+                if self.years is not None and found.year not in self.years:
+                    later = min((year for year in self.years if year > found.year), default=None)
+                    break
+                moment_s = round(found.timestamp()) + self.second
+                # In an hour that comes twice cronsim names the first time, be that already over.
+                if moment_s > last_s:
+                    last_s = moment_s
+                    yield moment_s
             if later is None:
-                return None
+                return  # or it gave up after 50 years
             start = datetime(later, 1, 1, tzinfo=zone) - timedelta(seconds=1)
-
-    def _next(self, start: datetime, moment_s: int) -> datetime | None:
-        for found in CronSim(self.expression, start):
-            # In an hour that comes twice cronsim names the first time, be that already over.
-            if round(found.timestamp()) + self.second > moment_s:
-                return found
-        return None  # it gives up after 50 years
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +89,8 @@ class _Every:
 
     span_s: int
 
-    def after(self, moment_s: int, zone: tzinfo) -> int | None:
-        return (moment_s // self.span_s + 1) * self.span_s
+    def moments(self, after_s: int, zone: tzinfo) -> Iterator[int]:
+        return count((after_s // self.span_s + 1) * self.span_s, self.span_s)
 
 
 @lru_cache(maxsize=4096)
@@ -141,7 +160,85 @@ def time_zone(name: str) -> tzinfo:
         raise CronFault(f'there is no time zone "{name[:60]}"') from error
 
 
+# Of each expression the span in which the answer is known: [from, next). A look at 1,000 jobs is a look into it.
+_known: dict[tuple[str, str], tuple[int, int | None]] = {}
+_KNOWN_MAX = 20_000
+# How many moments are gone through from the front before a search from the back is the shorter way.
+_STEPS_MAX = 8
+
+
 def next_launch(specs: tuple[str, ...], zone: str, after_s: int) -> int | None:
     """The first moment after that one, in seconds since 1970; None where there is none. Raises CronFault."""
-    found = (parse(spec).after(after_s, time_zone(zone)) for spec in specs)
+    found = (_after(spec, zone, after_s) for spec in specs)
     return min((moment for moment in found if moment is not None), default=None)
+
+
+def last_launch(specs: tuple[str, ...], zone: str, since_s: int, until_s: int) -> int | None:
+    """The last moment after `since_s` and not after `until_s`. Whatever the schedule, it does not go through all since
+    then."""
+    found = None
+    for spec in specs:
+        found = _last(spec, zone, since_s if found is None else found, until_s) or found
+    return found
+
+
+def launches_between(specs: tuple[str, ...], zone: str, since_s: int, until_s: int, at_most: int) -> set[int]:
+    """All moments after `since_s` and not after `until_s`; some of them, once there are `at_most`."""
+    found: set[int] = set()
+    for spec in specs:
+        last_s = since_s
+        for moment_s in parse(spec).moments(since_s, time_zone(zone)):
+            if moment_s > until_s:
+                _remember(spec, zone, last_s, moment_s)
+                break
+            if len(found) >= at_most:
+                return found
+            found.add(moment_s)
+            last_s = moment_s
+    return found
+
+
+def _after(spec: str, zone: str, after_s: int) -> int | None:
+    known = _known.get((spec, zone))
+    if known is not None and known[0] <= after_s and (known[1] is None or after_s < known[1]):
+        return known[1]
+    found = next(parse(spec).moments(after_s, time_zone(zone)), None)
+    _remember(spec, zone, min(after_s, known[0]) if known is not None and known[1] == found else after_s, found)
+    return found
+
+
+def forget() -> None:
+    """What is known of earlier questions; a measurement's first step."""
+    _known.clear()
+
+
+def _remember(spec: str, zone: str, from_s: int, next_s: int | None) -> None:
+    if len(_known) >= _KNOWN_MAX:
+        _known.clear()
+    _known[spec, zone] = from_s, next_s
+
+
+def _last(spec: str, zone: str, since_s: int, until_s: int) -> int | None:
+    first = _after(spec, zone, since_s)
+    if first is None or first > until_s:
+        return None
+    found, is_all = _walk(spec, zone, since_s, until_s, _STEPS_MAX)
+    span_s = 30
+    while not is_all:
+        start_s = max(since_s, until_s - span_s)
+        later, is_all = _walk(spec, zone, start_s, until_s, None)
+        found, is_all = later or found, later is not None or start_s == since_s
+        span_s *= 4
+    return found
+
+
+def _walk(spec: str, zone: str, since_s: int, until_s: int, steps: int | None) -> tuple[int | None, bool]:
+    """The last moment seen, and whether it is the last there is until then."""
+    found = None
+    for number, moment_s in enumerate(parse(spec).moments(since_s, time_zone(zone))):
+        if moment_s > until_s:
+            return found, True
+        if number == steps:
+            return found, False
+        found = moment_s
+    return found, True

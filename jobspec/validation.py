@@ -27,9 +27,21 @@ from jobspec.signals import signal_fault
 from jobspec.syntax.source import one_line
 from jobspec.templates import template_faults
 from jobspec.unsupported import unsupported_faults
+from jobspec.upstreams import upstream_faults
 from jobspec.volumes import volume_faults
 from model.errors import Fault
-from model.job import COUNT_MAX, Job, JobType, Network, Resources, Task, TaskGroup
+from model.job import (
+    CHILD_ID_BYTES,
+    COUNT_MAX,
+    JOB_ID_BYTES_MAX,
+    Job,
+    JobType,
+    Network,
+    Resources,
+    Task,
+    TaskGroup,
+    has_control,
+)
 
 Faults = Iterator[Fault]
 
@@ -43,7 +55,7 @@ HOOKS = ("prestart", "poststart", "poststop")
 
 def job_faults(job: Job) -> tuple[Fault, ...]:
     """Everything wrong with a canonical job, in the order of the document."""
-    path = f"job.{job.id}" if job.id else "job"
+    path = f"job.{job.id[:JOB_ID_BYTES_MAX]}" if job.id else "job"
     faults = [*_job(job, path), *unsupported_faults(job, path)]
     return tuple(dict.fromkeys(map(one_line, faults)))
 
@@ -69,6 +81,7 @@ def _job(job: Job, path: str) -> Faults:
     yield from affinity_faults(job.affinities, path, is_system=job.type is JobType.SYSTEM)
     yield from spread_faults(job.spreads, path, is_system=job.type is JobType.SYSTEM)
     yield from parent_faults(job, path)
+    yield from upstream_faults(job.meta, path)
     if not job.task_groups:
         yield _fault(path, "a job needs at least one group")
     wanted = sum(max(group.count, group.places, 0) for group in job.task_groups)
@@ -84,9 +97,14 @@ def _names(job: Job, path: str) -> Faults:
         yield _fault(path, "a job needs an ID")
     if " " in job.id:
         yield _fault(f"{path}.id", "a job's ID cannot hold a space")
-    for what, text in (("ID", job.id), ("name", job.name)):
-        if "\0" in text:
-            yield _fault(path, f"the job's {what} holds a NUL character")
+    if has_control(job.id):
+        yield _fault(f"{path}.id", "a job's ID cannot hold a control character")
+    if "\0" in job.name:
+        yield _fault(path, "the job's name holds a NUL character")
+    limit = JOB_ID_BYTES_MAX - (CHILD_ID_BYTES if job.is_parent else 0)
+    if (size := len(job.id.encode(errors="replace"))) > limit:
+        why = ", so that its children's can be longer" if job.is_parent else ""
+        yield _fault("job.id", f"a job's ID has {limit} bytes at most{why}, found {size}")
 
 
 def _doubles(names: Iterable[str], kind: str, path: str) -> Faults:
@@ -126,6 +144,7 @@ def _group(job: Job, group: TaskGroup, path: str) -> Faults:
     yield from _scaling(group, path)
     yield from _networks(group.networks, path)
     yield from service_faults(group.services, group, None, path)
+    yield from upstream_faults(group.meta, path)
     if not group.tasks and not any(service.connect for service in group.services):  # a gateway has none of its own
         yield _fault(path, "a group needs at least one task")
     yield from _doubles((task.name for task in group.tasks), "task", path)
@@ -231,6 +250,7 @@ def _task(job: Job, group: TaskGroup, task: Task, path: str) -> Faults:
     if task.restart_policy != group.restart_policy:  # else it is the group's, and said there
         yield from restart_faults(task.restart_policy, f"{path}.restart")
     yield from service_faults(task.services, group, task, path)
+    yield from upstream_faults(task.meta, path)
     yield from _files(task, path)
 
 

@@ -4,6 +4,7 @@ A child is started by one transaction: its version, its record (which must not b
 whatever else must be true of it at once.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -18,6 +19,7 @@ from leader.view import View
 from model.alloc import EvalId
 from model.cluster import ChildLine, JobRecord, Launches
 from model.errors import StoreRefused
+from model.evaluation import EvalStatus, PlacementMetric
 from model.job import History, Job, JobId, JobStatus, Namespace
 from model.snapshot import JobKey
 from model.wire import encode
@@ -29,7 +31,27 @@ _REASON_MAX = 200
 
 def run_of_child(view: View, key: JobKey) -> ChildRun:
     allocs = view.allocs_by_job.get(key, {}).values()
-    return run_of(view.jobs[key], allocs, {v: view.versions[key, v] for v in view.version_numbers(key)}, view.clock())
+    run = run_of(view.jobs[key], allocs, {v: view.versions[key, v] for v in view.version_numbers(key)}, view.clock())
+    return run if run.outcome is not Outcome.PENDING else dataclasses.replace(run, reason=_why_not_placed(view, key))
+
+
+def _why_not_placed(view: View, key: JobKey) -> str:
+    """What its blocked evaluation says; "" where it has not been decided about yet."""
+    for indexed in view.evals_by_job.get(key, {}).values():
+        if indexed.document.status is EvalStatus.BLOCKED:
+            return "; ".join(f"group {name}: {_why(metric)}" for name, metric in sorted(indexed.document.failed_tg_allocs.items()))
+    return ""
+
+
+def _why(metric: PlacementMetric) -> str:
+    if not metric.nodes_evaluated:
+        return "no node is there to run it"
+    counts = {**metric.constraint_filtered, **metric.dimension_exhausted}
+    return ", ".join(f"{reason} on {_nodes(count)}" for reason, count in sorted(counts.items())) or "no node has room"
+
+
+def _nodes(count: int) -> str:
+    return "1 node" if count == 1 else f"{count} nodes"
 
 
 def runs(view: View, parent: JobKey) -> list[ChildRun]:
@@ -38,7 +60,10 @@ def runs(view: View, parent: JobKey) -> list[ChildRun]:
 
 
 def has_running(view: View, parent: JobKey) -> bool:
-    """Whether a child of it is not done yet."""
+    """Whether a child of it is not done yet, or something runs still of one that was purged."""
+    for key in view.families.departed(parent):
+        if any(not alloc.is_terminal for alloc in view.allocs_by_job.get(key, {}).values()):
+            return True
     done = []
     try:
         for key in view.families.open(parent):
@@ -49,6 +74,12 @@ def has_running(view: View, parent: JobKey) -> bool:
     finally:
         for key in done:
             view.families.closed(key)
+
+
+def pending(view: View, parent: JobKey) -> int:
+    """Of how many children nothing has found a place yet."""
+    waiting = [key for key in view.families.open(parent) if not view.allocs_by_job.get(key)]
+    return sum(run_of_child(view, key).outcome is Outcome.PENDING for key in waiting)
 
 
 def child_of(parent: Job, child_id: str, now_ns: int, **changes: object) -> Job:
@@ -151,6 +182,17 @@ async def remove(leading: Leading, parent: JobKey, ended: Sequence[ChildRun]) ->
     for eval_id in evals:
         view.drop_eval(eval_id, entry.modify_index)
     view.put_launches(launches, *indexes(entry))
+
+
+def given_up(launches: Launches, child_id: str, due_s: int, now_ns: int, reason: str) -> Launches:
+    """With a run that never started, and why: as a child that failed, so that check and history tell of it."""
+    line = ChildLine(
+        id=child_id, due=due_s, outcome=Outcome.FAILED.value, ended=now_ns, reason=f"not started: {reason}"[:_REASON_MAX]
+    )
+    changed: Launches = msgspec.structs.replace(
+        launches, missed=launches.missed + 1, removed=(*launches.removed, line)[-REMOVED_MAX:]
+    )
+    return changed
 
 
 def _remembering(launches: Launches, ended: Sequence[ChildRun]) -> Launches:

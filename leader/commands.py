@@ -7,6 +7,7 @@ record and the evaluation go together. What follows from it is decided afterward
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -21,6 +22,9 @@ from model.job import Job, JobId, JobStatus, Namespace, spec_of
 from model.node import Eligibility, NodeControl, NodeId
 from model.snapshot import JobKey, NodeView
 from model.wire import encode
+
+# What only drover gives a job, when it starts it as a child; and what others have.
+_OF_CHILD: dict[str, Any] = {"parent_id": JobId(""), "dispatched": False, "dispatch_idempotency_token": "", "payload": None}
 
 
 class EnforceIndexError(DroverError):
@@ -43,6 +47,9 @@ class NothingToEvaluate(DroverError):
     """The job has no allocs of its own. The words are Nomad's."""
 
 
+# What a child's transaction may hold beside what its parent's version does: record, evaluation, `launches` with 50 lines of
+# removed children; or a payload of 16 KiB and 64 KiB of metadata. In bytes of the encoded body.
+_CHILD_BYTES = 128 * 1024
 # What `${meta.…}` can name.
 _META_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 # Of one node, keys and values: 24 control documents have to fit into one transaction (leader/lives.py).
@@ -202,7 +209,15 @@ def as_current(current: Job | None, job: Job, now_ns: int, *, adopt: bool = Fals
     restarted_at = current.restarted_at if current else 0
     if (current is None or current.stop) and any(group.completion for group in job.task_groups):
         restarted_at = now_ns  # what may be left of an earlier one of that name is no result of this one
-    return msgspec.structs.replace(job, restarted_at=restarted_at, orphans="adopt" if adopt else kept)
+    job = msgspec.structs.replace(job, restarted_at=restarted_at, orphans="adopt" if adopt else kept, status_description="")
+    is_child = current is not None and current.parent_id and job.parent_id == current.parent_id
+    return msgspec.structs.replace(job, **{name: getattr(current, name) if is_child else value for name, value in _OF_CHILD.items()})
+
+
+def claims_to_be_child(current: Job | None, job: Job) -> bool:
+    """Whether the submitted job says of itself what only drover says of the children that it starts."""
+    is_child = current is not None and current.parent_id and job.parent_id == current.parent_id
+    return not is_child and any(getattr(job, name) != value for name, value in _OF_CHILD.items())
 
 
 async def _deregister(leading: Leading, key: JobKey, *, purge: bool, orphan: bool) -> Registered:
@@ -293,6 +308,9 @@ async def _write_version(
         version = put(version_key, encode(job))
     except StoreRefused as error:
         raise StoreRefused(f"the job is too large: {error}") from error
+    if job.is_parent and not job.stop and version.size > TXN_BYTES_MAX - _CHILD_BYTES:
+        limit = (TXN_BYTES_MAX - _CHILD_BYTES) * 3 // 4
+        raise StoreRefused(f"the job is too large to start children: {len(version.value or b'')} bytes (limit about {limit})")
     ops: list[Op] = [version, replace(record_key, encode(record), known.modify_index if known else 0)]
     if not job.is_parent:
         ops.append(put(eval_key, encode(evaluation)))

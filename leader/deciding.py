@@ -59,6 +59,7 @@ _EVALS_PER_JOB = 10
 _EVALS_MAX = 10_000
 # Deployments kept per job: what `job deployments` shows.
 _DEPLOYMENTS_PER_JOB = 10
+_ABANDONED = "cancelled: it waited for max_running, and its parent was purged"
 # Versions that are remembered as good: as many as Nomad keeps of a job's history.
 _STABLE_MAX = 6
 
@@ -222,7 +223,8 @@ class Deciding:
 
     async def _decide_all(self, keys: Sequence[JobKey]) -> None:
         gather: list[_Decided] = []
-        for number, key in enumerate(sorted(keys, key=self._turn)):
+        now_ns = self.fenced.now_ns
+        for number, key in enumerate(sorted(keys, key=lambda key: self._turn(key, now_ns))):
             job = self.view.jobs.get(key)
             is_alone = job is not None and self.may_preempt(job)
             if is_alone:
@@ -244,11 +246,12 @@ class Deciding:
                 await asyncio.sleep(0)
         await self._apply(gather)
 
-    def _turn(self, key: JobKey) -> tuple[bool, int, int, JobKey]:
-        """What Vault is reached through comes first, then higher priorities, and of equal ones who has waited longest."""
-        job, blocked = self.view.jobs.get(key), self._blocked.get(key)
-        waits_since = blocked.create_time if blocked else self.fenced.now_ns
-        return key not in self.view.bootstrap, -(job.priority if job else 0), waits_since, key
+    def _turn(self, key: JobKey, now_ns: int) -> tuple[bool, int, int, int, JobKey]:
+        """What Vault is reached through comes first, then higher priorities, and of equal ones who has waited longest, of
+        those who was there first."""
+        job, blocked, record = self.view.jobs.get(key), self._blocked.get(key), self.view.records.get(key)
+        waits_since = blocked.create_time if blocked else now_ns
+        return key not in self.view.bootstrap, -(job.priority if job else 0), waits_since, record.create_index if record else 0, key
 
     async def _wait_for_work(self) -> None:
         soonest = min(self._wake_at.values(), default=None)
@@ -276,7 +279,8 @@ class Deciding:
         now_ns = self.fenced.now_ns
         needed = self.needed(key, job)
         waits = job is not None and lines.waits(self.view, key, job)
-        if waits:
+        is_abandoned = job is not None and lines.is_abandoned(self.view, key, job)
+        if waits or is_abandoned:
             needed = replace_dataclass(needed, place=())
         self.view.mark(lines.next_ones(self.view, key))
         if needed.wake_at_ns is None:
@@ -306,10 +310,11 @@ class Deciding:
             deployments=self._deployments(key, needed, placed),
         )
         evals = self._evaluations(key, job, evaluation, asked, placed, now_ns)
-        if waits:
-            evals = [msgspec.structs.replace(one, status_description="waits for max_running") for one in evals]
+        if waits or is_abandoned:
+            why = "waits for max_running" if waits else _ABANDONED
+            evals = [msgspec.structs.replace(one, status_description=why) for one in evals]
         evals = with_placements([self._of_deployment(key, one, needed) for one in evals], under, placed, self.view)
-        version, record = self._job_change(key, job, needed)
+        version, record = self._job_change(key, job, needed, is_abandoned=is_abandoned)
         return _Decided(key=key, plan=plan, evals=evals, needed=needed, version=version, record=record)
 
     def _of_deployment(self, key: JobKey, evaluation: Evaluation, needed: Reconciled) -> Evaluation:
@@ -330,12 +335,21 @@ class Deciding:
                 changed[now.id] = now
         return tuple(msgspec.structs.replace(one, epoch=self.fenced.epoch) for one in changed.values())
 
-    def _job_change(self, key: JobKey, job: Job | None, needed: Reconciled) -> tuple[Job | None, JobRecord | None]:
-        """The version to go back to, as a new one, and the job's record where a deployment's end changes it."""
+    def _job_change(
+        self, key: JobKey, job: Job | None, needed: Reconciled, *, is_abandoned: bool
+    ) -> tuple[Job | None, JobRecord | None]:
+        """The version to go back to, as a new one, and the job's record where a deployment's end changes it; or the
+        job's end, where it waited in a line that is gone."""
         known = self.view.records.get(key)
         if job is None or known is None:
             return None, None
         record: JobRecord = known.document
+        if is_abandoned:
+            newest = max(self.view.version_numbers(key))
+            version = msgspec.structs.replace(
+                job, stop=True, status_description=_ABANDONED, version=newest + 1, submit_time=self.fenced.now_ns
+            )
+            return version, self._record(record, version=version.version)
         if needed.revert_to is not None:
             newest = max(self.view.version_numbers(key))
             version = msgspec.structs.replace(

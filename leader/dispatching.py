@@ -7,17 +7,20 @@ there, whoever leads: it is in the child's document. What waits for max_running 
 import base64
 import hashlib
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from leader import children, namespaces, scheduling
 from leader.decide.children import DISPATCH_INFIX
 from leader.leading import Leading
 from model.errors import DroverError, StoreUnclear, WriteConflict
-from model.job import Job, JobId, Namespace
+from model.job import CHILD_ID_BYTES, JOB_ID_BYTES_MAX, Job, JobId, Namespace, has_control
 from model.snapshot import JobKey
 
 # As much as Nomad takes.
 PAYLOAD_BYTES_MAX = 16 * 1024
+# Keys and values together: they are in the child's document, and in its tasks' environment.
+META_BYTES_MAX = 64 * 1024
 
 
 class DispatchRefused(DroverError):
@@ -53,8 +56,9 @@ async def dispatch(leading: Leading, namespace: Namespace, job_id: JobId, asked:
     scheduling.check_registration(leading)
     _check(job, asked)
     # Those that must be one come one after the other; others need not wait.
-    turn = _digest(asked) if _is_deduped(job) else asked.token or leading.fenced.new_id()
-    async with leading.turn((namespace, JobId(f"{job_id}{DISPATCH_INFIX}{turn}"))):
+    async with AsyncExitStack() as stack:
+        for turn in _turns(job, asked):
+            await stack.enter_async_context(leading.turn((namespace, JobId(f"{job_id}{DISPATCH_INFIX}{turn}"))))
         namespaces.check(leading, job)
         if (known := await _known(leading, parent, job, asked)) is not None:
             return _dispatched(leading, known)
@@ -67,6 +71,12 @@ async def dispatch(leading: Leading, namespace: Namespace, job_id: JobId, asked:
             if (namespace, child.id) not in leading.view.jobs:
                 raise
         return _dispatched(leading, (namespace, child.id))
+
+
+def _turns(job: Job, asked: Dispatch) -> list[str]:
+    """In one order for all, so that nobody waits for who waits for him."""
+    like = [f"like {_digest(asked)}"] if _is_deduped(job) else []
+    return [*like, *([f"token {asked.token}"] if asked.token else [])]
 
 
 def _dispatched(leading: Leading, key: JobKey) -> Dispatched:
@@ -98,8 +108,14 @@ def _check(job: Job, asked: Dispatch) -> None:
         raise DispatchRefused(f"Dispatch request included unpermitted metadata keys: [{' '.join(unpermitted)}]")
     if missing := [key for key in settings.meta_required if key not in asked.meta]:
         raise DispatchRefused(f"Dispatch did not provide required meta keys: [{' '.join(missing)}]")
-    if " " in asked.prefix or "\0" in asked.prefix:
-        raise DispatchRefused("a job's ID cannot hold a space or a NUL character")
+    if any(has_control(value, but="\t\n\r") for value in asked.meta.values()):
+        raise DispatchRefused("Dispatch metadata cannot hold control characters but tabs and line breaks")
+    if (size := sum(len(f"{key}{value}".encode(errors="replace")) for key, value in asked.meta.items())) > META_BYTES_MAX:
+        raise DispatchRefused(f"Dispatch metadata exceeds maximum size; {size} > {META_BYTES_MAX}")
+    if " " in asked.prefix or has_control(asked.prefix):
+        raise DispatchRefused("a job's ID cannot hold a space or a control character")
+    if (room := JOB_ID_BYTES_MAX - CHILD_ID_BYTES - len(job.id.encode())) < len(asked.prefix.encode(errors="replace")):
+        raise DispatchRefused(f"the prefix of the child's ID is too long: {max(0, room)} bytes at most, so that the ID has {JOB_ID_BYTES_MAX}")
 
 
 async def _known(leading: Leading, parent: JobKey, job: Job, asked: Dispatch) -> JobKey | None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import msgspec
 
+from leader import lines
 from leader.decide.explain import FilterCount, NodeAnswer, Question, answers, asks_of, counts
 from leader.decide.feasible import FeasibleCache
 from leader.decide.place import held_by, leaving, place
@@ -55,7 +56,8 @@ class GroupWhy(Document):
 
 
 class JobWhy(Document):
-    """retry_at: when the next failed alloc is tried again (ns since the epoch), None if none is."""
+    """retry_at: when the next failed alloc is tried again (ns since the epoch), None if none is. waits: for what nothing of
+    it is placed yet, whatever room there is; "" for nothing."""
 
     job_id: JobId
     namespace: Namespace
@@ -65,13 +67,15 @@ class JobWhy(Document):
     all_at_once: bool
     groups: tuple[GroupWhy, ...]
     retry_at: int | None
+    waits: str = ""
 
 
 def why(leading: Cluster, job: Job) -> JobWhy:
     """What every node says to each group, once all is placed that finds room."""
     trial = attempt(leading, job, is_partial=True)
     job = trial.job
-    groups = () if job.stop else tuple(_group_why(leading, trial, group) for group in job.task_groups)
+    waits = lines.told(leading.view, (job.namespace, job.id), job)
+    groups = () if job.stop or waits else tuple(_group_why(leading, trial, group) for group in job.task_groups)
     return JobWhy(
         job_id=job.id,
         namespace=job.namespace,
@@ -81,6 +85,7 @@ def why(leading: Cluster, job: Job) -> JobWhy:
         all_at_once=job.all_at_once,
         groups=groups,
         retry_at=trial.needed.wake_at_ns,
+        waits=waits,
     )
 
 

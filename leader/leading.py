@@ -231,7 +231,7 @@ class Leading:
                 self.deciding = self._deciding()
                 await pause(self.fenced.rng.random())
         self.view.events.begin(self.view.floor)
-        self.view.bootstrap = vault_path.known(self.view)
+        self.view.bootstrap = await vault_path.known(self.view)
         self.deciding.take_over()
         log.info(
             "leading in epoch %d: %d jobs, %d allocs, %d nodes",

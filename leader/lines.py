@@ -1,7 +1,8 @@
 """Whose turn is it, where only so many children of a parameterized job may run at once?
 
 The first `max_running` of those that are not done, in the order in which they were dispatched. Nothing is kept of it:
-whoever leads finds the same line in the view.
+whoever leads finds the same line in the view. Where the limit goes away, be it that the parent is no such job any more, all
+of them run; with the parent itself, what waited in its line is given up.
 """
 
 from collections.abc import Iterator
@@ -21,12 +22,28 @@ def waits(view: View, key: JobKey, job: Job) -> bool:
     return key not in islice(_open(view, parent, at_once), at_once)
 
 
+def is_abandoned(view: View, key: JobKey, job: Job) -> bool:
+    """Whether the child may have waited for others, nothing of it was ever placed, and its parent was purged."""
+    settings, parent = job.parameterized_job, view.families.parent(key)
+    was_in_line = job.dispatched and settings is not None and settings.max_running > 0
+    return was_in_line and not job.stop and parent is not None and parent not in view.jobs and not view.allocs_by_job.get(key)
+
+
 def next_ones(view: View, key: JobKey) -> list[JobKey]:
-    """Whose turn has come, now that this child is done, or its parent was changed."""
+    """Whose turn has come, now that this child is done; or about whom to decide, now that its parent was changed or is
+    gone."""
     parent, at_once = _line(view, key)
-    if parent is None or not at_once or (parent != key and not _is_over(view, key)):
-        return []
-    return [child for child in _open(view, parent, at_once) if not view.allocs_by_job.get(child)]
+    if view.families.parent(key) is not None:
+        if parent is None or not at_once or not _is_over(view, key):
+            return []
+    else:
+        parent = key
+    return [child for child in _open(view, parent, at_once or None) if not view.allocs_by_job.get(child)]
+
+
+def told(view: View, key: JobKey, job: Job) -> str:
+    """What the child waits for, "" if for nobody."""
+    return f"waits for max_running ({ahead(view, key)} before it)" if waits(view, key, job) else ""
 
 
 def ahead(view: View, key: JobKey) -> int:

@@ -16,13 +16,16 @@ def job_status(view: View, key: JobKey, job: Job) -> JobStatus:
     allocs = view.allocs_by_job.get(key, {}).values()
     if any(not alloc.client_status.is_terminal and not alloc.desired.apart for alloc in allocs):
         return JobStatus.RUNNING
-    if job.stop:
+    if job.stop or job.wants_nothing:
         return JobStatus.DEAD
-    if job.is_batch and allocs:
-        # Nothing of it runs just now: a retry may be waited for.
-        is_over = all(one.is_over for one in progress_of(view, key, job).values())
-        return JobStatus.DEAD if is_over else JobStatus.RUNNING
-    return JobStatus.PENDING
+    if not job.is_batch:
+        return JobStatus.PENDING
+    found = progress_of(view, key, job).values()
+    if not allocs:
+        # Its deadline may have passed before anything of it found a place.
+        return JobStatus.DEAD if found and all(one.is_over for one in found) else JobStatus.PENDING
+    # Nothing of it runs just now: a retry may be waited for.
+    return JobStatus.DEAD if all(one.is_over for one in found) else JobStatus.RUNNING
 
 
 def progress_of(view: View, key: JobKey, job: Job) -> dict[str, Progress]:

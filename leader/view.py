@@ -24,6 +24,7 @@ from model.evaluation import EvalStatus, Evaluation
 from model.job import DEFAULT_NAMESPACE, Job, JobId, Namespace
 from model.node import Node, NodeControl, NodeId, overlaid
 from model.snapshot import JobKey, Life, NodeView, Reach, Snapshot
+from vault.directory import Directory
 
 # A topic names what an API call waits for: ("jobs",), ("job", key), ("alloc", id), ("nodes",), …
 Topic = tuple[Any, ...]
@@ -70,6 +71,9 @@ class View:
     launches: dict[JobKey, Indexed] = field(default_factory=dict)
     # Jobs that Vault is reached through (vault_path.py): they come first, for others wait for it.
     bootstrap: frozenset[JobKey] = frozenset()
+    # What vault_path.py keeps of the jobs, and whose turn at it is.
+    directory: Directory = field(default_factory=Directory)
+    directory_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     families: Families = field(default_factory=Families)
     released: BrakeRelease = field(default_factory=BrakeRelease)
     scheduler: Indexed = field(default_factory=lambda: Indexed(SchedulerConfiguration(), 0, 0))
@@ -221,6 +225,7 @@ class View:
         self.versions[key, job.version] = job
         self.version_indexes[key, job.version] = Indexed(job, create_index, modify_index)
         self._version_numbers.setdefault(key, set()).add(job.version)
+        self.families.put_version(key, job.parent_id)
 
     def put_record(self, record: JobRecord, create_index: int, modify_index: int) -> None:
         """The job's current version; that version's document must be here already."""
@@ -243,12 +248,12 @@ class View:
     def put_launches(self, launches: Launches, create_index: int, modify_index: int) -> None:
         key = (Namespace(launches.namespace), JobId(launches.job_id))
         self.launches[key] = Indexed(launches, create_index, modify_index)
-        self.families.changed()
+        self.families.changed(key)
         self.touch(modify_index, ("summary", key))
 
     def drop_launches(self, key: JobKey) -> None:
         self.launches.pop(key, None)
-        self.families.changed()
+        self.families.changed(key)
 
     def drop_job(self, key: JobKey, consul_index: int) -> None:
         """The job was purged; versions stay while allocs name them."""
@@ -272,6 +277,7 @@ class View:
             self._version_numbers.get(key, set()).discard(version)
         if not self._version_numbers.get(key):
             self._version_numbers.pop(key, None)
+            self.families.drop_versions(key)
 
     def latest_deployment(self, key: JobKey) -> Deployment | None:
         """The job's newest, of whatever version."""
@@ -436,6 +442,7 @@ class View:
         self.touch(modify_index, ("evals",), ("eval", evaluation.id), ("job-evals", key))
         if EvalStatus.BLOCKED in (evaluation.status, known.document.status if known else None):
             self.touch(modify_index, ("jobs",), ("summary", key))  # what is queued
+            self.families.moved(key)
 
     def drop_eval(self, eval_id: EvalId, consul_index: int) -> None:
         indexed = self.evals.pop(eval_id, None)
@@ -495,6 +502,7 @@ class View:
                 self.mark(self._jobs_on(node.id))
         else:
             self._hold(alloc)
+        self.families.reopened(job_key(alloc))
         self.touch(consul_index, *self._alloc_topics(alloc), *self._summary_topics(known, alloc))
 
     def _hold(self, alloc: Alloc) -> None:
@@ -546,8 +554,7 @@ class View:
         if not now:
             del self._running[key]
         parent = self._parent_topics(key)
-        if parent:
-            self.families.changed()
+        self.families.moved(key)
         return (("jobs",), ("summary", key), *((("job", key),) if bool(was) != bool(now) else ()), *parent)
 
     def _parent_topics(self, key: JobKey) -> tuple[Topic, ...]:

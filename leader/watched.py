@@ -8,26 +8,37 @@ write of an earlier leader that came late, or one that was lost, is found and me
 """
 
 import asyncio
+import hashlib
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from catalog.keys import DEV_ROOT
 from catalog.services import OutsideNode, Outsider
 from leader import children
 from leader.decide.children import ChildRun, Outcome
 from leader.decide.watch import Watch, judge
 from leader.events import EventTopic
+from leader.families import Changes
+from leader.fenced import log
 from leader.leading import Leading
 from leader.view import View
 from model.cluster import ChildLine, Launches
-from model.job import DEFAULT_NAMESPACE, Job, JobId, Namespace
+from model.errors import StoreForbidden, StoreRefused
+from model.job import DEFAULT_NAMESPACE, Job, JobId
 from model.snapshot import JobKey
 
 _COMPARE_S = 30.0
+# What a DNS label cannot hold; and two hyphens, which stand between namespace and job.
 _ODD = re.compile(r"[^A-Za-z0-9-]+")
+_UNCLEAR = re.compile(r"[^A-Za-z0-9-]|--")
 _EPOCH = "drover_epoch"
+# Consul takes as much of one value of a service's meta.
+_META_BYTES_MAX = 512
+_NAME_MAX = 128
 
 
 def node_name(root: str) -> str:
@@ -63,94 +74,143 @@ def of_line(line: ChildLine) -> ChildRun:
 
 @dataclass(slots=True)
 class Watched:
+    """wanted: by job; until: when time alone changes that."""
+
     leading: Leading
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _changes: Changes = field(default_factory=Changes)
+    _wanted: dict[JobKey, Outsider] = field(default_factory=dict)
+    _until_s: dict[JobKey, int] = field(default_factory=dict)
     _shown: dict[str, Outsider] = field(default_factory=dict)
+    _refused: dict[str, str] = field(default_factory=dict)  # by service; told once
     _has_node: bool = True
-    _until_s: int | None = None
     _compare_s: float = 0.0  # loop time at which what Consul shows is read again
 
     async def run(self) -> None:
-        self._changed.set()
-        self.leading.view.families.listeners.add(self._changed)
+        families = self.leading.view.families
+        families.listen(self._changes)
+        self._changes.add(*families.periodic)
         await self.leading.fenced.keep_on("periodic checks", self._cycle)
 
     async def _cycle(self) -> None:
         await self._wait()
-        self._changed.clear()
+        now_s = self.leading.fenced.now_ns // 1_000_000_000
+        keys = sorted({*self._changes.take(), *(key for key, at_s in self._until_s.items() if at_s <= now_s)})
         try:
-            node = OutsideNode(self.leading.client, node_name(self.leading.keys.root), self.leading.keys.root)
-            await self._compare(node)
-            await self._write(node)
+            root = self.leading.keys.root
+            node = OutsideNode(self.leading.client, node_name(root), root)
+            is_anew = await self._compare(node)
+            for key in keys:
+                self._look(key, now_s)
+                await asyncio.sleep(0)
+            await self._write(node, self._wanted.keys() if is_anew else keys)
         except BaseException:
-            self._changed.set()
+            self._changes.add(*keys)
             self._compare_s = 0.0
             raise
 
     async def _wait(self) -> None:
         loop = asyncio.get_running_loop()
         wait_s = max(0.0, self._compare_s - loop.time())
-        if self._until_s is not None:
-            wait_s = min(wait_s, max(0.0, self._until_s - self.leading.fenced.now_ns / 1e9))
+        until_s = min(self._until_s.values(), default=None)
+        if until_s is not None:
+            wait_s = min(wait_s, max(0.0, until_s - self.leading.fenced.now_ns / 1e9))
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
-                await self._changed.wait()
+                await self._changes.event.wait()
 
-    async def _compare(self, node: OutsideNode) -> None:
+    def _look(self, key: JobKey, now_s: int) -> None:
+        job = self.leading.view.jobs.get(key)
+        found = watch(self.leading.view, key, job, now_s) if job is not None else None
+        self._wanted.pop(key, None)
+        self._until_s.pop(key, None)
+        if found is None:
+            return
+        self._wanted[key] = _outsider(key, found, self.leading.fenced.epoch, self.leading.keys.root)
+        if found.until_s is not None:
+            self._until_s[key] = found.until_s
+
+    async def _compare(self, node: OutsideNode) -> bool:
+        """Whether what Consul shows was read."""
         loop = asyncio.get_running_loop()
         if loop.time() < self._compare_s:
-            return
+            return False
         shown = await node.read()
         self._shown, self._has_node = shown or {}, shown is not None
         self._compare_s = loop.time() + _COMPARE_S
+        return True
 
-    async def _write(self, node: OutsideNode) -> None:
-        wanted = self._wanted()
-        for service_id, outsider in wanted.items():
-            known = self._shown.get(service_id)
-            if not _is_same(known, outsider):
+    async def _write(self, node: OutsideNode, keys: Iterable[JobKey]) -> None:
+        """What differs of these jobs, and what nobody wants any more."""
+        for key in sorted(keys):
+            outsider = self._wanted.get(key)
+            if outsider is None or _is_same(known := self._shown.get(outsider.id), outsider):
+                continue
+            try:
                 await node.put(outsider)
-                self._tell(outsider, known)
-                self._shown[service_id], self._has_node = outsider, True
-        for service_id in sorted(self._shown.keys() - wanted.keys()):
+            except StoreForbidden:
+                raise
+            except StoreRefused as error:
+                # One job's must not keep the others' from being told. Tried again with all of them.
+                self._refuse(outsider, str(error))
+                continue
+            self._refused.pop(outsider.id, None)
+            self._tell(key, outsider, known)
+            self._shown[outsider.id], self._has_node = outsider, True
+        for service_id in sorted(self._shown.keys() - {outsider.id for outsider in self._wanted.values()}):
             await node.drop(service_id)
             del self._shown[service_id]
         if self._has_node and not self._shown:
             await node.drop_all()
             self._has_node = False
 
-    def _tell(self, outsider: Outsider, before: Outsider | None) -> None:
+    def _refuse(self, outsider: Outsider, reason: str) -> None:
+        if self._refused.get(outsider.id) != reason:
+            self._refused[outsider.id] = reason
+            log.warning("the check of service %s is not written: %s", outsider.service, reason)
+
+    def _tell(self, key: JobKey, outsider: Outsider, before: Outsider | None) -> None:
         """An event of the job, when it does otherwise than before."""
         view = self.leading.view
-        job = view.jobs.get((Namespace(outsider.meta["drover_namespace"]), JobId(outsider.meta["drover_job"])))
+        job = view.jobs.get(key)
         if job is not None and before is not None and before.status != outsider.status:
             shown = msgspec.structs.replace(job, status_description=outsider.output)
             view.note(0, EventTopic.JOB, f"Periodic{outsider.status.capitalize()}", shown)
 
-    def _wanted(self) -> dict[str, Outsider]:
-        view, now_s = self.leading.view, self.leading.fenced.now_ns // 1_000_000_000
-        wanted, self._until_s = {}, None
-        for key in sorted(view.families.periodic):
-            found = watch(view, key, view.jobs[key], now_s)
-            if found is None:
-                continue
-            outsider = _outsider(key, found, self.leading.fenced.epoch)
-            wanted[outsider.id] = outsider
-            if found.until_s is not None:
-                self._until_s = min(self._until_s or found.until_s, found.until_s)
-        return wanted
 
-
-def _outsider(key: JobKey, found: Watch, epoch: int) -> Outsider:
+def _outsider(key: JobKey, found: Watch, epoch: int, root: str) -> Outsider:
     namespace, job_id = key
-    name = job_id if namespace == DEFAULT_NAMESPACE else f"{namespace}-{job_id}"
+    name = service_name(key, root)
     return Outsider(
-        id=f"_drover-periodic-{namespace}-{job_id}",
-        service=f"drover-periodic-{_ODD.sub('-', name)}",
-        meta={"drover_job": job_id, "drover_namespace": namespace, _EPOCH: str(epoch)},
+        # Consul's ids are the same in capitals, and every job's is its own.
+        id=f"_{name}-{_digest(key, 16)}",
+        service=name,
+        meta={"drover_job": _cut(job_id), "drover_namespace": _cut(namespace), _EPOCH: str(epoch)},
         status=found.status,
         output=found.output,
     )
+
+
+def service_name(key: JobKey, root: str) -> str:
+    """Of the job's service: `drover-periodic-<job>`, of other namespaces `drover-periodic-<namespace>--<job>`. Where that is no
+    name that DNS knows, or could be another job's, with a digest of both at its end. A -dev agent's are named apart."""
+    namespace, job_id = key
+    name = _ODD.sub("-", job_id if namespace == DEFAULT_NAMESPACE else f"{namespace}--{job_id}")
+    is_clear = not (_UNCLEAR.search(namespace) or _UNCLEAR.search(job_id) or namespace.endswith("-") or job_id.startswith("-"))
+    if not is_clear or len(name) > _NAME_MAX:
+        name = f"{name[:_NAME_MAX]}-{_digest(key, 8)}"
+    return f"{service_prefix(root)}{name}"
+
+
+def service_prefix(root: str) -> str:
+    return "drover-dev-periodic-" if root.startswith(f"{DEV_ROOT}/") else "drover-periodic-"
+
+
+def _digest(key: JobKey, digits: int) -> str:
+    return hashlib.sha256("\0".join(key).encode(errors="surrogatepass")).hexdigest()[:digits]
+
+
+def _cut(text: str) -> str:
+    return text.encode(errors="replace")[:_META_BYTES_MAX].decode(errors="ignore")
 
 
 def _is_same(shown: Outsider | None, wanted: Outsider) -> bool:

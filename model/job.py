@@ -5,6 +5,7 @@ know one. Field names and meanings are those of Nomad's JSON job specification; 
 extensions are marked. Durations are integer nanoseconds.
 """
 
+import unicodedata
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, NewType
@@ -358,7 +359,7 @@ class Completion(Document):
 
     The group's count is the parallelism. completions: successful runs wanted; None: a work queue, done when one
     instance has succeeded and all have ended. backoff_limit: failed runs after which the group may fail no more.
-    active_deadline: for the whole group, from its first alloc on. restart_policy: on_failure (in place) or never (each
+    active_deadline: for the whole group, from its first alloc on; where none finds a place, from the submission on. restart_policy: on_failure (in place) or never (each
     retry is a new alloc). ttl_after_finished: after which the finished job is purged, None: never.
     """
 
@@ -515,6 +516,11 @@ class Job(Document):
         return self.parameterized_job is not None and not self.dispatched
 
     @property
+    def wants_nothing(self) -> bool:
+        """Whether it is a batch job of which no group is to run even once. One with a completion block is only paused."""
+        return self.type == JobType.BATCH and all(not group.count and group.completion is None for group in self.task_groups)
+
+    @property
     def is_scheduled(self) -> bool:
         """Whether time alone starts children of it."""
         return self.periodic is not None and self.periodic.enabled and not self.stop and not self.is_parameterized
@@ -526,6 +532,17 @@ class Job(Document):
     @property
     def is_system(self) -> bool:
         return self.type in (JobType.SYSTEM, JobType.SYSBATCH)
+
+
+# Of a job's id, in bytes: what Consul takes as a value of a service's meta.
+JOB_ID_BYTES_MAX = 512
+# What a child's id has more than its parent's: "/dispatch-", ten digits of a moment, eight of chance.
+CHILD_ID_BYTES = 32
+
+
+def has_control(text: str, *, but: str = "") -> bool:
+    """Whether it holds a control character, or another that ends a line, beside those."""
+    return any((unicodedata.category(one) in ("Cc", "Zl", "Zp")) and one not in but for one in text)
 
 
 def spec_of(job: Job) -> Job:

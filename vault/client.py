@@ -278,12 +278,14 @@ class VaultClient:
                     await self.revoke_self(Secret(found.auth.client_token), namespace)
                 elif found.wrap_info is not None and request.token is not None:
                     await self.revoke_accessor(request.token, found.wrap_info.wrapped_accessor, namespace)
-                return log.info("%s was answered too late: the token of it is revoked", request)
+                log.info("%s was answered too late: the token of it is revoked", request)
+                return
             except VaultUnavailable:
                 await asyncio.sleep(pause_s)
                 pause_s *= 2
             except VaultRefused as error:
-                return log.warning("%s was answered too late, and the token of it is not revoked: %s", request, error)
+                log.warning("%s was answered too late, and the token of it is not revoked: %s", request, error)
+                return
         log.warning("%s was answered too late, and the token of it is not revoked: Vault does not answer", request)
 
     async def renew_self(self, token: Secret, increment_s: float = 0.0, namespace: str = "") -> float:

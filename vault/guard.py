@@ -6,99 +6,107 @@ A job needs Vault when a task has a `vault` block or a template that reads a sec
 the service, or holds the host and port, that the configured address or a hop already on that way names; what it leads
 on to is named by its `drover_upstreams` meta, else by its templates. A job that only looks Vault up serves nothing.
 
-Pure: what has to be looked up first is told by `wanted`, and asked for anew with the answers.
+Pure: what has to be looked up first is told by `wanted`, and asked for anew with the answers. Whatever a job file or a
+configuration holds, nothing here raises: what cannot be read leads nowhere.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import lru_cache
-from ipaddress import ip_address
-from urllib.parse import urlsplit
+from typing import NamedTuple
 
-from model.job import Constraint, Job, Task, TaskGroup
+from model.job import Job, Task, TaskGroup
+from model.node import Node
 from model.snapshot import JobKey
+from model.upstreams import UPSTREAMS_META, Address, address_of, shortest, upstreams_of
 from template import TemplateFault, What, parse
 from template.reads import Reads
+from vault.components import components
+from vault.directory import Directory, service_names, tasks_of
+from vault.hops import VAULT_TAGS, Hop, is_local, of_host, of_service, written
 
-# Meta of a job, group or task: what a balancer leads on to, where its templates do not say it or say too much.
-UPSTREAMS_META = "drover_upstreams"
-
-_HTTP_PORT, _HTTPS_PORT = 80, 443
-# In a template's text: a name of Consul's DNS or an address, each with a port.
-_WRITTEN = re.compile(r"\b(?P<host>(?:[\w-]+\.)+consul|(?:\d{1,3}\.){3}\d{1,3}):(?P<port>\d{1,5})\b")
-_SERVICE = re.compile(r"(?:(?P<tag>[\w-]+)\.)?(?P<name>[\w-]+)\.service(?:\.[\w-]+)*\.consul\.?")
-_RFC_2782 = re.compile(r"_(?P<name>[\w-]+)\._(?P<tag>[\w-]+)(?:\.service)?(?:\.[\w-]+)*\.consul\.?")
-_QUERY = re.compile(r"(?P<name>[\w.-]+)\.query(?:\.[\w-]+)*\.consul\.?")
-_NODE = re.compile(r"(?P<name>[\w-]+)\.node(?:\.[\w-]+)*\.consul\.?")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VaultAt:
-    """A Vault by its configured address (a URL), and the datacenters whose agents use it."""
-
-    address: str
-    datacenters: frozenset[str]
+# How a node tells which Vault its agent uses.
+ADDRESS_ATTRIBUTE = "vault.address"
+# In `held`: an address and a port of whichever machine.
+LOCAL = "localhost"
+# Jobs on one way to a Vault. Real ways have two or three; what follows is not looked at.
+_WAY_MAX = 32
+# Where Vault listens unless it is told otherwise, and ports that say nothing.
+_VAULT_PORT, _COMMON_PORTS = 8200, (80, 443)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """A node: its names (drover's, Consul's, its id), addresses and datacenters, the virtual one among them."""
+class Instance(NamedTuple):
+    """Of a service in Consul's catalog."""
 
-    names: frozenset[str]
-    addresses: frozenset[str]
-    datacenters: frozenset[str]
+    host: str
+    port: int
+    tags: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What is known of the cluster.
 
-    jobs: those that are not stopped, the one that is asked about among them.
-    Found out when they are wanted: held, whose allocs have a port of an address; services, addresses in the catalog;
-    queries, services of prepared queries; hosts, addresses of DNS names. What was looked up and is not there has an empty entry.
+    jobs: those that are not stopped. instead: the one that is asked about, in the place of its current version.
+    left: jobs that were stopped or purged, of which something was left running.
+    may_run: whether a group may run on a node at all.
+    Found out when they are wanted: held, whose allocs have a port of an address; services, by name and datacenter; queries,
+    services of prepared queries; hosts, addresses of DNS names. What was looked up and is not there has an empty entry.
     """
 
-    vaults: tuple[VaultAt, ...]
-    jobs: Mapping[JobKey, Job]
-    machines: tuple[Machine, ...] = ()
+    jobs: Directory
+    nodes: Sequence[Node]
+    may_run: Callable[[Job, TaskGroup, Node], bool]
+    instead: Directory = field(default_factory=Directory)
+    left: Mapping[JobKey, Job] = field(default_factory=dict)
     held: Mapping[tuple[str, int], frozenset[JobKey]] = field(default_factory=dict)
-    services: Mapping[str, frozenset[tuple[str, int]]] = field(default_factory=dict)
+    services: Mapping[tuple[str, str], frozenset[Instance]] = field(default_factory=dict)
     queries: Mapping[str, str] = field(default_factory=dict)
     hosts: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Wanted:
-    """Something that has to be looked up. kind: service, query, host or address, which has a port."""
+    """Something that has to be looked up. kind: service (datacenter: Consul's, empty: the own one), query, host or address, which has a port."""
 
     kind: str
     name: str
     port: int = 0
+    datacenter: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Hop:
-    """Where a connection goes: a service in Consul (with a tag or without), else a host and a port."""
-
-    service: str = ""
-    tag: str = ""
-    host: str = ""
-    port: int = 0
-
-    def __str__(self) -> str:
-        tagged = f"{self.tag}.{self.service}" if self.tag else self.service
-        return f'service "{tagged}"' if self.service else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Server:
-    """A job on the way to a Vault. way: from the configured address to it, a sentence each."""
+    """A job on the way to a Vault. before: the one that leads on to it; led: what says so, how: what makes it serve the hop."""
 
     job: JobKey
-    way: tuple[str, ...]
-    through: tuple[JobKey, ...]  # the jobs on that way, itself the last
+    hop: Hop
+    how: str
+    before: "Server | None" = None
+    led: str = ""
+
+    def back(self) -> Iterator["Server"]:
+        """From itself to the first."""
+        one: Server | None = self
+        while one is not None:
+            yield one
+            one = one.before
+
+    @property
+    def way(self) -> tuple[str, ...]:
+        """From the configured address to it, a sentence each."""
+        told: list[str] = []
+        for one in self.back():
+            told.append(f"{one.hop} {one.how} {named(one.job)}")
+            if one.before is not None:
+                told.append(f"{named(one.before.job)} leads on to {one.hop} ({one.led})")
+        return tuple(reversed(told))
+
+    @property
+    def through(self) -> tuple[JobKey, ...]:
+        """The jobs on that way, itself the last."""
+        return tuple(one.job for one in self.back())[::-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,11 +123,12 @@ class Cycle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """servers: of each Vault's address, the jobs that it is reached through. wanted: what is to be looked up for a better answer."""
+    """servers: of each Vault's address, the jobs that it is reached through. wanted: what is to be looked up for a better answer.
+    cycles: so many that each job that is part of any is part of one of these."""
 
-    cycles: tuple[Cycle, ...]
-    servers: Mapping[str, tuple[Server, ...]]
-    wanted: frozenset[Wanted]
+    cycles: tuple[Cycle, ...] = ()
+    servers: Mapping[str, tuple[Server, ...]] = field(default_factory=dict)
+    wanted: frozenset[Wanted] = frozenset()
 
     @property
     def bootstrap(self) -> frozenset[JobKey]:
@@ -132,70 +141,9 @@ class Found:
 
 
 def examine(facts: Facts) -> Found:
-    wanted: set[Wanted] = set()
-    known = _Known(facts, wanted)
-    servers = {vault.address: tuple(_servers(known, vault)) for vault in facts.vaults}
-    return Found(cycles=tuple(_cycles(facts, servers)), servers=servers, wanted=frozenset(wanted))
-
-
-def need(job: Job) -> str:
-    """Why it needs Vault, in words; empty when it does not."""
-    for group in job.task_groups:
-        for task in group.tasks:
-            if task.vault is not None:
-                return f'its task "{task.name}" has a vault block'
-            for number, read in enumerate(_reads(task)):
-                if read.needs_vault:
-                    path = next(iter(sorted(read.secrets)), "")
-                    what = f'reads the secret "{path}"' if path else "reads secrets"
-                    return f'template {number + 1} of its task "{task.name}" {what}'
-    return ""
-
-
-def _cycles(facts: Facts, servers: Mapping[str, tuple[Server, ...]]) -> Iterator[Cycle]:
-    """Vault -> job on its way -> the Vaults that this job needs -> …, until one comes again."""
-    needs: dict[str, list[tuple[Server, str, str]]] = {}  # by a Vault: (who serves it, why it needs one, which)
-    for address, found in servers.items():
-        for server in found:
-            job = facts.jobs[server.job]
-            if why := need(job):
-                # One's own Vault first: that is the shorter story.
-                used = sorted(_vaults_of(facts, job), key=lambda other, own=address: (other != own, other))  # type: ignore[misc]
-                needs.setdefault(address, []).extend((server, why, other) for other in used)
-    told: set[frozenset[str]] = set()
-    for start in servers:
-        for edges in _rounds(needs, start, start, ()):
-            round_of = frozenset(edge[2] for edge in edges) | {server.job[1] for server, _, _ in edges}
-            if round_of not in told:
-                told.add(round_of)
-                yield _told(edges)
-
-
-def _rounds(
-    needs: Mapping[str, list[tuple[Server, str, str]]], at: str, start: str, edges: tuple[tuple[Server, str, str], ...]
-) -> Iterator[tuple[tuple[Server, str, str], ...]]:
-    for edge in needs.get(at, ()):
-        if edge[2] == start:
-            yield (*edges, edge)
-        elif all(edge[2] != other for _, _, other in edges):
-            yield from _rounds(needs, edge[2], start, (*edges, edge))
-
-
-def _told(edges: tuple[tuple[Server, str, str], ...]) -> Cycle:
-    """From the job that needs the first Vault, over what serves it, to that job again."""
-    jobs: set[JobKey] = set()
-    chain: list[str] = []
-    for (needing, why, address), (serving, _, _) in zip((edges[-1], *edges[:-1]), edges, strict=True):
-        chain += (f"{named(needing.job)} needs Vault: {why}", f"Vault is reached at {address}", *serving.way)
-        jobs.update(serving.through)
-    return Cycle(jobs=frozenset(jobs), chain=tuple(chain))
-
-
-def _vaults_of(facts: Facts, job: Job) -> Iterator[str]:
-    """Those that the agents of its datacenters use."""
-    for vault in facts.vaults:
-        if not vault.datacenters or any(fnmatchcase(dc, wish) for dc in vault.datacenters for wish in job.datacenters):
-            yield vault.address
+    known = _Known(facts)
+    servers = {address: tuple(_servers(known, address)) for address in known.vaults}
+    return Found(cycles=tuple(_cycles(known, servers)), servers=servers, wanted=frozenset(known.wanted))
 
 
 def named(key: JobKey) -> str:
@@ -203,13 +151,17 @@ def named(key: JobKey) -> str:
     return f'job "{job_id}"' if namespace == "default" else f'job "{job_id}" of namespace "{namespace}"'
 
 
-def _servers(known: "_Known", vault: VaultAt) -> Iterator[Server]:
+# ---- the way to a Vault
+
+
+def _servers(known: "_Known", address: str) -> Iterator[Server]:
     """Breadth first: the shortest way to each job."""
-    ways: list[tuple[Hop, tuple[str, ...], tuple[JobKey, ...]]] = [(hop, (), ()) for hop in known.hops(vault.address)]
+    start = known.hops(address)
+    ways: deque[tuple[Hop, Server | None, str]] = deque((hop, None, "") for hop in start)
     seen: set[Hop] = set()
     found: set[JobKey] = set()
     while ways:
-        hop, way, through = ways.pop(0)
+        hop, before, led = ways.popleft()
         if hop in seen:
             continue
         seen.add(hop)
@@ -217,115 +169,183 @@ def _servers(known: "_Known", vault: VaultAt) -> Iterator[Server]:
             if key in found:
                 continue
             found.add(key)
-            here = (*way, f"{hop} {how} {named(key)}")
-            yield Server(job=key, way=here, through=(*through, key))
-            for onward, by in known.onward(key):
-                ways.append((onward, (*here, f"{named(key)} leads on to {onward} ({by})"), (*through, key)))
+            server = Server(job=key, hop=hop, how=how, before=before, led=led)
+            yield server
+            passed = [one.hop for one in server.back()]
+            if len(passed) < _WAY_MAX:
+                ways.extend((onward, server, by) for onward, by in known.onward(key, {*start, *passed}))
 
 
 class _Known:
-    """Looks things up in the facts, and notes what is not there yet."""
+    """Looks things up in the facts, and notes what is not there yet. vaults: by address the nodes whose agents use it."""
 
-    def __init__(self, facts: Facts, wanted: set[Wanted]) -> None:
-        self._facts, self._wanted = facts, wanted
-        self._registering: dict[str, list[tuple[JobKey, frozenset[str]]]] = {}
-        for key, job in facts.jobs.items():
-            for service in (*(s for g in job.task_groups for s in g.services), *(s for t in _tasks(job) for s in t.services)):
-                tags = frozenset((*service.tags, *service.canary_tags))
-                self._registering.setdefault(service.name.lower(), []).append((key, tags))
-        self._static: dict[int, list[tuple[JobKey, Job, TaskGroup]]] = {}
-        for key, job in facts.jobs.items():
-            for group in job.task_groups:
-                for port in _static_ports(group):
-                    self._static.setdefault(port, []).append((key, job, group))
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self.wanted: set[Wanted] = set()
+        self._at: dict[str, list[Node]] = {}
+        self._called: dict[str, list[Node]] = {}
+        vaults: dict[str, list[Node]] = {}
+        for node in facts.nodes:
+            for address in {shortest(one) or one for one in (node.address, *(network.address for network in node.host_networks))}:
+                self._at.setdefault(address, []).append(node)
+            for name in {node.name.lower(), node.consul_node.lower(), node.id.lower()}:
+                self._called.setdefault(name, []).append(node)
+            if vault := node.attributes.get(ADDRESS_ATTRIBUTE):
+                vaults.setdefault(vault, []).append(node)
+        self.vaults = dict(sorted(vaults.items()))
+        self._leads: dict[JobKey, list[tuple[Hop, str]]] = {}
+        self._configured: dict[str, Address] = {}  # by host
+        for configured in self.vaults:
+            if (read := address_of(configured)) is not None:
+                self._configured[read.host] = read
+        self._vault_hops = {hop for address in self.vaults for hop in self.hops(address)}
+        self._vault_services = {"vault", *(hop.service for hop in self._vault_hops if hop.service)}
+        self._vault_ports = {_VAULT_PORT, *(one.port for one in self._configured.values())}.difference(_COMMON_PORTS, (0,))
+
+    def job(self, key: JobKey) -> Job | None:
+        """None: nothing of it is at hand any more."""
+        return self._facts.instead.get(key) or self._facts.jobs.get(key) or self._facts.left.get(key)
 
     def hops(self, address: str) -> tuple[Hop, ...]:
-        """Of a URL, `host:port`, or a bare name, which is a service."""
-        if "://" not in address and ":" not in address and "." not in address:
-            return (Hop(service=address.lower()),)
-        url = urlsplit(address if "://" in address else f"//{address}")
-        try:
-            port = url.port
-        except ValueError:
-            port = None
-        return self._of_host((url.hostname or "").lower(), port or (_HTTPS_PORT if url.scheme == "https" else _HTTP_PORT))
+        read = address_of(address)
+        if read is None:
+            return ()
+        return (Hop(service=read.host),) if read.is_service else self._of_host(read.host, read.port)
 
     def _of_host(self, host: str, port: int) -> tuple[Hop, ...]:
-        if match := _RFC_2782.fullmatch(host) or _SERVICE.fullmatch(host):
-            return (_service(match["name"], match["tag"] or ""),)
-        if match := _QUERY.fullmatch(host):
-            service = self._facts.queries.get(match["name"])
+        name = of_host(host, port)
+        if isinstance(name, Hop):
+            return (name,)
+        if name.kind == "query":
+            service = self._facts.queries.get(name.name)
             if service is None:
-                self._wanted.add(Wanted("query", match["name"]))
+                self.wanted.add(Wanted("query", name.name))
             return (Hop(service=service.lower()),) if service else ()
-        if match := _NODE.fullmatch(host):
-            of_node = {one for machine in self._facts.machines if match["name"] in machine.names for one in machine.addresses}
-            return tuple(Hop(host=one, port=port) for one in sorted(of_node))
-        if _is_address(host) or host == "localhost":
-            return (Hop(host=host, port=port),)
-        addresses = self._facts.hosts.get(host)
-        if addresses is None:
-            self._wanted.add(Wanted("host", host))
-        return tuple(Hop(host=one, port=port) for one in sorted(addresses or ()))
+        if name.kind == "node":
+            nodes = [node for node in self._called.get(name.name, ()) if _is_in(node, name.datacenter)]
+            addresses: Iterable[str] | None = {one for node in nodes for one in (node.address, *(n.address for n in node.host_networks))}
+        else:
+            addresses = self._facts.hosts.get(name.name)
+            if addresses is None:
+                self.wanted.add(Wanted("host", name.name))
+        return tuple(Hop(host=one, port=port) for one in sorted({shortest(one) or one for one in addresses or ()}))
 
     def who_serves(self, hop: Hop) -> Iterator[tuple[JobKey, str]]:
         if not hop.service:
             for key in sorted(self._holders(hop.host, hop.port)):
                 yield key, "is held by"
             return
-        for key, tags in self._registering.get(hop.service, ()):
-            if not hop.tag or hop.tag in tags or any("$" in tag for tag in tags):
-                yield key, "is registered by"
-        addresses = self._facts.services.get(hop.service)
-        if addresses is None:
-            self._wanted.add(Wanted("service", hop.service))
-        for host, port in sorted(addresses or ()):
-            for key in sorted(self._holders(host, port)):
-                yield key, f"is at {host}:{port}, which is held by"
+        for key in sorted(self._registering(hop)):
+            yield key, "is registered by"
+        instances = self._facts.services.get((hop.service, hop.datacenter))
+        if instances is None:
+            self.wanted.add(Wanted("service", hop.service, datacenter=hop.datacenter))
+        for host, port, tags in sorted(instances or (), key=lambda one: one[:2]):
+            if _answers_to(hop.tag, tags):
+                for key in sorted(self._holders(shortest(host) or host, port)):
+                    yield key, f"is at {Hop(host=shortest(host) or host, port=port)}, which is held by"
+
+    def _registering(self, hop: Hop) -> set[JobKey]:
+        found = set()
+        for directory in (self._facts.jobs, self._facts.instead):
+            for key, job, group, service in directory.registering(hop.service):
+                if directory is self._facts.jobs and key in self._facts.instead:
+                    continue
+                if _answers_to(hop.tag, (*service.tags, *service.canary_tags)) and self._may_run_in(job, group, hop.datacenter):
+                    found.add(key)
+        return found
+
+    def _may_run_in(self, job: Job, group: TaskGroup, datacenter: str) -> bool:
+        """Whether Consul would tell of it there."""
+        return not datacenter or any(_is_in(node, datacenter) and self._facts.may_run(job, group, node) for node in self._facts.nodes)
 
     def _holders(self, host: str, port: int) -> set[JobKey]:
         """Who runs there already, and whose static port that would be on a machine that it may run on."""
-        is_local = host == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
-        machines = [m for m in self._facts.machines if is_local or host in m.addresses]
-        addresses = {host, *(one for machine in machines if is_local for one in machine.addresses)}
-        self._wanted.update(Wanted("address", one, port) for one in addresses if (one, port) not in self._facts.held)
-        found = {key for one in addresses for key in self._facts.held.get((one, port), ())}
-        for key, job, group in self._static.get(port, ()):
-            if any(_may_run_on(job, group, machine) for machine in machines):
-                found.add(key)
+        nodes: Sequence[Node] = self._facts.nodes if is_local(host) else self._at.get(host, ())
+        if not nodes:
+            return set()
+        at = (LOCAL if is_local(host) else host, port)
+        if at not in self._facts.held:
+            self.wanted.add(Wanted("address", *at))
+        found = {key for key in self._facts.held.get(at, ()) if self.job(key) is not None}
+        for directory in (self._facts.jobs, self._facts.instead):
+            for key, job, group in directory.asking_for(port):
+                if directory is self._facts.jobs and key in self._facts.instead:
+                    continue
+                if key not in found and any(self._facts.may_run(job, group, node) for node in nodes):
+                    found.add(key)
         return found
 
-    def onward(self, key: JobKey) -> Iterator[tuple[Hop, str]]:
-        """What a job on the way leads on to, and what says so."""
-        job = self._facts.jobs[key]
+    def onward(self, key: JobKey, passed: set[Hop]) -> list[tuple[Hop, str]]:
+        """What a job on the way leads on to, and what says so. passed: hops that the way has behind it."""
+        if key not in self._leads:
+            job = self.job(key)
+            self._leads[key] = [] if job is None else list(self._led(job))
+        leads = [(self._rank(hop, by), hop, by) for hop, by in self._leads[key] if hop not in passed]
+        # A balancer of many services leads to Vault by the one that is called so.
+        best = min((rank for rank, _, _ in leads), default=0)
+        return [(hop, by) for rank, hop, by in leads if rank == best]
+
+    def _rank(self, hop: Hop, by: str) -> int:
+        """How surely that is Vault: what is configured as such or is called exactly so, what sounds so, anything else. What
+        the meta says is taken as said."""
+        if by == _BY_META or hop.service in self._vault_services or hop in self._vault_hops:
+            return 0
+        return 1 if "vault" in hop.service or (hop.port in self._vault_ports and not is_local(hop.host)) else 2
+
+    def _led(self, job: Job) -> Iterator[tuple[Hop, str]]:
         if upstreams := _upstreams(job):
             for address in upstreams:
                 for hop in self.hops(address):
-                    yield hop, f"meta {UPSTREAMS_META}"
+                    yield hop, _BY_META
             return
-        found = [(hop, by) for task in _tasks(job) for hop, by in self._in_templates(task)]
-        # A balancer of many services leads to Vault by the one that is called so.
-        to_vault = [one for one in found if "vault" in one[0].service]
-        yield from to_vault or found
+        own = service_names(job)
+        for task in tasks_of(job):
+            for hop, by in self._in_templates(task):
+                if hop.service not in own:
+                    yield hop, by
 
     def _in_templates(self, task: Task) -> Iterator[tuple[Hop, str]]:
         for number, (one, read) in enumerate(zip(task.templates, _reads(task), strict=True)):
             by = f'template {number + 1} of its task "{task.name}"'
             for service in sorted(read.of(What.SERVICE), key=lambda found: (found.name, found.tag)):
-                yield _service(service.name, service.tag), by
-            for match in _WRITTEN.finditer(one.embedded_tmpl):
-                for hop in self._of_host(match["host"].lower(), int(match["port"])):
-                    yield hop, by
+                yield of_service(service.name, service.tag, service.datacenter), by
+            for name in written(one.embedded_tmpl):
+                configured = self._configured.get(name.host)
+                is_known = configured is not None or name.host.endswith(".consul") or bool(shortest(name.host)) or name.host == LOCAL
+                if is_known:  # any other name with a dot in it is a file's, a method's, or not to do with Vault
+                    port = name.port or (configured.port if configured else 0)
+                    for hop in self._of_host(name.host, port):
+                        if hop.service or hop.port:
+                            yield hop, by
+
+    def uses(self, job: Job) -> dict[str, str]:
+        """The Vaults that it needs, by address: those of the agents on whose nodes it may run, and why."""
+        needs = list(_needs(job))
+        found: dict[str, str] = {}
+        for address, nodes in self.vaults.items() if needs else ():
+            for group, why in needs:
+                if any(self._facts.may_run(job, group, node) for node in nodes):
+                    found[address] = why
+                    break
+        return found
 
 
-def _service(name: str, tag: str) -> Hop:
-    """Without the tags that Vault registers itself with, or that are a protocol's: no job file names them."""
-    return Hop(service=name.lower(), tag="" if tag in ("active", "standby", "tcp") else tag)
+_BY_META = f"meta {UPSTREAMS_META}"
 
 
-def _tasks(job: Job) -> Iterator[Task]:
-    for group in job.task_groups:
-        yield from group.tasks
+def _is_in(node: Node, datacenter: str) -> bool:
+    """Of Consul; a node that has not told its own yet may be anywhere."""
+    return not datacenter or node.consul_datacenter.lower() in ("", datacenter)
+
+
+def _answers_to(tag: str, tags: Iterable[str]) -> bool:
+    """Whether a service with these tags is found by that one. Vault's own tags come from Vault itself: what has no tags in
+    its job file, or others of Vault's, may have them; what has only others is something else of that name."""
+    has = {one.lower() for one in tags}
+    if not tag or tag in has or any("$" in one for one in has):
+        return True
+    return tag in VAULT_TAGS and (not has or bool(has & VAULT_TAGS))
 
 
 def _reads(task: Task) -> Iterator[Reads]:
@@ -343,28 +363,89 @@ def _reads_of(text: str, left: str, right: str) -> Reads:
 
 
 def _upstreams(job: Job) -> tuple[str, ...]:
-    metas: Iterable[Mapping[str, str]] = (job.meta, *(g.meta for g in job.task_groups), *(t.meta for t in _tasks(job)))
-    return tuple(one for meta in metas for one in re.split(r"[,\s]+", meta.get(UPSTREAMS_META, "")) if one)
+    metas = (job.meta, *(g.meta for g in job.task_groups), *(t.meta for t in tasks_of(job)))
+    return tuple(dict.fromkeys(one for meta in metas for one in upstreams_of(meta)))
 
 
-def _static_ports(group: TaskGroup) -> set[int]:
-    networks = (*group.networks, *(n for task in group.tasks for n in task.resources.networks))
-    return {port.value for network in networks for port in network.reserved_ports}
+# ---- who needs Vault, and which circles that makes
 
 
-def _may_run_on(job: Job, group: TaskGroup, machine: Machine) -> bool:
-    """As far as datacenters and constraints on the node itself tell; other constraints are taken as met."""
-    constraints: tuple[Constraint, ...] = (*job.constraints, *group.constraints, *(c for t in group.tasks for c in t.constraints))
-    return any(fnmatchcase(dc, wish) for dc in machine.datacenters for wish in job.datacenters) and all(
-        one.rtarget in machine.names
-        for one in constraints
-        if one.ltarget in ("${node.unique.name}", "${node.unique.id}") and one.operand in ("=", "==", "is")
-    )
+def _needs(job: Job) -> Iterator[tuple[TaskGroup, str]]:
+    """Its groups that need Vault, and why in words."""
+    for group in job.task_groups:
+        if why := next(filter(None, map(_need, group.tasks)), ""):
+            yield group, why
 
 
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
+def _need(task: Task) -> str:
+    if task.vault is not None:
+        return f'its task "{task.name}" has a vault block'
+    for number, read in enumerate(_reads(task)):
+        if read.needs_vault:
+            path = min(read.secrets, default="")
+            what = f'reads the secret "{path}"' if path else "reads secrets"
+            return f'template {number + 1} of its task "{task.name}" {what}'
+    return ""
+
+
+class _Step(NamedTuple):
+    """A job that a Vault is reached through needs another one, or that one itself."""
+
+    server: Server
+    why: str
+    address: str  # of the one that is needed
+
+
+def _cycles(known: _Known, servers: Mapping[str, tuple[Server, ...]]) -> Iterator[Cycle]:
+    """Vault ──is reached through──> job ──needs──> Vault ──> …, until one comes again: a round inside of one component."""
+    uses: dict[JobKey, dict[str, str]] = {}
+    needing: dict[str, list[Server]] = {}
+    for address, found in servers.items():
+        for server in found:
+            if server.job not in uses:
+                job = known.job(server.job)
+                uses[server.job] = {} if job is None else known.uses(job)
+        needing[address] = [server for server in found if uses[server.job]]
+    ahead: dict[str | JobKey, list[str | JobKey]] = {address: [server.job for server in found] for address, found in needing.items()}
+    ahead.update((key, list(used)) for key, used in uses.items())
+    component = components(ahead)
+    told: set[JobKey] = set()
+    for address, serving in needing.items():
+        for server in serving:
+            if component[server.job] == component[address] and not told.issuperset(server.through):
+                steps = _round(needing, uses, address, server)
+                told.update(key for step in steps for key in step.server.through)
+                yield _told(steps)
+
+
+def _round(needing: Mapping[str, list[Server]], uses: Mapping[JobKey, Mapping[str, str]], address: str, server: Server) -> list[_Step]:
+    """The shortest from an address through this server of it back to the address. There is one."""
+    came: dict[str, tuple[str, Server]] = {}
+    ahead = deque([(address, server)])
+    asked = {server.job}
+    while True:
+        at, serving = ahead.popleft()
+        if address in uses[serving.job]:
+            came[address] = at, serving
+            break
+        for used in uses[serving.job]:
+            if used not in came:
+                came[used] = at, serving
+                others = [one for one in needing[used] if one.job not in asked]
+                asked.update(one.job for one in others)
+                ahead.extend((used, one) for one in others)
+    steps: list[_Step] = []
+    used = address
+    while not steps or used != address:
+        at, serving = came[used]
+        steps.append(_Step(serving, uses[serving.job][used], used))
+        used = at
+    return steps[::-1]
+
+
+def _told(steps: Sequence[_Step]) -> Cycle:
+    """From the job that needs the first Vault, over what serves it, to that job again."""
+    chain: list[str] = []
+    for last, step in zip((steps[-1], *steps[:-1]), steps, strict=True):
+        chain += (f"{named(last.server.job)} needs Vault: {last.why}", f"Vault is reached at {last.address}", *step.server.way)
+    return Cycle(jobs=frozenset(key for step in steps for key in step.server.through), chain=tuple(chain))

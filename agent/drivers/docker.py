@@ -102,7 +102,7 @@ class Docker:
         body = container(task, config, self._rules, self._labels(task))
         found = await self._engine.inspect(name)
         if found is not None and not _is_attempt(found, task.attempt):
-            await self._remove(name)
+            await self.remove(name)
             found = None
         if found is None:
             await self._have_image(config, task)
@@ -164,7 +164,7 @@ class Docker:
     async def destroy(self, handle: Handle) -> None:
         found = await self._engine.inspect(_container(handle))
         if found is not None and _is_attempt(found, handle.attempt):
-            await self._remove(_container(handle))
+            await self.remove(_container(handle))
         self._log_record(handle).unlink(missing_ok=True)
 
     async def execute(self, handle: Handle, argv: Sequence[str], timeout_s: float) -> tuple[int, bytes]:
@@ -261,7 +261,8 @@ class Docker:
             return True
         return found is not None and bool(found["State"]["Running"])
 
-    async def _remove(self, name: str) -> None:
+    async def remove(self, name: str) -> None:
+        """A container, running or not, with its own volumes. One that is gone is no fault."""
         with suppress(NotThere):
             await self._engine.call("DELETE", f"containers/{name}", params={"force": 1, "v": 1})
 

@@ -31,7 +31,7 @@ class Outcome(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildRun:
     """One child's run. due_s: the moment that it was launched for, 0 if it was dispatched. started_ns, ended_ns: 0 for
-    not yet. reason: why it failed."""
+    not yet. reason: why it failed, or finds no place."""
 
     job_id: JobId
     due_s: int
@@ -64,7 +64,7 @@ def _outcome(job: Job, allocs: Sequence[Alloc], versions: Mapping[int, Job], now
     if job.stop:
         if any(not alloc.is_terminal for alloc in allocs):
             return Outcome.RUNNING, ""
-    elif not allocs:
+    elif not allocs and not (job.wants_nothing or _is_too_late(job, versions, now_ns)):
         return Outcome.PENDING, ""
     if job.is_system:
         found = [_of_place(job, job.group(alloc.desired.task_group), [alloc]) for alloc in allocs]
@@ -82,6 +82,12 @@ def _outcome(job: Job, allocs: Sequence[Alloc], versions: Mapping[int, Job], now
         if first in outcomes:
             return first, next((reason for outcome, reason in found if outcome is first and reason), "")
     return Outcome.SUCCEEDED, ""
+
+
+def _is_too_late(job: Job, versions: Mapping[int, Job], now_ns: int) -> bool:
+    """Whether a group's deadline passed before anything of it found a place."""
+    groups = [group for group in job.task_groups if group.completion is not None]
+    return any(progress(job, group, (), versions, now_ns).is_over for group in groups)
 
 
 def _of_completing(

@@ -81,7 +81,7 @@ def progress(
     job: Job, group: TaskGroup, allocs: Iterable[Alloc], versions: Mapping[int, Job], now_ns: int
 ) -> Progress:
     """allocs: all of the group. versions: {version: job} of what they name. The group has a completion block."""
-    return _progress(group, _work(job, group, allocs, versions), now_ns)
+    return _progress(job, group, _work(job, group, allocs, versions), now_ns)
 
 
 def records(job: Job, allocs: Iterable[Alloc], versions: Mapping[int, Job]) -> frozenset[AllocId]:
@@ -97,16 +97,29 @@ def records(job: Job, allocs: Iterable[Alloc], versions: Mapping[int, Job]) -> f
 def completing_group(facts: Facts, group: TaskGroup, allocs: Sequence[Alloc], draft: Draft) -> None:
     """allocs: all of the group, ended ones included, by age."""
     work = _work(facts.job, group, allocs, facts.versions)
-    now = _progress(group, work, facts.now_ns)
+    now = _progress(facts.job, group, work, facts.now_ns)
     _stop(facts, group, work, now, draft)
     rule = _rule(group)
     if now.status is not ProgressStatus.RUNNING:
         return
-    if rule.active_deadline is not None and work.started_at:
-        draft.wake(work.started_at + rule.active_deadline)
+    if (ends_at := _ends_at(facts.job, group, work)) is not None:
+        draft.wake(ends_at)
     if rule.completions is None and work.successes:
         return  # nothing is left in the queue: what runs is only awaited
     _place_open(facts, group, work, group.count - work.held, draft)
+
+
+def _ends_at(job: Job, group: TaskGroup, work: _Work) -> int | None:
+    """When its active_deadline passes. It counts from the first alloc on; while there is none, from when the job's version
+    was submitted, unless the job may have to wait for its turn (max_running)."""
+    deadline = _rule(group).active_deadline
+    if deadline is None:
+        return None
+    if work.started_at:
+        return work.started_at + deadline
+    line = job.parameterized_job
+    is_in_line = job.dispatched and line is not None and line.max_running > 0
+    return None if is_in_line or not group.count else job.submit_time + deadline
 
 
 def _rule(group: TaskGroup) -> Completion:
@@ -155,21 +168,24 @@ def _has_failed(alloc: Alloc) -> bool:
     return alloc.client_status is ClientStatus.FAILED and alloc.desired.verdict is not Verdict.LOST
 
 
-def _progress(group: TaskGroup, work: _Work, now_ns: int) -> Progress:
+def _progress(job: Job, group: TaskGroup, work: _Work, now_ns: int) -> Progress:
     rule = _rule(group)
     wanted, succeeded = rule.completions, work.successes
     if wanted is not None:
         succeeded = sum(place.is_done for index, place in work.places.items() if index < wanted)
     is_complete = succeeded >= wanted if wanted is not None else bool(succeeded) and not work.held
-    status, reason = ProgressStatus.RUNNING, ""
+    status, reason, ended_at = ProgressStatus.RUNNING, "", work.changed_at
+    ends_at = _ends_at(job, group, work)
     if is_complete:
         status = ProgressStatus.COMPLETE
     elif work.failures > rule.backoff_limit:
         status = ProgressStatus.FAILED
         reason = f"{work.failures} runs have failed, backoff_limit is {rule.backoff_limit}"
-    elif rule.active_deadline is not None and work.started_at and now_ns >= work.started_at + rule.active_deadline:
+    elif rule.active_deadline is not None and ends_at is not None and now_ns >= ends_at:
         status = ProgressStatus.FAILED
-        reason = f"active_deadline of {seconds(rule.active_deadline):g}s has passed"
+        without = "" if work.started_at else ", and nothing of it found a place"
+        reason = f"active_deadline of {seconds(rule.active_deadline):g}s has passed{without}"
+        ended_at = ended_at or ends_at
     is_over = status is not ProgressStatus.RUNNING and not work.active
     return Progress(
         wanted=wanted,
@@ -179,7 +195,7 @@ def _progress(group: TaskGroup, work: _Work, now_ns: int) -> Progress:
         status=status,
         reason=reason,
         started_at=work.started_at,
-        finished_at=work.changed_at if is_over else 0,
+        finished_at=ended_at if is_over else 0,
     )
 
 

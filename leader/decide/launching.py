@@ -9,14 +9,17 @@ several that are due only the last is ever started; so whatever was missed, a jo
 
 from dataclasses import dataclass
 
-from jobspec.cron import next_launch
+from jobspec.cron import last_launch, launches_between, next_launch
 from model.job import PeriodicConfig
 
 # With missed_run = "skip" a run is late when it starts later than a change of leader lets it: a lease runs out within 3
 # to 6 s. Half of that would give up the run that was due while the leader changed.
 ON_TIME_S = 10
-# Counted at once; "@every 1s" after a week without a leader is 600,000.
-_COUNT_MAX = 1000
+# Counted at once: some 20 us each, and "@every 1s" after a week without a leader is 600,000.
+COUNT_MAX = 1000
+# Children of which nothing has found a place yet: further runs of the job are given up until one of them has. Without a
+# bound "@every 5s" with a constraint that no node meets is 17,280 of them a day.
+PENDING_MAX = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,17 +35,20 @@ class Due:
     wake_s: int | None = None
 
 
-def due(config: PeriodicConfig, *, since_s: int, now_s: int, is_running: bool) -> Due:
-    """since_s: up to then all is dealt with. is_running: whether a child of the job is not done yet."""
+def due(config: PeriodicConfig, *, since_s: int, now_s: int, is_running: bool, pending: int = 0) -> Due:
+    """since_s: up to then all is dealt with. is_running: whether a child of the job is not done yet. pending: children
+    of which nothing has found a place yet."""
     first = following(config, since_s)
     if first is None or first > now_s:
         return Due(dealt_s=since_s, wake_s=first)
-    count, last = _count(config, first, now_s), latest(config, since_s, now_s) or first
+    seen = launches_between(config.all_specs, config.time_zone, since_s, now_s, COUNT_MAX)
+    count = len(seen)
+    last = max(seen) if count < COUNT_MAX else latest(config, since_s, now_s) or first
     deadline_s = _deadline_s(config)
     after_s = following(config, now_s)
     if deadline_s is not None and now_s - last > deadline_s:
         return Due(dealt_s=last, missed=count, wake_s=after_s)
-    if not (config.prohibit_overlap and is_running):
+    if not (config.prohibit_overlap and is_running) and pending < PENDING_MAX:
         return Due(dealt_s=last, launch_s=last, missed=count - 1, wake_s=after_s)
     if config.starting_deadline is None or deadline_s is None:
         return Due(dealt_s=last, missed=count, wake_s=after_s)
@@ -56,28 +62,8 @@ def following(config: PeriodicConfig, after_s: int) -> int | None:
 
 
 def latest(config: PeriodicConfig, since_s: int, now_s: int) -> int | None:
-    """The last run after `since_s` and not after `now_s`. Looks back in growing steps: whatever the schedule, some
-    60 moments are looked at, not all since then."""
-    span_s = 30
-    while True:
-        start_s = max(since_s, now_s - span_s)
-        found, moment = None, following(config, start_s)
-        while moment is not None and moment <= now_s:
-            found, moment = moment, following(config, moment)
-        if found is not None or start_s == since_s:
-            return found
-        span_s *= 4
-
-
-def _count(config: PeriodicConfig, first: int, now_s: int) -> int:
-    count, moment = 0, first
-    while moment <= now_s and count < _COUNT_MAX:
-        count += 1
-        after = following(config, moment)
-        if after is None:
-            break
-        moment = after
-    return count
+    """The last run after `since_s` and not after `now_s`."""
+    return last_launch(config.all_specs, config.time_zone, since_s, now_s)
 
 
 def _deadline_s(config: PeriodicConfig) -> int | None:

@@ -117,3 +117,71 @@ def test_a_schedule_that_cannot_be_read_is_refused_with_its_path(address: str, n
         f'job.{name}.periodic.missed_run: must be once or skip, found "never"',
     ):
         assert words in reply.body.decode()
+
+
+def test_a_token_in_the_body_as_python_nomad_writes_it_names_one_child(address: str, name: str) -> None:
+    submit(address, name, ParameterizedJob={})
+    first, second = (put(address, "/v1/job/{}/dispatch", name, {"idempotency_token": "once"}).json for _ in range(2))
+    assert first["DispatchedJobID"] == second["DispatchedJobID"]
+
+
+def test_nobody_but_drover_makes_a_child(address: str, name: str) -> None:
+    submit(address, name, ParameterizedJob={})
+    forged = submit(address, f"{name}-forged", ParentID=name, Dispatched=True, Payload="aGk=", DispatchIdempotencyToken="t")
+    assert "only children that drover starts have them" in forged.json["Warnings"]
+    shown = ask(address, "GET", "/v1/job/{}", f"{name}-forged").json
+    assert (shown["ParentID"], shown["Dispatched"], shown["Payload"], shown["DispatchIdempotencyToken"]) == ("", False, None, "")
+    child = put(address, "/v1/job/{}/dispatch", name, {"Payload": "aGk=", "IdempotencyToken": "t"}).json["DispatchedJobID"]
+    assert child != f"{name}-forged"
+    known = ask(address, "GET", "/v1/job/{}", child).json
+    again = ask(address, "PUT", "/v1/jobs", body={"Job": {**known, "Priority": 60, "Payload": None}})
+    assert again.json["Warnings"] == ""
+    changed = ask(address, "GET", "/v1/job/{}", child).json
+    assert {key: changed[key] for key in ("ParentID", "Dispatched", "Payload", "Priority")} == {
+        "ParentID": name, "Dispatched": True, "Payload": "aGk=", "Priority": 60,
+    }  # fmt: skip
+
+
+REFUSED = {
+    "a prefix with a line break": ({"IdPrefixTemplate": "a\nb"}, "a job's ID cannot hold a space or a control character"),
+    "a long prefix": ({"IdPrefixTemplate": "x" * 500}, "the prefix of the child's ID is too long: "),
+    "metadata with a NUL": ({"Meta": {"x": "a\0b"}}, "Dispatch metadata cannot hold control characters"),
+    "much metadata": ({"Meta": {"x": "y" * 65536}}, "Dispatch metadata exceeds maximum size; 65537 > 65536"),
+}
+
+
+@pytest.mark.parametrize(("body", "words"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_no_child_can_have_is_refused(body: dict[str, Any], words: str, address: str, name: str) -> None:
+    submit(address, name, ParameterizedJob={"MetaOptional": ["x"]})
+    reply = put(address, "/v1/job/{}/dispatch", name, body)
+    assert (reply.status, words in reply.body.decode()) == (500, True), reply.body  # as Nomad answers
+    assert put(address, "/v1/job/{}/dispatch", name, {"Meta": {"x": "two\nlines"}}).status == 200
+
+
+def test_an_id_with_a_line_break_is_refused_and_its_path_is_of_a_job(address: str, name: str) -> None:
+    refused = submit(address, f"{name}\nx")
+    assert (refused.status, "cannot hold a control character" in refused.body.decode()) == (400, True), refused.body
+    assert ask(address, "GET", "/v1/job/{}/summary", f"{name}\nx").body.decode() == "job not found"
+    assert ask(address, "DELETE", "/v1/job/{}", f"{name}\nx").status == 200
+
+
+def test_who_waits_for_max_running_is_told_so(address: str, one: Drover, name: str) -> None:
+    endless = job(name, "/bin/sleep", ["1000"], job={"Type": "batch", "ParameterizedJob": {"MaxRunning": 1}})
+    ask(address, "PUT", "/v1/jobs", body={"Job": endless})
+    first, second = (put(address, "/v1/job/{}/dispatch", name, {}).json["DispatchedJobID"] for _ in range(2))
+    wait("the first", lambda: ask(address, "GET", "/v1/job/{}/allocations", first).json)
+    assert ask(address, "GET", "/v1/job/{}/why", second).json["Waits"] == "waits for max_running (1 before it)"
+    assert ask(address, "GET", "/v1/job/{}/why", first).json["Waits"] == ""
+    ask(address, "DELETE", "/v1/job/{}?purge=true", name)
+    wait("cancelled", lambda: ask(address, "GET", "/v1/job/{}", second).json["Status"] == "dead")
+    assert "its parent was purged" in ask(address, "GET", "/v1/job/{}", second).json["StatusDescription"]
+    ask(address, "DELETE", "/v1/job/{}?purge=true", first)
+
+
+def test_a_run_that_wants_nothing_is_done_at_once(address: str, name: str) -> None:
+    nothing = job(name, "/bin/true", [], job={"Type": "batch", "Periodic": {"Spec": "0 0 1 1 * 2099"}}, group={"Count": 0})
+    ask(address, "PUT", "/v1/jobs", body={"Job": nothing})
+    put(address, "/v1/job/{}/periodic/force", name)
+    (child,) = ask(address, "GET", "/v1/job/{}/launches", name).json["Children"]
+    assert child["Outcome"] == "succeeded"
+    assert ask(address, "GET", "/v1/job/{}", child["ID"]).json["Status"] == "dead"

@@ -116,10 +116,15 @@ def test_a_periodic_job_is_run_forced_shown_and_stopped(run: Run, one: Drover, t
     assert (refused.code, "can't force launch a stopped job" in refused.err[0]) == (1, True)
 
 
-def test_history_tells_of_children_that_were_removed(run: Run, one: Drover, tmp_path: Path) -> None:
+def test_history_tells_of_children_also_of_those_that_were_removed(run: Run, one: Drover, tmp_path: Path) -> None:
     run("job", "run", file(tmp_path, "cron", YEARLY))
     run("job", "periodic", "force", "-detach", "cron")
     wait("it ran", lambda: outcomes(one, "cron") == ["succeeded"])
+    assert shown(run("job", "history", "cron").out)[-3:] == [
+        "Children",
+        "ID  Status  Started  Took  Reason",
+        "cron/periodic-<id>  succeeded  <ago>  <span>",
+    ]
     run("system", "gc")
     wait("it is gone", lambda: one.get("/v1/job/cron/launches")["Children"][0]["Removed"])
     assert shown(run("job", "history", "cron").out)[-3:] == [
@@ -164,6 +169,7 @@ def test_a_child_that_waits_says_so(run: Run, one: Drover, tmp_path: Path) -> No
     second = run("job", "dispatch", "-meta", "who=b", "par").out[0].split()[-1]
     wait("the first runs", lambda: one.get(f"/v1/job/{first.replace('/', '%2F')}")["Status"] == "running")
     assert "Status      = pending (waits for max_running (1 before it))" in run("job", "status", second).out
+    assert "Nothing of it is placed yet: it waits for max_running (1 before it)." in run("job", "why", second).out
     again = run("job", "dispatch", "-meta", "who=c", "-idempotency-token", "x", "-detach", "par")
     once_more = run("job", "dispatch", "-meta", "who=c", "-idempotency-token", "x", "-detach", "par")
     assert again.out[0] == once_more.out[0]

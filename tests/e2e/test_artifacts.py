@@ -23,19 +23,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.consul]
 PROGRAM = b"#!/bin/sh\necho $$ >> starts\nread -r greeting < local/greeting; echo $greeting >> seen\nwhile :; do sleep 0.05; done\n"
 
 
-@pytest.fixture(scope="module")
-def consul() -> Iterator[ConsulServer]:
-    with or_skip(lambda: ConsulServer().__enter__()) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def one(consul: ConsulServer) -> Iterator[Drover]:
-    with Drover(consul) as drover:
-        drover.wait_ready()
-        yield drover
-
-
 @contextmanager
 def served(files: dict[str, bytes], slow: Callable[[str], bool] = lambda path: False) -> Iterator[tuple[str, list[str]]]:
     """(address, paths that were asked for). slow: of these paths the second half does not come."""

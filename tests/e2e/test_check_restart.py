@@ -1,7 +1,6 @@
 """check_restart on real Consul and real processes: consecutive failing results, grace, warnings, no servers."""
 
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -10,19 +9,6 @@ from tests.conftest import or_skip
 from tests.e2e.drover import NS, Drover, is_alive, job, restart, served, stays, wait, web_job
 
 pytestmark = [pytest.mark.e2e, pytest.mark.consul]
-
-
-@pytest.fixture(scope="module")
-def consul() -> Iterator[ConsulServer]:
-    with or_skip(lambda: ConsulServer().__enter__()) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def one(consul: ConsulServer) -> Iterator[Drover]:
-    with Drover(consul) as drover:
-        drover.wait_ready()
-        yield drover
 
 
 def run_web(one: Drover, name: str, check_restart: dict[str, object], **more: object) -> tuple[str, int]:

@@ -217,3 +217,33 @@ def test_two_without_a_consul_do_not_lean_on_one_another(tmp_path: Path) -> None
             second.submit(marking_job("after"))
             wait("that runs too", lambda: second.running("after"))
             assert second.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["ended", "killed"])
+def test_what_periodic_jobs_showed_in_the_catalog_goes_too_and_was_not_productions(
+    number: signal.Signals, consul: ConsulServer, tmp_path: Path
+) -> None:
+    nightly = job("nightly", "/bin/true", [], job={"Type": "batch", "Periodic": {"Spec": "0 0 1 1 * 2099"}})
+
+    def shown() -> set[str]:
+        return {name for name in ask(consul, "/v1/catalog/services") if "periodic" in name}
+
+    def outside() -> set[str]:
+        return {node["Node"] for node in ask(consul, "/v1/catalog/nodes") if "periodic" in node["Node"]}
+
+    with Drover(consul, name="prod") as prod:
+        prod.wait_ready()
+        prod.submit(nightly)
+        wait("production's", lambda: shown() == {"drover-periodic-nightly"})
+        with Dev(consul, tmp_path) as dev:
+            dev.submit(nightly)
+            wait("both", lambda: shown() == {"drover-periodic-nightly", "drover-dev-periodic-nightly"})
+            assert len(ask(consul, "/v1/health/service/drover-periodic-nightly")) == 1
+            assert len(outside()) == 2
+            dev.end(number)
+        if number is signal.SIGKILL:
+            with Dev(consul, tmp_path) as dev:
+                wait("a new one", lambda: dev.submit(marking_job("dev")) is None)
+                wait("only production's", lambda: outside() == {"drover-periodic"})
+                assert dev.end(signal.SIGTERM) == 0
+        assert (outside(), shown()) == ({"drover-periodic"}, {"drover-periodic-nightly"})

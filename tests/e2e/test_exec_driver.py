@@ -48,13 +48,6 @@ def consul() -> Iterator[ConsulServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def one(consul: ConsulServer) -> Iterator[Drover]:
-    with Drover(consul) as drover:
-        drover.wait_ready()
-        yield drover
-
-
 def isolated(job_id: str, script: str, **more: Any) -> dict[str, Any]:
     group = {"RestartPolicy": restart(attempts=0, mode="fail"), "ReschedulePolicy": {"Attempts": 0, "Unlimited": False}}
     more.setdefault("job", {"Type": "batch"})

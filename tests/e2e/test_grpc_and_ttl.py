@@ -5,13 +5,11 @@ import contextlib
 import http.client
 import json
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.components.consul import ConsulServer
-from tests.conftest import or_skip
 from tests.e2e.drover import NS, Drover, is_alive, job, marking_job, restart, wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.consul]
@@ -32,19 +30,6 @@ server.add_insecure_port("127.0.0.1:" + os.environ["NOMAD_PORT_rpc"])
 server.start()
 server.wait_for_termination()
 """
-
-
-@pytest.fixture(scope="module")
-def consul() -> Iterator[ConsulServer]:
-    with or_skip(lambda: ConsulServer().__enter__()) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def one(consul: ConsulServer) -> Iterator[Drover]:
-    with Drover(consul) as drover:
-        drover.wait_ready()
-        yield drover
 
 
 def checks(consul: ConsulServer, service: str) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from tests.components.consul import ConsulServer
-from tests.conftest import or_skip
 from tests.e2e.drover import NS, Answer, Drover, call, job, stays, wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.consul]
@@ -16,12 +15,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.consul]
 ONCE = {"RestartPolicy": {"Attempts": 0, "Mode": "fail"}, "ReschedulePolicy": {"Attempts": 0, "Unlimited": False}}
 # Far away, whatever day it is.
 YEARLY = {"Spec": "0 0 1 1 * 2099"}
-
-
-@pytest.fixture(scope="module")
-def consul() -> Iterator[ConsulServer]:
-    with or_skip(lambda: ConsulServer().__enter__()) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -1,27 +1,12 @@
 """One instance is taken out of its job, or all are left by it, and none of their processes notices."""
 
-from collections.abc import Iterator
 
 import pytest
 
 from tests.components.consul import ConsulServer
-from tests.conftest import or_skip
 from tests.e2e.drover import Drover, call, is_alive, marking_job, stays, wait, web_job
 
 pytestmark = [pytest.mark.e2e, pytest.mark.consul]
-
-
-@pytest.fixture(scope="module")
-def consul() -> Iterator[ConsulServer]:
-    with or_skip(lambda: ConsulServer().__enter__()) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def one(consul: ConsulServer) -> Iterator[Drover]:
-    with Drover(consul) as drover:
-        drover.wait_ready()
-        yield drover
 
 
 def pid_of(one: Drover, alloc: str) -> int:

@@ -26,24 +26,11 @@ while :; do sleep 0.05; done
 """
 
 
-@pytest.fixture(scope="module")
-def consul() -> Iterator[ConsulServer]:
-    with or_skip(lambda: ConsulServer().__enter__()) as server:
-        yield server
-
-
 @pytest.fixture
 def own_consul() -> Iterator[ConsulServer]:
     """One that the test may stop."""
     with or_skip(lambda: ConsulServer().__enter__()) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def one(consul: ConsulServer) -> Iterator[Drover]:
-    with Drover(consul) as drover:
-        drover.wait_ready()
-        yield drover
 
 
 def template(data: str, destination: str = "local/out", **more: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from agent import tmpfs
+from tests.api.test_events import Following
 from tests.components.consul import ConsulServer
 from tests.conftest import or_skip
 from tests.e2e.drover import Answer, Drover, is_alive, job, marking_job, restart, stays, wait
@@ -167,9 +168,44 @@ def test_who_serves_vault_may_not_need_it_and_is_told_why(cluster: Cluster) -> N
     assert "Vault could not be reached without Vault" in allowed["Warnings"]
     assert "audit: job proxy is allowed to close a Vault cycle" in cluster.own.log
     cluster.own.stop_job("proxy", purge=True)
+    cluster.own.submit(marking_job("beside"))  # while what was purged holds the port still
+    cluster.own.stop_job("beside", purge=True)
     del proxy["TaskGroups"][0]["Tasks"][0]["Vault"]
     cluster.own.submit(proxy)
     cluster.own.stop_job("proxy", purge=True)
+
+
+def test_a_version_that_closes_a_circle_is_gone_back_to_only_where_that_is_allowed_and_the_event_says_so(cluster: Cluster) -> None:
+    before = job("back", "/bin/sleep", ["1000"], count=0)
+    before["TaskGroups"][0]["Networks"] = [{"ReservedPorts": [{"Label": "vault", "Value": cluster.vault.port}]}]
+    before["TaskGroups"][0]["Tasks"][0]["Vault"] = {"Policies": ["app"]}
+    body = {"Job": before, "AllowVaultCycle": True}
+    cluster.own.call("PUT", "/v1/job/back/plan", body)
+    assert "audit: job back" not in cluster.own.log, "a plan writes nothing"
+    with Following(cluster.own.address, "?topic=Job:back") as stream:
+        cluster.own.call("PUT", "/v1/jobs", body)
+        after = json.loads(json.dumps(before))
+        del after["TaskGroups"][0]["Tasks"][0]["Vault"]
+        cluster.own.submit(after)
+        refused = cluster.own.run("job", "revert", "-detach", "back", "0")
+        assert (refused.returncode, "-allow-vault-cycle submits it all the same" in refused.stderr) == (1, True)
+        assert cluster.own.get("/v1/job/back")["Version"] == 1
+        done = cluster.own.run("job", "revert", "-detach", "-allow-vault-cycle", "back", "0")
+        assert (done.returncode, "Job Warnings:\nVault could not be reached without Vault:" in done.stdout) == (0, True)
+        assert cluster.own.get("/v1/job/back")["Version"] == 2
+        wait("its events", lambda: [one["Type"] for one in stream.events].count("VaultCycleAllowed") == 2)
+    assert cluster.own.log.count("audit: job back is allowed to close a Vault cycle") == 2
+    cluster.own.stop_job("back")
+    again = cluster.own.run("job", "start", "-detach", "back")
+    assert (again.returncode, "-allow-vault-cycle" in again.stderr) == (1, True)
+    assert cluster.own.run("job", "start", "-detach", "-allow-vault-cycle", "back").returncode == 0
+    cluster.own.stop_job("back", purge=True)
+
+
+def test_an_upstream_that_cannot_be_read_is_refused_by_name(cluster: Cluster) -> None:
+    with pytest.raises(Answer) as refused:
+        cluster.own.submit({**job("odd", "/bin/true", []), "Meta": {"drover_upstreams": "http://[bad"}})
+    assert "job.odd.meta.drover_upstreams: must be services, host:port or URLs" in refused.value.text
 
 
 def test_a_task_that_needs_vault_is_placed_only_where_the_agent_has_one(cluster: Cluster) -> None:

@@ -22,7 +22,7 @@ from typing import TypeVar
 import msgspec
 
 from catalog.embedded import Response as Answer
-from catalog.keys import Keys, is_sentinel, last_segment
+from catalog.keys import Keys, is_sentinel, last_segment, unescape
 from catalog.kv import Op, Verb, unpack
 from leader.decide.counted import MIGRATED, ORIGINAL_BACK, UPDATED
 from model.alloc import AllocId, ClientStatus, DesiredAlloc, ObservedAlloc, Verdict
@@ -70,6 +70,7 @@ class Checkers:
     controls: dict[str, NodeControl] = field(default_factory=dict)
     deployments: dict[str, Deployment] = field(default_factory=dict)
     ever: dict[AllocId, DesiredAlloc] = field(default_factory=dict)
+    ever_at: dict[AllocId, set[int]] = field(default_factory=dict)  # the job versions that an alloc was ever to run
     ever_stopped: dict[AllocId, None] = field(default_factory=dict)
     healthy: dict[AllocId, None] = field(default_factory=dict)  # those that ever passed their health rule
     ever_lost: dict[AllocId, None] = field(default_factory=dict)
@@ -201,7 +202,7 @@ class Checkers:
                     self.replaced_records[key] = (known.version, self.world.loop.time())
                 self.records[key] = record
             else:
-                job_id = last_segment(op.key)
+                job_id = unescape(last_segment(op.key))
                 self.records.pop(("default", job_id), None)
                 return f"{job_id} purged"
         elif op.key.startswith(keys.deployments):
@@ -238,6 +239,7 @@ class Checkers:
         old = self.desired.get(new.id)
         known = self.ever.get(new.id)
         self.desired[new.id] = self.ever[new.id] = new
+        self.ever_at.setdefault(new.id, set()).add(new.job_version)
         machine = self.world.machine_of(new.node_id)
         where = f"{new.id[:8]} {new.name} v{new.job_version}@{machine.name if machine else '?'}"
         if known is not None and known.is_stopping and not new.is_stopping:
@@ -409,7 +411,7 @@ class Checkers:
             self.observed.pop(alloc_id, None)
         elif op.key.startswith(self.keys.versions):
             parts = op.key.removeprefix(self.keys.versions).split("/")
-            version = (parts[0], parts[1], int(parts[2]))
+            version = (parts[0], unescape(parts[1]), int(parts[2]))
             self.versions.pop(version, None)
             for desired in self.desired.values():
                 if (desired.namespace, desired.job_id, desired.job_version) == version:
@@ -505,11 +507,13 @@ class Checkers:
             return "given up while its main task did not run"
         if engine.refused.get(alloc_id, set()) - {thing.start.task_name}:
             return "a sibling could not be started"
-        group = self._group(wanted.namespace, wanted.job_id, wanted.job_version, wanted.task_group) if wanted else None
         machine = self.world.machine_of(wanted.node_id) if wanted else None
-        if group is not None and machine is not None and group.stop_after_client_disconnect is not None:
-            process = machine.process
-            if process is not None and process.note_away() >= seconds(group.stop_after_client_disconnect):
+        process = machine.process if machine is not None else None
+        if wanted is not None and machine is not None and process is not None:
+            # An agent whose watch hangs goes by the version that it knows.
+            groups = [self._group(wanted.namespace, wanted.job_id, version, wanted.task_group) for version in self.ever_at[alloc_id]]
+            limits = [seconds(one.stop_after_client_disconnect) for one in groups if one and one.stop_after_client_disconnect is not None]
+            if limits and max(process.note_away(), machine.away_before_s) >= min(limits):
                 return "stop_after_client_disconnect"
         return None
 

@@ -282,6 +282,7 @@ class Machine:
         self.disk = Disk(rng)
         self.consul: ConsulAgent | None = None
         self.process: Process | None = None
+        self.away_before_s = 0.0  # note_away() of the process before: what it began to cut off, this one goes on with
         self.is_off_net = False
         self.is_on = False
         self.boots = 0

@@ -101,6 +101,7 @@ class World:
     def ended(self, process: Process, error: BaseException | None) -> None:
         """A process is over; its machine may start the next one."""
         if process.machine.process is process:
+            process.machine.away_before_s = process.note_away()
             process.machine.process = None
         if error is not None and not process.is_dead and not self._is_over:
             self.broke(f"{process.name} crashed: {error!r}: {_causes(error)}")

@@ -78,11 +78,9 @@ async def test_a_token_that_comes_too_late_is_revoked(double: Double, doubled: V
     wanted: dict[str, Any] = {"policies": ("default",), "display_name": "late", "metadata": {}, "ttl_s": 3600.0}
 
     async with doubled.client(timeout_s=0.3) as client:
+        making = client.create_wrapped(doubled.root, **wanted, wrap_ttl_s=wrap_ttl_s) if wrap_ttl_s else client.create_token(doubled.root, **wanted)
         with pytest.raises(VaultUnavailable, match="took longer"):
-            if wrap_ttl_s:
-                await client.create_wrapped(doubled.root, **wanted, wrap_ttl_s=wrap_ttl_s)
-            else:
-                await client.create_token(doubled.root, **wanted)
+            await making
         await _until_revoked(double)
 
 

@@ -1,8 +1,11 @@
 """When is a schedule's next run: fields, nicknames, spans, years, and the two nights on which clocks change?"""
 
-from datetime import datetime
+import itertools
+import random
+from datetime import UTC, datetime
 
 import pytest
+from cronsim import CronSim
 
 from jobspec.cron import CronFault, next_launch, parse, time_zone
 
@@ -150,3 +153,21 @@ def test_what_is_no_schedule_is_refused(text: str, words: str) -> None:
 def test_what_is_no_time_zone_is_refused(name: str) -> None:
     with pytest.raises(CronFault):
         time_zone(name)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe"])
+def test_moments_are_those_that_cronsim_names(zone: str) -> None:
+    rng = random.Random(7)
+    tz = time_zone(zone)
+    for _ in range(60):
+        minute, hour = rng.choice(("*/7", str(rng.randrange(60)), "0,30")), rng.choice(("*", "*/5", str(rng.randrange(24)), "1-3", "2,23"))
+        spec = f"{minute} {hour} {rng.choice(('*', '1', '*/9', 'L'))} * {rng.choice(('*', '0', '1-5'))}"
+        start_s = 1_800_000_000 + rng.randrange(366 * 86400)
+        named = itertools.islice(CronSim(spec, datetime.fromtimestamp(start_s, UTC).astimezone(tz)), 80)
+        moments = [round(moment.timestamp()) for moment in named]
+        # In an hour that comes twice it names what is over once more.
+        wanted = [moment for number, moment in enumerate(moments) if moment > max([start_s, *moments[:number]])]
+        found, after_s = [], start_s
+        while len(found) < len(wanted) and (after := next_launch((spec,), zone, after_s)) is not None:
+            found.append(after_s := after)
+        assert (spec, found) == (spec, wanted)

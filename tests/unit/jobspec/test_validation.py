@@ -1,5 +1,6 @@
 """What does validation refuse, and under which path?"""
 
+import json
 import time
 
 import msgspec
@@ -12,6 +13,30 @@ from model.errors import Fault
 from model.job import Constraint, Job
 from model.node import Node, NodeId
 from tests.unit.jobspec.builders import job_text, messages_of
+
+UPSTREAMS = ("vault-1, 10.0.0.7:8200", "http://[fd00::1]:8200\nfd00::1", "https://vault.example.com", "active.vault.service.consul:8200", "")
+BAD_UPSTREAMS = ("http://[bad", "http://a[b]c", "http://[10.0.0.1]:8200", "10.0.0.1:99999", "v:0", "unix:///run/vault", "${meta.vault}:8200")
+
+
+@pytest.mark.parametrize("upstreams", UPSTREAMS)
+def test_upstreams_that_can_be_read_are_taken(upstreams: str) -> None:
+    meta = f"meta {{\n drover_upstreams = {json.dumps(upstreams)}\n}}"
+    assert faults(job_text(job=meta, group=meta, task=meta)) == []
+
+
+@pytest.mark.parametrize("upstream", BAD_UPSTREAMS)
+def test_an_upstream_that_cannot_be_read_is_refused_wherever_it_stands(upstream: str) -> None:
+    meta = f"meta {{\n drover_upstreams = {json.dumps('vault, ' + upstream).replace('${', '$${')}\n}}"
+    words = f'must be services, host:port or URLs, parted by commas, found "{upstream}"'
+    paths = [f"{path}.meta.drover_upstreams: {words}" for path in ("job.web", GROUP, TASK)]
+    assert sorted(faults(job_text(job=meta, group=meta, task=meta))) == sorted(paths)
+
+
+def test_upstreams_without_end_are_refused() -> None:
+    assert faults(job_text(job=f'meta {{\n drover_upstreams = "{",".join(["v"] * 100)}"\n}}')) == []
+    many = job_text(job=f'meta {{\n drover_upstreams = "{",".join(["v"] * 101)}"\n}}')
+    assert faults(many) == ["job.web.meta.drover_upstreams: names 101 upstreams (at most 100)"]
+
 
 PORT = 'network {\n port "http" {}\n}\n'
 
@@ -45,6 +70,20 @@ REFUSED = {
     "empty datacenter": (job_text().replace(b'["dc1"]', b'[""]'), "job.web.datacenters: a datacenter's name"),
     "priority": (job_text(job="priority = 101"), "job.web.priority: must be between 1 and 100, found 101"),
     "space in the ID": (job_text(job='id = "a b"'), "cannot hold a space"),
+    "line break in the ID": (job_text(job='id = "a\\nb"'), "a job's ID cannot hold a control character"),
+    "a long ID": (job_text(job=f'id = "{"a" * 513}"'), "job.id: a job's ID has 512 bytes at most, found 513"),
+    "a long ID of a parent": (
+        job_text(job=f'id = "{"ü" * 241}"\ntype = "batch"\nperiodic {{\n cron = "@daily"\n}}'),
+        "job.id: a job's ID has 480 bytes at most, so that its children's can be longer, found 482",
+    ),
+    "too many crons": (
+        job_text(job='type = "batch"\nperiodic {\n crons = [' + '"@daily",' * 101 + "]\n}"),
+        "job.web.periodic.crons: at most 100 of them, found 101",
+    ),
+    "a payload's file with a name that no file has": (
+        job_text(task='dispatch_payload {\n file = "in/' + "ü" * 128 + '"\n}'),
+        f"{TASK}.dispatch_payload.file: a file's name has 255 bytes at most",
+    ),
     "no groups": (b'job "web" {\n datacenters = ["a"]\n}', "job.web: a job needs at least one group"),
     "no tasks": (job_text(job='group "empty" {}'), "job.web.group.empty: a group needs at least one task"),
     "two groups of a name": (job_text(job='group "cache" {}'), f'{GROUP}: there are two groups named "cache"'),
@@ -357,3 +396,42 @@ def test_a_large_job_is_validated_quickly() -> None:
     started = time.perf_counter()
     assert faults(job_text(group=tasks)) == []
     assert time.perf_counter() - started < 2
+
+
+BATCH = 'type = "batch"\n'
+COMPLETION = 'completion {\n completions = 2\n restart_policy = "never"\n}\n'
+PROBABLY_NOT_MEANT = {
+    "a deadline below a second": (
+        job_text(job=BATCH + 'periodic {\n cron = "@daily"\n starting_deadline = "200ms"\n}'),
+        "job.web.periodic.starting_deadline: below a second, which is the finest that runs are timed by: it counts as 1s",
+    ),
+    "a year that is over": (
+        job_text(job=BATCH + 'periodic {\n cron = "0 0 1 1 * 2020"\n}'),
+        'job.web.periodic.cron: "0 0 1 1 * 2020" names no moment of the next 50 years: nothing starts by it',
+    ),
+    "restart beside completion": (
+        job_text(job=BATCH, group=COMPLETION + "restart {\n attempts = 7\n}"),
+        f"{GROUP}.restart: attempts and delay have no effect beside completion, whose backoff_limit and backoff_* say how often and when",
+    ),
+    "reschedule beside completion": (
+        job_text(job=BATCH, group=COMPLETION + "reschedule {\n attempts = 7\n}"),
+        f"{GROUP}.reschedule: has no effect beside completion, whose backoff_limit and backoff_* say how often and when",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "warning"), PROBABLY_NOT_MEANT.values(), ids=PROBABLY_NOT_MEANT.keys())
+def test_what_of_batch_work_was_probably_not_meant_is_told(text: bytes, warning: str) -> None:
+    job = jobspec.canonicalize(jobspec.parse(text, file="web.hcl"))
+    assert jobspec.warnings(job) == (warning,)
+
+
+def test_a_completion_block_alone_is_no_reason_for_a_warning() -> None:
+    job = jobspec.canonicalize(jobspec.parse(job_text(job=BATCH, group=COMPLETION), file="web.hcl"))
+    assert jobspec.warnings(job) == ()
+
+
+def test_an_empty_missed_run_is_the_default() -> None:
+    text = job_text(job=BATCH + 'periodic {\n cron = "@daily"\n missed_run = ""\n}')
+    job = jobspec.canonicalize(jobspec.parse(text, file="web.hcl"))
+    assert (job.periodic is not None and job.periodic.missed_run, jobspec.validate(job)) == ("once", ())

@@ -42,6 +42,7 @@ def test_a_child_knows_the_moment_that_it_was_launched_for() -> None:
 
 OUTCOMES = {
     "nothing placed": (child(), [], Outcome.PENDING),
+    "that wants nothing": (build.job(0, type="batch", parent_id=JobId("p")), [], Outcome.SUCCEEDED),
     "running": (child(), [alloc(ClientStatus.RUNNING)], Outcome.RUNNING),
     "done": (child(), [alloc(ClientStatus.COMPLETE)], Outcome.SUCCEEDED),
     "failed for good": (child(), [failed(exit_code=3)], Outcome.FAILED),
@@ -89,6 +90,14 @@ def test_a_child_with_a_completion_block_is_over_as_that_says() -> None:
     assert (run_of(job, bad).outcome, "backoff_limit" in run_of(job, bad).reason) == (Outcome.FAILED, True)
 
 
+def test_a_child_whose_deadline_passed_before_it_found_a_place_has_failed() -> None:
+    rule = Completion(completions=1, active_deadline=ns(60))
+    job = build.job(groups=(build.group(1, completion=rule),), type="batch", id=JobId("p/1"), parent_id=JobId("p"), submit_time=ns(START))
+    assert run_of(job, (), now_ns=ns(START + 59)).outcome is Outcome.PENDING
+    late = run_of(job, (), now_ns=ns(START + 60))
+    assert (late.outcome, "active_deadline of 60s has passed" in late.reason) == (Outcome.FAILED, True)
+
+
 def a_run(number: int, outcome: Outcome = Outcome.SUCCEEDED, **more: Any) -> ChildRun:
     ended_ns = (START + number) * 1_000_000_000
     fields = {"job_id": JobId(f"p/{number}"), "due_s": START + 60 * number, "outcome": outcome, "ended_ns": ended_ns}
@@ -124,6 +133,22 @@ def test_a_check_is_critical_while_the_last_run_that_ended_failed() -> None:
     assert watched([a_run(0), bad], START + 61) == ("critical", "the run of 2027-01-15T08:01:00Z failed: exit code 1")
     assert watched([a_run(0), bad, a_run(2, Outcome.RUNNING)], START + 125)[0] == "critical"
     assert watched([bad, a_run(2)], START + 125)[0] == "passing"
+
+
+def test_a_run_that_finds_no_place_has_not_started() -> None:
+    waiting = [a_run(0, Outcome.PENDING, reason="group g: ${attr.x} = y on 2 nodes"), a_run(1, Outcome.PENDING)]
+    late = "the run of 2027-01-15T08:00:00Z"
+    assert watched(waiting[:1], START + 5)[0] == "passing"
+    assert watched(waiting, START + 65) == ("warning", f"{late} has not started: group g: ${{attr.x}} = y on 2 nodes")
+    assert watched(waiting, START + 65, starting_deadline=ns(3)) == (
+        "critical", f"{late} did not start within 3s: group g: ${{attr.x}} = y on 2 nodes",
+    )  # fmt: skip
+    assert watched(waiting, START + 65, expect_within=ns(30)) == (
+        "critical", f"{late} has not succeeded within 30s: group g: ${{attr.x}} = y on 2 nodes",
+    )  # fmt: skip
+    many = [a_run(number, Outcome.PENDING, reason="no") for number in range(10)]
+    assert watched(many, START + 600)[1].endswith(": no; 10 runs wait, and no further one starts meanwhile")
+    assert watched([a_run(0, Outcome.RUNNING)], START + 50, starting_deadline=ns(3))[0] == "passing"
 
 
 def test_a_check_warns_when_a_run_did_not_start() -> None:

@@ -11,7 +11,7 @@ from leader.decide.completing import Progress, ProgressStatus, progress
 from leader.decide.counted import MIGRATED, NOT_NEEDED
 from leader.decide.reconcile import reconcile
 from model.alloc import Alloc, AllocId, ClientStatus, DesiredAlloc, DesiredStatus, ObservedAlloc, Verdict
-from model.job import Completion, Job, JobType, TaskGroup
+from model.job import Completion, Job, JobType, ParameterizedConfig, TaskGroup
 from model.node import Drain, NodeId
 from model.plan import Reconciled
 from model.snapshot import NodeView
@@ -25,7 +25,7 @@ START = 1_700_000_000 * SECOND
 
 def completing(count: int = 1, *, version: int = 0, command: str = "true", **rule: Any) -> Job:
     of = group(count, completion=Completion(**{"restart_policy": "never", **rule}), tasks=(task(config={"command": command}),))
-    return job(groups=(of,), type=JobType.BATCH, version=version)
+    return job(groups=(of,), type=JobType.BATCH, version=version, submit_time=START)
 
 
 class Run:
@@ -235,6 +235,28 @@ def test_the_deadline_passes_also_while_a_retry_is_waited_for() -> None:
     run.fail()
     assert run.wait() == 5, "the deadline comes before the retry"
     assert (run.live, run.progress.status) == ([], ProgressStatus.FAILED)
+
+
+def test_the_deadline_passes_also_where_nothing_found_a_place() -> None:
+    of = completing(completions=1, active_deadline=Nanoseconds(15 * SECOND))
+    (group_of,) = of.task_groups
+    nowhere = reconcile(of, (), versions={0: of}, nodes={}, now_ns=START + SECOND, gc_after_ns=0)
+    assert (len(nowhere.place), nowhere.wake_at_ns) == (1, START + 15 * SECOND)
+    assert reconcile(of, (), versions={0: of}, nodes={}, now_ns=START + 15 * SECOND, gc_after_ns=0) == Reconciled()
+    assert progress(of, group_of, (), {0: of}, START + 15 * SECOND) == Progress(
+        wanted=1, status=ProgressStatus.FAILED, finished_at=START + 15 * SECOND,
+        reason="active_deadline of 15s has passed, and nothing of it found a place",
+    )  # fmt: skip
+    in_line = msgspec.structs.replace(of, dispatched=True, parameterized_job=ParameterizedConfig(max_running=1))
+    assert progress(in_line, group_of, (), {0: of}, START + 15 * SECOND).status is ProgressStatus.RUNNING
+
+
+def test_the_deadline_counts_from_the_first_alloc_however_long_that_took() -> None:
+    run = Run(completing(completions=1, active_deadline=Nanoseconds(15 * SECOND)))
+    run.allocs.clear()
+    run.now_ns += 14 * SECOND
+    run.step()
+    assert (run.wait(), run.progress.status) == (15, ProgressStatus.FAILED)
 
 
 def test_what_completed_before_its_deadline_stays_complete() -> None:

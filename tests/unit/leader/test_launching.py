@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from leader.decide.launching import ON_TIME_S, Due, due, latest
+from leader.decide.launching import COUNT_MAX, ON_TIME_S, PENDING_MAX, Due, due, following, latest
 from model.job import PeriodicConfig
 from model.wire import Nanoseconds
 
@@ -121,3 +121,34 @@ def test_the_last_run_is_found_without_going_through_all(spec: str) -> None:
     assert found is not None
     after = latest(config(spec), found, now_s)
     assert (found <= now_s, after) == (True, None)
+
+
+def test_runs_do_not_pile_up_that_find_no_place() -> None:
+    now_s = START + 60
+    assert due(config(), since_s=START, now_s=now_s, is_running=True, pending=PENDING_MAX - 1).launch_s == now_s
+    found = due(config(), since_s=START, now_s=now_s, is_running=True, pending=PENDING_MAX)
+    assert found == Due(dealt_s=now_s, missed=1, wake_s=now_s + 60)
+
+
+MANY = {
+    "daily, at 100 times": tuple(f"{number % 60} {number // 60} * * *" for number in range(100)),
+    "some often, some seldom": ("*/5 * * * *", "0 3 * * *", "0 0 1 * *", "@every 7m", "30 2 29 2 *"),
+    "the same twice": ("0 4 * * *", "0 4 * * *", "0 4 * * 1-5"),
+}
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York"])
+@pytest.mark.parametrize("specs", MANY.values(), ids=MANY.keys())
+@pytest.mark.parametrize("back_s", [3600, 86400, 8 * 86400, 250 * 86400])
+def test_what_was_missed_of_many_schedules_is_counted_as_if_gone_through(specs: tuple[str, ...], zone: str, back_s: int) -> None:
+    many = PeriodicConfig(specs=specs, time_zone=zone)
+    now_s = START + 4 * 3600 + 1234
+    found = due(many, since_s=now_s - back_s, now_s=now_s, is_running=False)
+    count, last, moment = 0, None, following(many, now_s - back_s)
+    while moment is not None and moment <= now_s:
+        count, last, moment = count + 1, moment, following(many, moment)
+        if count > COUNT_MAX:
+            last = latest(many, now_s - back_s, now_s)
+            break
+    assert (found.launch_s, found.missed) == (last, max(0, min(count, COUNT_MAX) - 1))
+    assert found.wake_s == following(many, now_s)
