@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Protocol, Self
+from urllib.parse import quote
 
 from agent import telemetry
 from agent.templates.consul import ConsulReads
@@ -106,6 +107,14 @@ class Watch:
     def _tell(self) -> None:
         for listener in tuple(self.listeners):
             listener()
+
+
+def _masked(error: DroverError, read: Read) -> DroverError:
+    """For the log: a template may use a secret as a name."""
+    text = str(error)
+    for name in {read.name, quote(read.name), quote(read.name, safe="")} - {""}:
+        text = text.replace(name, "…")
+    return StoreUnavailable(text)
 
 
 def _done(kind: str) -> None:
@@ -232,7 +241,7 @@ class Watches:
 
     async def _troubled(self, watch: Watch, error: DroverError, *, is_away: bool) -> None:
         if is_away:
-            self._outage.failed("templates' lookups are not answered, their last renderings stay", error)
+            self._outage.failed("templates' lookups are not answered, their last renderings stay", _masked(error, watch.read))
         watch.failed(UNANSWERED[0] if is_away else str(error))
         await asyncio.sleep(self._retry_s(watch))
 

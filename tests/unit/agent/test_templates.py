@@ -335,6 +335,18 @@ def test_a_secret_that_is_used_as_a_name_is_shown_nowhere(use: str, words: str, 
     play(story, tmp_path, a_template(text), vault=Vault())
 
 
+def test_nor_is_it_in_the_log_while_consul_is_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def story(stage: Stage) -> None:
+        stage.vault.values["kv/db"] = {"password": "LEAK 9"}
+        stage.wire.is_cut = True
+        async with stage.life():
+            await asyncio.sleep(60)
+        assert "their last renderings stay" in caplog.text
+        assert "LEAK" not in caplog.text
+
+    play(story, tmp_path, a_template('{{ with secret "kv/db" }}{{ key .Data.password }}{{ end }}'), vault=Vault())
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
 def test_without_the_tmpfs_a_running_task_keeps_its_rendering_and_nothing_goes_to_disk() -> None:
     async def story(stage: Stage) -> None:
