@@ -49,7 +49,6 @@ Faults = Iterator[Fault]
 CPU_MIN_MHZ = 1
 MEMORY_MIN_MB = 10
 PORT_MAX = 65535
-DRIVERS = ("docker", "exec", "java", "raw_exec")
 HOOKS = ("prestart", "poststart", "poststop")
 
 
@@ -231,7 +230,7 @@ def _task(job: Job, group: TaskGroup, task: Task, path: str) -> Faults:
     if "/" in task.name or "\\" in task.name or "\0" in task.name:
         yield _fault(path, "a task's name cannot hold a slash, a backslash or a NUL")
     if not task.driver:
-        yield _fault(f"{path}.driver", f"a driver is needed ({' or '.join(DRIVERS)})")
+        yield _fault(f"{path}.driver", "a driver is needed (docker, exec, java or raw_exec)")
     if task.kill_timeout < 0:
         yield _fault(f"{path}.kill_timeout", "must not be negative")
     if task.shutdown_delay < 0:

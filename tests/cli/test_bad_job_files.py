@@ -63,7 +63,7 @@ WRONG: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     ),
     "no driver": (
         web().replace('driver = "raw_exec"', ""),
-        ("6:5: job.web.group.g.task.t.driver: a driver is needed (raw_exec or docker)",),
+        ("6:5: job.web.group.g.task.t.driver: a driver is needed (docker, exec, java or raw_exec)",),
     ),
     "no group": ('job "web" {\n  datacenters = ["dc1"]\n}\n', ("1:1: job.web: a job needs at least one group",)),
     "no task": (
