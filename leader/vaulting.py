@@ -92,7 +92,7 @@ class Revocations:
             try:
                 if self.term.vault is not None:
                     await self._end_lost(self.term.vault, self.term.view)
-            except VaultUnavailable as error:
+            except (VaultUnavailable, VaultRefused) as error:
                 log.debug("tokens of lost nodes are not revoked yet: %s", error)
 
     async def _end_lost(self, vault: LeaderVault, view: View) -> None:
@@ -103,10 +103,13 @@ class Revocations:
                     if alloc.observed is not None and alloc.desired.verdict is Verdict.LOST:
                         waiting |= {one: (alloc.id, where) for one, where in alloc.observed.vault_accessors.items()}
         self._ended &= waiting.keys()
+        if not waiting.keys() - self._ended:
+            return
+        token = vault.login.token()  # without one of its own the leader ends nothing, and tries again
         for accessor, (alloc_id, namespace) in waiting.items():
             if accessor not in self._ended:
                 try:
-                    await vault.client.revoke_accessor(vault.login.token(), accessor, namespace)
+                    await vault.client.revoke_accessor(token, accessor, namespace)
                     log.info("alloc %s: its Vault token was revoked, for its node is lost", alloc_id)
                 except VaultRefused as error:
                     log.warning("alloc %s: its Vault token cannot be revoked: %s", alloc_id, error)

@@ -44,11 +44,14 @@ class FakeVault:
     """Client and login in one."""
 
     is_away: bool = False
+    has_token: bool = True
     revoked: list[tuple[str, str]] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
     policies: tuple[str, ...] = ()
 
     def token(self) -> Secret:
+        if not self.has_token:
+            raise VaultRefused("drover has no Vault token")
         return Secret("s.leader")
 
     async def revoke_accessor(self, token: Secret, accessor: str, namespace: str = "") -> None:
@@ -144,7 +147,10 @@ def test_tokens_of_a_lost_node_are_ended_once_and_as_soon_as_vault_is_there() ->
             view.put_desired(replace(one.desired, verdict=Verdict.LOST), 3, 5)
             await asyncio.sleep(20)
             assert fake.revoked == []
-            fake.is_away = False
+            fake.is_away, fake.has_token = False, False
+            await asyncio.sleep(20)
+            assert fake.revoked == []
+            fake.has_token = True
             await asyncio.sleep(20)
             assert sorted(fake.revoked) == [("acc", "team"), ("bcc", "")]
             running.cancel()
