@@ -16,7 +16,7 @@ from tests.components.consul import ConsulServer
 
 ROOT = Path(__file__).parents[2]
 # What a command may take to refuse its input, on a busy machine.
-REFUSAL_S_MAX = 20.0
+REFUSAL_S_MAX = 5.0
 _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 
