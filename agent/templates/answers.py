@@ -15,16 +15,10 @@ from agent.task_files import TaskFiles
 from agent.templates.watching import Watch
 from model.errors import TaskRefused
 from template import (
-    Instance,
     Interface,
-    Machine,
-    MachineWithServices,
     Missing,
-    Pair,
     Read,
     Refusal,
-    Secret,
-    Snippet,
 )
 
 NO_VAULT = "the task has no vault block, and so no access to Vault"
@@ -71,33 +65,6 @@ class Answers:
     def interfaces(self, read: Read) -> Sequence[Interface]:
         return interfaces()
 
-    def key(self, read: Read) -> Pair | None:
-        return self._watched(read)  # type: ignore[no-any-return]
-
-    def pairs(self, read: Read) -> Sequence[Pair]:
-        return self._watched(read)  # type: ignore[no-any-return]
-
-    def service(self, read: Read) -> Sequence[Instance]:
-        return self._watched(read)  # type: ignore[no-any-return]
-
-    def services(self, read: Read) -> Sequence[Snippet]:
-        return self._watched(read)  # type: ignore[no-any-return]
-
-    def node(self, read: Read) -> MachineWithServices | None:
-        return self._watched(read)  # type: ignore[no-any-return]
-
-    def nodes(self, read: Read) -> Sequence[Machine]:
-        return self._watched(read)  # type: ignore[no-any-return]
-
-    def datacenters(self, read: Read) -> Sequence[str]:
-        return self._watched(read)  # type: ignore[no-any-return]
-
-    def secret(self, read: Read) -> Secret | None:
-        return self._vault(read)  # type: ignore[no-any-return]
-
-    def secrets(self, read: Read) -> Sequence[str]:
-        return self._vault(read)  # type: ignore[no-any-return]
-
     def _vault(self, read: Read) -> Any:
         if not self._source.has_vault:
             raise Refusal(NO_VAULT)
@@ -112,6 +79,10 @@ class Answers:
         if watch is None or version == 0:
             raise Missing([read])
         return watch.value
+
+    # A watch holds what its kind of Read has: catalog/lookups.py and agent/secrets.py see to that.
+    key = pairs = service = services = node = nodes = datacenters = _watched
+    secret = secrets = _vault
 
 
 def digest(data: bytes | None) -> bytes:
