@@ -26,18 +26,18 @@ from catalog.services import LocalAgent
 from catalog.transport import HttpTransport
 from cli import local_consul
 from cli.client import CommandFailed, fail, is_data, print_data, table
+from cli.configured import DEFAULT_CONFIG, config_paths
 from configs import AgentConfig
 from model.errors import ConfigError, StoreRefused, StoreUnavailable
 from model.node import NodeId
 
-DEFAULT_CONFIG = Path("/etc/drover.d")
 UNIT = "drover.service"
 _STOP_S_MAX = 60.0
 _POLL_S = 0.1
 
 
 def run(args: argparse.Namespace) -> int:
-    paths = [Path(path) for path in args.config] or ([DEFAULT_CONFIG] if DEFAULT_CONFIG.exists() else [])
+    paths = config_paths(args.config)
     if not paths:
         return fail(CommandFailed(f"whose data? give the agent's configuration with -config ({DEFAULT_CONFIG} is not there)"))
     try:

@@ -13,22 +13,20 @@ warnings, 2 something has to be done.
 import argparse
 import asyncio
 import shutil
-from pathlib import Path
 
 import configs
 from cli.client import is_data, print_data
+from cli.configured import config_paths
 from configs import AgentConfig
 from model.errors import ConfigError
 from model.finding import Finding, Outcome, failed, worst
 
-# Where packages and the Ansible role put it.
-DEFAULT_CONFIG = Path("/etc/drover.d")
 _CODES = {Outcome.OK: 0, Outcome.WARNING: 1, Outcome.FAILED: 2}
 _MARKS = {Outcome.OK: "ok", Outcome.WARNING: "WARN", Outcome.FAILED: "FAIL"}
 
 
 def run(args: argparse.Namespace) -> int:
-    paths = [Path(path) for path in args.config] or ([DEFAULT_CONFIG] if DEFAULT_CONFIG.exists() else [])
+    paths = config_paths(args.config)
     policy = ""
     try:
         config = configs.load(paths, dev=not paths, overrides={})
