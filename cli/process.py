@@ -61,6 +61,7 @@ from configs import Advertise, AgentConfig, Ports, Vault
 from configs.tls import Contexts, contexts
 from leader.candidacy import Candidacy
 from leader.election import Election
+from leader.succession import Succession
 from leader.vaulting import LeaderVault
 from model.cluster import Leader
 from model.errors import ConfigError, Fault
@@ -82,6 +83,7 @@ class Running:
     services: NodeServices | None
     host: TaskHost | None
     candidacy: Candidacy
+    succession: Succession
     vault: Login | None
 
     async def log_in(self) -> None:
@@ -90,7 +92,9 @@ class Running:
             await self.vault.run()
 
     async def lead(self) -> None:
-        await self.candidacy.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.candidacy.run(), name="candidacy")
+            tasks.create_task(self.succession.run(), name="succession")
 
     async def tend(self) -> None:
         if self.host and self.services and self.presence:
@@ -232,6 +236,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             fleet=candidates.read,
         )
         stack.push_async_callback(rights.close)
+        lock = LeaderLock(client=client, kv=kv, keys=keys)
         context = Context(
             node_id=node_id,
             name=node.name,
@@ -243,7 +248,8 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             lookup=store,
             election=election,
             is_candidate=lambda: candidacy.is_candidate,
-            lock=LeaderLock(client=client, kv=kv, keys=keys),
+            contact=lambda: succession.contact,
+            lock=lock,
             rights=rights,
             tls=tls,
             agent=node_agent,
@@ -254,6 +260,15 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             telemetry=config.telemetry,
             vault=vault,
             vault_role=config.vault.create_from_role,
+        )
+        succession = Succession(
+            node_id=node_id,
+            candidacy=candidacy,
+            lock=lock,
+            members=candidates.read,
+            ask=context.contact_of,
+            rng=rng,
+            answer_s=config.server.lease_ttl_s / 3,
         )
         try:
             await stack.enter_async_context(ApiServer(context, config, bound=bound))
@@ -269,6 +284,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             services=services,
             host=host,
             candidacy=candidacy,
+            succession=succession,
             vault=vault,
         )
 
