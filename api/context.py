@@ -6,7 +6,7 @@ any other agent passes the call on and its answer back.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,7 @@ import msgspec
 from aiohttp import web
 from yarl import URL
 
+from agent.services import CheckResult
 from api.leadership import LeaderLookup, Leadership
 from api.rights import Rights
 from api.shapes import StubCache
@@ -26,6 +27,7 @@ from configs.tls import Contexts
 from leader.election import Election
 from leader.leading import Leading
 from leader.succession import Contact
+from model.alloc import AllocId
 from model.cluster import Leader
 from model.errors import StoreRefused, StoreUnavailable
 from model.node import NodeId
@@ -102,6 +104,8 @@ class Context:
     forget_member: Callable[[Any], Awaitable[None]]
     # Of the node's check in Consul: its TTL, and how long ago it was passed (None: never); None without client.
     heartbeat: Callable[[], tuple[float, float | None] | None]
+    # What Consul knows of the checks of one of this agent's allocs; of no use without client.
+    check_results: Callable[[AllocId], Awaitable[Sequence[CheckResult]]]
     allows_exec: bool = True
     telemetry: Telemetry = field(default_factory=Telemetry)
     # None: Vault is not enabled. The role is what tasks' tokens are made by; empty: none.

@@ -34,7 +34,7 @@ from agent.local import TaskHost
 from agent.node_agent import NodeAgent
 from agent.permit import RestartPermit
 from agent.presence import Presence
-from agent.services import NodeServices
+from agent.services import CheckResult, NodeServices
 from agent.templates.consul import ConsulReads
 from agent.templates.watching import CONNECTIONS_MAX, Watches
 from agent.vault_records import VaultRecords
@@ -42,6 +42,7 @@ from agent.vault_tokens import LeaderTokens, OwnTokens
 from api.context import ALIVE_PATH, Context
 from api.rights import Rights
 from api.server import ApiServer
+from api.shapes import API_VERSION
 from catalog.agent_store import AgentStore
 from catalog.client import Client
 from catalog.heartbeat import Heartbeat
@@ -63,6 +64,7 @@ from leader.candidacy import Candidacy
 from leader.election import Election
 from leader.succession import Succession
 from leader.vaulting import LeaderVault
+from model.alloc import AllocId
 from model.cluster import Leader
 from model.errors import ConfigError, Fault
 from model.node import HostVolume, Node, NodeId, ReservedResources
@@ -256,6 +258,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             members=candidates.read,
             forget_member=candidates.forget,
             heartbeat=lambda: (presence.ttl_s, heartbeat.age_s(presence.check_id)) if presence is not None else None,
+            check_results=services.results if services is not None else _no_checks,
             allows_exec=not config.client.disable_remote_exec,
             telemetry=config.telemetry,
             vault=vault,
@@ -415,10 +418,14 @@ def _node(config: AgentConfig, node_id: NodeId, machine: Machine, http_addr: str
     return fingerprint(settings, node_id, config.data_dir, VERSION, time.time_ns(), facts)
 
 
+async def _no_checks(_: AllocId) -> list[CheckResult]:
+    return []
+
+
 def _shown(config: AgentConfig) -> dict[str, Any]:
     """The part of the configuration that `agent/self` shows: no token, no path of a key."""
     return {
-        "Version": {"Version": VERSION, "Revision": "", "VersionPrerelease": "", "VersionMetadata": ""},
+        "Version": {"Version": API_VERSION, "Revision": "", "VersionPrerelease": "", "VersionMetadata": f"drover.{VERSION}"},
         "Region": config.region,
         "Datacenter": config.datacenter,
         "NodeName": config.name,
