@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 from aiohttp import web
 
@@ -193,6 +194,11 @@ def _text(path: str) -> str:
     with suppress(OSError):
         return Path(path).read_text(encoding="utf-8", errors="replace")[:65536]
     return ""
+
+
+async def contact(request: web.Request) -> web.Response:
+    """Who leads as this candidate knows, and whether it is out of contact with that one (leader/succession.py)."""
+    return answer(request, msgspec.to_builtins(request.app[CONTEXT].contact()))
 
 
 async def leader(request: web.Request) -> web.Response:

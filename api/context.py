@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+import msgspec
 from aiohttp import web
 from yarl import URL
 
@@ -25,6 +26,7 @@ from configs import Telemetry
 from configs.tls import Contexts
 from leader.election import Election
 from leader.leading import Leading
+from leader.succession import Contact
 from model.alloc import AllocId
 from model.cluster import Leader
 from model.errors import StoreRefused, StoreUnavailable
@@ -49,6 +51,8 @@ CONNECT_S_MAX = 2.0
 ALIVE_PATH = "/v1/regions"
 # Calls that may be asked again.
 _READS = ("GET", "HEAD")
+# Who leads, and whether this candidate reaches it.
+CONTACT_PATH = "/v1/status/contact"
 _HOP_HEADERS = {"connection", "content-length", "transfer-encoding", "host", "date", "server", "upgrade"}
 
 
@@ -97,6 +101,7 @@ class Context:
     lookup: LeaderLookup
     election: Election
     is_candidate: Callable[[], bool]
+    contact: Callable[[], Contact]
     lock: LeaderLock
     rights: Rights
     tls: Contexts
@@ -178,6 +183,15 @@ class Context:
                 return found.status == 200
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False
+
+    async def contact_of(self, http_addr: str, is_tls: bool, answer_s: float) -> Contact | None:
+        """What the candidate there says of the leader; None when it says nothing within the time."""
+        base, how = self.peer(http_addr, is_tls=is_tls, is_leader=True)
+        try:
+            async with asyncio.timeout(answer_s), self.session().get(f"{base}{CONTACT_PATH}", **how) as found:
+                return msgspec.json.decode(await found.read(), type=Contact) if found.status == 200 else Contact()
+        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError):
+            return None
 
     async def forward(self, request: web.Request, leader: Leader) -> web.StreamResponse:
         """Passes the call to the leader and its answer back.

@@ -181,6 +181,7 @@ CLUSTER = (
     Route("PUT", "/v1/agent/vault/check", vault.checked, Right.AGENT_READ, "Asks Vault whether it is set up as drover needs it"),
     Route("GET", "/v1/operator/vault/path", on_leader(vault.path), Right.OPERATOR_READ, "Which jobs Vault is reached through, and which of them need it"),
     Route("GET", "/v1/status/leader", agent.leader, Right.NONE, "The leader's address"),
+    Route("GET", "/v1/status/contact", agent.contact, Right.NONE, "Who leads as this candidate knows, and whether it can reach that one"),
     Route("GET", "/v1/status/peers", agent.peers, Right.NONE, "The candidates' addresses"),
     Route("GET", "/v1/regions", agent.regions, Right.NONE, "The region"),
     Route("GET", "/v1/namespaces", on_leader(namespaces.list_namespaces), Right.JOB_LIST, "Lists namespaces", (*BLOCKING, "prefix")),

@@ -62,6 +62,7 @@ from configs import Advertise, AgentConfig, Ports, Vault
 from configs.tls import Contexts, contexts
 from leader.candidacy import Candidacy
 from leader.election import Election
+from leader.succession import Succession
 from leader.vaulting import LeaderVault
 from model.alloc import AllocId
 from model.cluster import Leader
@@ -84,6 +85,7 @@ class Running:
     services: NodeServices | None
     host: TaskHost | None
     candidacy: Candidacy
+    succession: Succession
     vault: Login | None
 
     async def log_in(self) -> None:
@@ -92,7 +94,9 @@ class Running:
             await self.vault.run()
 
     async def lead(self) -> None:
-        await self.candidacy.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.candidacy.run(), name="candidacy")
+            tasks.create_task(self.succession.run(), name="succession")
 
     async def tend(self) -> None:
         if self.host and self.services and self.presence:
@@ -234,6 +238,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             fleet=candidates.read,
         )
         stack.push_async_callback(rights.close)
+        lock = LeaderLock(client=client, kv=kv, keys=keys)
         context = Context(
             node_id=node_id,
             name=node.name,
@@ -245,7 +250,8 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             lookup=store,
             election=election,
             is_candidate=lambda: candidacy.is_candidate,
-            lock=LeaderLock(client=client, kv=kv, keys=keys),
+            contact=lambda: succession.contact,
+            lock=lock,
             rights=rights,
             tls=tls,
             agent=node_agent,
@@ -257,6 +263,15 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             telemetry=config.telemetry,
             vault=vault,
             vault_role=config.vault.create_from_role,
+        )
+        succession = Succession(
+            node_id=node_id,
+            candidacy=candidacy,
+            lock=lock,
+            members=candidates.read,
+            ask=context.contact_of,
+            rng=rng,
+            answer_s=config.server.lease_ttl_s / 3,
         )
         try:
             await stack.enter_async_context(ApiServer(context, config, bound=bound))
@@ -272,6 +287,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             services=services,
             host=host,
             candidacy=candidacy,
+            succession=succession,
             vault=vault,
         )
 

@@ -104,6 +104,7 @@ OWN: dict[str, Any] = {
     "/v1/operator/autopilot/health": {"FailureTolerance", "Healthy", "Servers"},
     "/v1/agent/health": {"client"},
     "/v1/status/leader": "",
+    "/v1/status/contact": {"Epoch", "LeaderID", "Lost"},
     "/v1/status/peers": [],
     "/v1/regions": [],
     "/v1/client/allocation/{alloc}/stats": {"ResourceUsage", "Tasks", "Timestamp"},
