@@ -68,6 +68,7 @@ from model.node import HostVolume, Node, NodeId, ReservedResources
 from model.secret import Secret
 from model.snapshot import Settings
 from vault.login import Login, NoToken
+from web.serving import pages
 
 
 @dataclass(slots=True, kw_only=True)
@@ -254,9 +255,10 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             telemetry=config.telemetry,
             vault=vault,
             vault_role=config.vault.create_from_role,
+            samples=host.samples if host is not None else None,
         )
         try:
-            await stack.enter_async_context(ApiServer(context, config, bound=bound))
+            await stack.enter_async_context(ApiServer(context, config, bound=bound, pages=pages()))
         except OSError as error:
             raise _not_listening(config, error) from error
         await rights.tell()
