@@ -6,15 +6,17 @@ any other agent passes the call on and its answer back.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+import msgspec
 from aiohttp import web
 from yarl import URL
 
+from agent.services import CheckResult
 from api.leadership import LeaderLookup, Leadership
 from api.rights import Rights
 from api.shapes import StubCache
@@ -24,6 +26,8 @@ from configs import Telemetry
 from configs.tls import Contexts
 from leader.election import Election
 from leader.leading import Leading
+from leader.succession import Contact
+from model.alloc import AllocId
 from model.cluster import Leader
 from model.errors import StoreRefused, StoreUnavailable
 from model.node import NodeId
@@ -45,6 +49,8 @@ LEADER_POLL_S = 0.1
 CONNECT_S_MAX = 2.0
 # What an agent answers at once and by itself, whatever else is out of reach.
 ALIVE_PATH = "/v1/regions"
+# Who leads, and whether this candidate reaches it.
+CONTACT_PATH = "/v1/status/contact"
 _HOP_HEADERS = {"connection", "content-length", "transfer-encoding", "host", "date", "server", "upgrade"}
 
 
@@ -89,6 +95,7 @@ class Context:
     lookup: LeaderLookup
     election: Election
     is_candidate: Callable[[], bool]
+    contact: Callable[[], Contact]
     lock: LeaderLock
     rights: Rights
     tls: Contexts
@@ -97,6 +104,8 @@ class Context:
     forget_member: Callable[[Any], Awaitable[None]]
     # Of the node's check in Consul: its TTL, and how long ago it was passed (None: never); None without client.
     heartbeat: Callable[[], tuple[float, float | None] | None]
+    # What Consul knows of the checks of one of this agent's allocs; of no use without client.
+    check_results: Callable[[AllocId], Awaitable[Sequence[CheckResult]]]
     allows_exec: bool = True
     telemetry: Telemetry = field(default_factory=Telemetry)
     # None: Vault is not enabled. The role is what tasks' tokens are made by; empty: none.
@@ -168,6 +177,15 @@ class Context:
                 return found.status == 200
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False
+
+    async def contact_of(self, http_addr: str, is_tls: bool, answer_s: float) -> Contact | None:
+        """What the candidate there says of the leader; None when it says nothing within the time."""
+        base, how = self.peer(http_addr, is_tls=is_tls, is_leader=True)
+        try:
+            async with asyncio.timeout(answer_s), self.session().get(f"{base}{CONTACT_PATH}", **how) as found:
+                return msgspec.json.decode(await found.read(), type=Contact) if found.status == 200 else Contact()
+        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError):
+            return None
 
     async def forward(self, request: web.Request, leader: Leader) -> web.StreamResponse:
         """Passes the call to the leader and its answer back.

@@ -1,4 +1,4 @@
-"""`drover alloc …`: status, restart, signal."""
+"""`drover alloc …`: status, checks, restart, signal."""
 
 import argparse
 from typing import Any
@@ -248,6 +248,29 @@ def signal(args: argparse.Namespace) -> int:
         api = Api(args)
         alloc = find_alloc(api, args.alloc)
         api.put(f"/v1/client/allocation/{alloc['ID']}/signal", {"Task": args.task or "", "Signal": args.s})
+        return 0
+    except CommandFailed as error:
+        return fail(error)
+
+
+def checks(args: argparse.Namespace) -> int:
+    """What Consul knows of the checks of the alloc's services."""
+    try:
+        api = Api(args)
+        alloc = find_alloc(api, args.alloc)
+        found = api.get(f"/v1/client/allocation/{alloc['ID']}/checks")
+        if is_data(args):
+            return print_data(args, found)
+        shown = sorted(found.values(), key=lambda check: (check["Service"], check["Check"]))
+        print(f'Status of {len(shown)} checks of allocation "{short(alloc["ID"], is_verbose=args.verbose)}"')
+        if not shown:
+            return 0
+        rows = [("Service", "Task", "Check", "Mode", "Status", "Output")]
+        for check in shown:
+            output = check["Output"].strip().partition("\n")[0] or "<none>"
+            rows.append((check["Service"], check["Task"] or "(group)", check["Check"], check["Mode"], check["Status"], output))
+        print()
+        print(table(rows))
         return 0
     except CommandFailed as error:
         return fail(error)

@@ -219,6 +219,8 @@ def _build() -> _Parser:
         sub.add_argument("alloc", metavar="ALLOC")
         sub.add_argument("task", metavar="TASK", nargs="?")
 
+    checked = command(alloc, "checks", "cli.alloc:checks", "tell what the checks of an allocation's services say", _client_flags, _shown_flags)
+    checked.add_argument("alloc", metavar="ALLOC")
     alloc_stop = command(alloc, "stop", "cli.alloc:stop", "stop an allocation; its job gets another", _client_flags, _monitor_flags)
     alloc_stop.add_argument("alloc", metavar="ALLOC")
     released = command(
