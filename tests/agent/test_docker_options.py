@@ -285,5 +285,5 @@ def test_credentials_go_to_the_registry_by_the_engines_names() -> None:
 
 async def test_storage_options_that_the_engine_cannot_honour_are_told_in_its_words(place: Place) -> None:
     async with closing(place.driver) as driver:
-        with pytest.raises(TaskRefused, match="no.such.option"):
+        with pytest.raises(TaskRefused, match=r"no\.such\.option"):
             await driver.start(place.task("/bin/true", config={"storage_opt": [{"no.such.option": "1"}]}))
