@@ -4,9 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# Suites that may run beside one another, and those that time real processes and so run alone.
-BESIDE := $(wildcard tests/unit tests/prop tests/exhaust tests/contract tests/agent tests/sim tests/clients tests/vault)
-ALONE := tests/cli tests/api tests/e2e
+# What computes; what waits for real processes, two files at a time; and what measures how long real processes take,
+# with nothing beside it.
+COMPUTING := tests/unit tests/prop tests/exhaust tests/sim
+TIMED := $(addprefix tests/e2e/test_,$(addsuffix .py,completion datacenters dispatch quorum_loss starvation survival takeover)) \
+  tests/agent/test_survival.py
+REAL := tests/agent tests/api tests/cli tests/clients tests/contract tests/e2e tests/vault $(wildcard tests/ui)
+
+# Real processes on a busy machine: a test of them that fails runs once more with nothing beside it, both runs are told,
+# and what fails alone fails.
+define real
+$(BIN)/python -m pytest $(1) $(2) || { test $$? = 1 && echo 'once more, with nothing beside:' && \
+  $(BIN)/python -m pytest $(1) --last-failed --last-failed-no-failures none; }
+endef
 
 # How long each target of the fuzzer runs, in seconds.
 FUZZ_S ?= 600
@@ -27,8 +37,9 @@ demo: $(STAMP)
 
 test: $(STAMP) lint
 	$(BIN)/python -m tests.components
-	$(BIN)/python -m pytest $(BESIDE) -n 2 --dist loadfile
-	$(BIN)/python -m pytest $(ALONE)
+	$(BIN)/python -m pytest $(COMPUTING) -n 2 --dist loadfile
+	$(call real,$(REAL) $(addprefix --ignore=,$(TIMED)),-n 2 --dist loadfile --no-loadscope-reorder)
+	$(call real,$(TIMED))
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

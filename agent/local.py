@@ -59,6 +59,7 @@ def docker_rules(config: Mapping[str, Any]) -> DockerRules:
         volumes_enabled=bool(volumes.get("enabled", default.volumes_enabled)),
         allow_caps=tuple(str(cap).lower() for cap in config.get("allow_caps", default.allow_caps)),
         allow_runtimes=tuple(map(str, config.get("allow_runtimes", default.allow_runtimes))),
+        allow_devices=tuple(map(str, config.get("allow_devices", default.allow_devices))),
         pull_s_max=default.pull_s_max,
     )
 

@@ -53,6 +53,16 @@ class _Wanted:
     is_registered: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """task: empty for a service of the group. found: None where Consul does not know the check (yet)."""
+
+    service: str
+    task: str
+    check: CheckRegistration
+    found: LocalCheck | None
+
+
 @dataclass(slots=True)
 class NodeServices:
     """All services of this node's tasks. Run `run()` beside the NodeAgent; publish and withdraw from it."""
@@ -124,6 +134,22 @@ class NodeServices:
                 is_passing = wanted.is_registered and not any(c.id in failing for c in wanted.registration.checks)
                 found[alloc_id] = found.get(alloc_id, True) and is_passing
         return found
+
+    async def results(self, alloc_id: AllocId) -> list[CheckResult]:
+        """What Consul knows of each published check of the alloc, by service and check. Raises StoreUnavailable,
+        StoreRefused."""
+        known = await self.consul.checks()
+        return [
+            CheckResult(
+                service=str(wanted.registration.document["Name"]),
+                task=wanted.registration.task_name,
+                check=check,
+                found=known.get(check.id),
+            )
+            for wanted in self._wanted.values()
+            if wanted.registration.alloc_id == alloc_id
+            for check in wanted.registration.checks
+        ]
 
     # -- wanted
 

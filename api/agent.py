@@ -8,11 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 from aiohttp import web
 
 from api.context import CONTEXT
-from api.query import Conflict, answer
+from api.query import BadRequest, Conflict, Refused, answer
+from api.shapes import api_version
 from model.errors import StoreRefused, StoreUnavailable
 
 # What Consul may take to answer a question about the agent's health; a load balancer waits no longer.
@@ -81,7 +83,7 @@ def _member(name: str, node_id: str, http_addr: str, region: str, datacenter: st
             "role": "nomad",
             "region": region,
             "dc": datacenter,
-            "build": version,
+            "build": api_version(version),
             "port": str(port),
             "id": node_id,
             "vsn": "1",
@@ -119,6 +121,17 @@ async def members(request: web.Request) -> web.Response:
 async def servers(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     return answer(request, [m.http_addr for m in await context.members() if m.is_passing])
+
+
+async def set_servers(request: web.Request) -> web.Response:
+    """`?address=`, may be repeated: candidates are found in Consul, so only those can be set that are there anyway."""
+    given = [one.removeprefix("http://").removeprefix("https://") for one in request.query.getall("address", [])]
+    if not any(given):
+        raise BadRequest("missing server address")
+    known = {one.http_addr for one in await request.app[CONTEXT].members()}
+    if unknown := sorted(set(given) - known):
+        raise Refused(f"{', '.join(unknown)}: no leader candidate; agents find those in Consul, they are not set")
+    return web.Response()
 
 
 async def health(request: web.Request) -> web.Response:
@@ -181,6 +194,11 @@ def _text(path: str) -> str:
     with suppress(OSError):
         return Path(path).read_text(encoding="utf-8", errors="replace")[:65536]
     return ""
+
+
+async def contact(request: web.Request) -> web.Response:
+    """Who leads as this candidate knows, and whether it is out of contact with that one (leader/succession.py)."""
+    return answer(request, msgspec.to_builtins(request.app[CONTEXT].contact()))
 
 
 async def leader(request: web.Request) -> web.Response:

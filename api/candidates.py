@@ -10,6 +10,7 @@ from aiohttp import web
 
 from api.context import CONTEXT
 from api.query import Conflict, answer
+from api.shapes import api_version
 
 
 async def raft_configuration(request: web.Request) -> web.Response:
@@ -66,7 +67,7 @@ async def autopilot_health(request: web.Request) -> web.Response:
             "Name": f"{one.name}.{context.region}",
             "Address": one.http_addr,
             "SerfStatus": "alive" if one.is_passing else "failed",
-            "Version": one.version,
+            "Version": api_version(one.version),
             "Leader": leader is not None and leader.node_id == one.node_id,
             "LastContact": "0s",
             "LastTerm": leader.epoch if leader else 0,

@@ -26,6 +26,10 @@ from model.alloc import Alloc, AllocId, EvalId
 from model.errors import TaskRefused, VaultRefused, VaultUnavailable
 from model.node import Drain, Eligibility, NodeId
 from model.snapshot import JobKey
+from model.wire import encode
+
+# Of what an operator says of a drain: it is kept in the node's control document (leader/lives.py).
+_DRAIN_META_BYTES_MAX = 2048
 
 T = TypeVar("T")
 Handler = Callable[[web.Request, Leading], Awaitable[web.Response]]
@@ -180,14 +184,14 @@ async def evaluation_allocations(request: web.Request, leading: Leading) -> web.
 _NODES = Kind(
     lambda view, query: (one for one in view.nodes.values() if one.id.startswith(query.prefix)),
     lambda one: (one.id,),
-    lambda request, view, found: [node_stub(view, one, has_resources=is_true(request, "resources")) for one in found],
+    lambda request, view, found: [node_stub(view, one, has_resources=is_true(request, "resources"), has_os=is_true(request, "os")) for one in found],
     lambda view, one, _: node_document(view, one),
     None,
 )
 
 
 async def list_nodes(request: web.Request, leading: Leading) -> web.Response:
-    """`?resources=true`: with what each has."""
+    """`?resources=true`: with what each has; `?os=true`: with its operating system."""
     return await _NODES.answer(request, leading, ("nodes",))
 
 
@@ -218,8 +222,8 @@ async def node_eligibility(request: web.Request, leading: Leading) -> web.Respon
 
 
 async def node_drain(request: web.Request, leading: Leading) -> web.Response:
-    """DrainSpec null calls it off. Deadline in ns: 0 is none, less is at once, as Nomad's clients send it. Without a
-    body `?enable=` as old clients have it: true empties the node at once."""
+    """DrainSpec null calls it off. Deadline in ns: 0 is none, less is at once, as Nomad's clients send it. Meta says why, and
+    is kept in LastDrain. Without a body `?enable=` as old clients have it: true empties the node at once."""
     if "enable" in request.query:
         body: dict[str, Any] = {"DrainSpec": {"Deadline": -1} if is_true(request, "enable") else None}
     else:
@@ -233,10 +237,15 @@ async def node_drain(request: web.Request, leading: Leading) -> web.Response:
             is_forced=deadline_ns < 0,
             ignores_system=bool(member(spec, "IgnoreSystemJobs", bool)),
         )
+    meta = member(body, "Meta", dict) or {}
+    if not all(isinstance(value, str) for value in meta.values()):
+        raise BadRequest("Meta must be an object of strings")
+    if len(encode(meta)) > _DRAIN_META_BYTES_MAX:
+        raise BadRequest(f"Meta of a drain has {len(encode(meta))} bytes (limit {_DRAIN_META_BYTES_MAX})")
     node_id = NodeId(request.match_info["id"])
     try:
         index = await draining.set_drain(
-            leading, node_id, drain, mark_eligible=bool(member(body, "MarkEligible", bool))
+            leading, node_id, drain, mark_eligible=bool(member(body, "MarkEligible", bool)), meta=meta
         )
     except commands.UnknownNode as error:
         raise NotFound("node not found") from error

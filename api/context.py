@@ -6,16 +6,18 @@ any other agent passes the call on and its answer back.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+import msgspec
 from aiohttp import web
 from yarl import URL
 
 from agent.samples import Samples
+from agent.services import CheckResult
 from api.leadership import LeaderLookup, Leadership
 from api.rights import Rights
 from api.shapes import StubCache
@@ -25,6 +27,8 @@ from configs import Telemetry
 from configs.tls import Contexts
 from leader.election import Election
 from leader.leading import Leading
+from leader.succession import Contact
+from model.alloc import AllocId
 from model.cluster import Leader
 from model.errors import StoreRefused, StoreUnavailable
 from model.node import NodeId
@@ -46,6 +50,10 @@ LEADER_POLL_S = 0.1
 CONNECT_S_MAX = 2.0
 # What an agent answers at once and by itself, whatever else is out of reach.
 ALIVE_PATH = "/v1/regions"
+# Calls that may be asked again.
+_READS = ("GET", "HEAD")
+# Who leads, and whether this candidate reaches it.
+CONTACT_PATH = "/v1/status/contact"
 _HOP_HEADERS = {"connection", "content-length", "transfer-encoding", "host", "date", "server", "upgrade"}
 
 
@@ -69,6 +77,10 @@ class LeaderChanged(Exception):
         )
 
 
+class BrokenOff(aiohttp.ClientError):
+    """The connection broke after something of a call was sent: whether it happened is not known."""
+
+
 class ClientGone(Exception):
     """The client hung up: nobody waits for the answer."""
 
@@ -90,6 +102,7 @@ class Context:
     lookup: LeaderLookup
     election: Election
     is_candidate: Callable[[], bool]
+    contact: Callable[[], Contact]
     lock: LeaderLock
     rights: Rights
     tls: Contexts
@@ -98,6 +111,8 @@ class Context:
     forget_member: Callable[[Any], Awaitable[None]]
     # Of the node's check in Consul: its TTL, and how long ago it was passed (None: never); None without client.
     heartbeat: Callable[[], tuple[float, float | None] | None]
+    # What Consul knows of the checks of one of this agent's allocs; of no use without client.
+    check_results: Callable[[AllocId], Awaitable[Sequence[CheckResult]]]
     allows_exec: bool = True
     telemetry: Telemetry = field(default_factory=Telemetry)
     # None: Vault is not enabled. The role is what tasks' tokens are made by; empty: none.
@@ -172,6 +187,15 @@ class Context:
         except (aiohttp.ClientError, OSError, TimeoutError):
             return False
 
+    async def contact_of(self, http_addr: str, is_tls: bool, answer_s: float) -> Contact | None:
+        """What the candidate there says of the leader; None when it says nothing within the time."""
+        base, how = self.peer(http_addr, is_tls=is_tls, is_leader=True)
+        try:
+            async with asyncio.timeout(answer_s), self.session().get(f"{base}{CONTACT_PATH}", **how) as found:
+                return msgspec.json.decode(await found.read(), type=Contact) if found.status == 200 else Contact()
+        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError):
+            return None
+
     async def forward(self, request: web.Request, leader: Leader) -> web.StreamResponse:
         """Passes the call to the leader and its answer back.
 
@@ -207,7 +231,7 @@ class Context:
                 if taken_up is not None:
                     return taken_up
             body = await request.read()
-            call = self.session().request(request.method, url, data=body, headers=headers, allow_redirects=False, **how)
+            call = asked(self.session(), request.method, url, data=body, headers=headers, allow_redirects=False, **how)
             async with await self._answer(call, request, leader) as answer:
                 response = web.StreamResponse(status=answer.status)
                 for name, value in answer.headers.items():
@@ -239,7 +263,8 @@ class Context:
                 return response
             if leader is not None:
                 raise LeaderChanged from error  # it died while the call waited there
-            raise StoreUnavailable(f"agent at {base} broke off: {error}") from error
+            unclear = "" if request.method in _READS else ": it may or may not have happened, look and try again"
+            raise StoreUnavailable(f"agent at {base} broke off: {error}{unclear}") from error
 
     async def _answer(
         self, call: Awaitable[aiohttp.ClientResponse], request: web.Request, leader: Leader | None
@@ -263,6 +288,23 @@ class Context:
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
+
+
+def asked(session: aiohttp.ClientSession, method: str, url: URL, **how: Any) -> Awaitable[aiohttp.ClientResponse]:
+    """One call to another agent; what changes something is sent once. how: as aiohttp takes it."""
+    middlewares = () if method in _READS else (sent_once,)
+    return session.request(method, url, middlewares=middlewares, **how)
+
+
+async def sent_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """aiohttp sends PUT and DELETE again by itself when the connection breaks, as if they were idempotent: a dispatch
+    would happen twice. Raises BrokenOff instead, which it leaves alone."""
+    try:
+        return await handler(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        raise  # nothing was sent
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise BrokenOff(str(error)) from error
 
 
 async def _outcome(

@@ -92,11 +92,12 @@ async def register(request: web.Request, leading: Leading) -> web.Response:
     enforce = member(body, "JobModifyIndex", int) or 0
     is_enforced = member(body, "EnforceIndex", bool)
     adopt = bool(member(body, "Adopt", bool))
+    keeps_counts = bool(member(body, "PreserveCounts", bool))
     cycle = await _vault_cycle(leading, job, body)
     warnings = [*_warnings(leading, job), *([] if adopt else _orphans(leading, job)), *cycle]
     source, omitted = submissions.of_body(body)
     done = await commands.register(
-        leading, job, enforce_index=enforce if is_enforced else None, adopt=adopt, submission=source
+        leading, job, enforce_index=enforce if is_enforced else None, adopt=adopt, keeps_counts=keeps_counts, submission=source
     )
     vault_path.allowed(leading.view, (job.namespace, job.id), done.job_modify_index, cycle)
     index = leading.view.api_index(done.eval_index)
@@ -232,16 +233,20 @@ def errors_text(faults: list[str]) -> str:
 
 
 async def parse(request: web.Request, leading: object = None) -> web.Response:
-    """HCL in, the job's JSON out, canonical when asked."""
+    """HCL in, the job's JSON out, canonical when asked. `Variables`: the text of a variable file."""
     body = decode(await request.read())
     text, is_canonical = member(body, "JobHCL", str), member(body, "Canonicalize", bool)
     if not text:
         raise BadRequest("Job spec is empty")
     is_hcl1 = bool(member(body, "hclv1", bool))
+    variables = (member(body, "Variables", str) or "").encode()
+    if is_hcl1 and variables:
+        raise BadRequest("HCL1 has no variables")
 
     def work() -> object:
         # A text from the network must not read this machine's files.
-        document = jobspec.parse(text.encode(), file="input.hcl", reads_files=False, is_hcl1=is_hcl1)
+        var_files = [("input.vars", variables)] if variables else []
+        document = jobspec.parse(text.encode(), file="input.hcl", var_files=var_files, reads_files=False, is_hcl1=is_hcl1)
         return jobspec.canonicalize(document) if is_canonical else document
 
     try:

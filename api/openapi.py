@@ -27,7 +27,7 @@ _TYPES: dict[str, dict[str, Any]] = {
     "limit": {"type": "integer", "minimum": 0},
     "cas": {"type": "integer", "minimum": 0},
 }
-_FLAGS = frozenset({"stale", "reverse", "meta", "resources", "task_states", "diffs", "nodes", "optional", "failing", "purge", "orphan", "global", "force", "follow", "plain"})
+_FLAGS = frozenset({"stale", "reverse", "meta", "resources", "os", "task_states", "diffs", "nodes", "optional", "failing", "purge", "orphan", "global", "force", "follow", "plain"})
 _ABOUT = """Nomad's HTTP API as drover serves it. Errors are plain text.
 
 Every read of state answers with X-Nomad-Index and takes `index` and `wait`: it answers once its result's index is

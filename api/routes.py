@@ -15,6 +15,7 @@ from api import (
     absent,
     acl,
     agent,
+    alloc_checks,
     alloc_exec,
     alloc_gc,
     candidates,
@@ -108,12 +109,12 @@ OF_JOB = (
 # An id may hold slashes (as %2F), and of old line breaks; one that ends in a word from above, unescaped, is none.
 _JOB = "/v1/job/{id:(?s:.+)" + "".join(f"(?<!/{word})" for word in sorted({r.path.removeprefix("/v1/job/{id:(?s:.+)}/") for r in OF_JOB})) + "}"
 
-_SUBMITTED = {"Job": Job, "EnforceIndex": bool, "JobModifyIndex": int, "Adopt": bool, "AllowVaultCycle": bool, "Submission": Submission}
+_SUBMITTED = {"Job": Job, "EnforceIndex": bool, "JobModifyIndex": int, "Adopt": bool, "PreserveCounts": bool, "AllowVaultCycle": bool, "Submission": Submission}
 
 JOBS = (
     Route("GET", "/v1/jobs", on_leader(jobs.list_jobs), Right.JOB_LIST, "Lists jobs", (*BLOCKING, *LISTING)),
     Route("PUT", "/v1/jobs", on_leader(jobs.register), Right.JOB_SUBMIT, "Submits a job", body=_SUBMITTED),
-    Route("PUT", "/v1/jobs/parse", jobs.parse, Right.NONE, "Turns HCL into the job's JSON", body={"JobHCL": str, "Canonicalize": bool, "hclv1": bool}),
+    Route("PUT", "/v1/jobs/parse", jobs.parse, Right.NONE, "Turns HCL into the job's JSON", body={"JobHCL": str, "Variables": str, "Canonicalize": bool, "hclv1": bool}),
     Route("PUT", "/v1/validate/job", jobs.validate, Right.NONE, "Tells what is wrong with a job", body={"Job": Job}),
     *OF_JOB,
     Route("GET", _JOB, on_leader(jobs.job), Right.JOB_READ, "Reads a job", BLOCKING),
@@ -141,12 +142,12 @@ WORK = (
 )
 
 NODES = (
-    Route("GET", "/v1/nodes", on_leader(cluster.list_nodes), Right.NODE_READ, "Lists nodes", (*BLOCKING, *LISTING)),
+    Route("GET", "/v1/nodes", on_leader(cluster.list_nodes), Right.NODE_READ, "Lists nodes", (*BLOCKING, *LISTING, "resources", "os")),
     Route("GET", "/v1/node/{id}", on_leader(cluster.node), Right.NODE_READ, "Reads a node", BLOCKING),
     Route("GET", "/v1/node/{id}/allocations", on_leader(cluster.node_allocations), Right.NODE_READ, "Lists a node's allocations in full", BLOCKING),
     Route("PUT", "/v1/node/{id}/eligibility", on_leader(cluster.node_eligibility), Right.NODE_WRITE, "Allows or refuses new work", body={"Eligibility": Eligibility}),
     Route("PUT", "/v1/node/{id}/purge", on_leader(cluster.node_purge), Right.NODE_WRITE, "Forgets a node that is down"),
-    Route("PUT", "/v1/node/{id}/drain", on_leader(cluster.node_drain), Right.NODE_WRITE, "Empties a node, or stops doing so", body={"DrainSpec": dict[str, Any] | None, "MarkEligible": bool}),
+    Route("PUT", "/v1/node/{id}/drain", on_leader(cluster.node_drain), Right.NODE_WRITE, "Empties a node, or stops doing so", body={"DrainSpec": dict[str, Any] | None, "MarkEligible": bool, "Meta": dict[str, str]}),
     Route("GET", "/v1/client/metadata", on_leader(node_meta.read), Right.NODE_READ, "A node's metadata", ("node_id",)),
     Route("PUT", "/v1/client/metadata", on_leader(node_meta.apply), Right.NODE_WRITE, "Changes a node's metadata", ("node_id",), body={"NodeID": str, "Meta": dict[str, str | None]}),
     Route("GET", "/v1/client/stats", on_named_node(stats.client_stats), Right.NODE_READ, "What a machine uses just now", ("node_id",)),
@@ -165,6 +166,7 @@ NODES = (
     Route("GET", "/v1/client/allocation/{id}/stats", on_node_of_alloc(stats.alloc_stats), Right.JOB_READ, "What an allocation uses just now", ("task",)),
     Route("GET", "/v1/client/allocation/{id}/samples", on_node_of_alloc(samples.of_alloc), Right.JOB_READ, "What an allocation's tasks used in the last hour"),
     Route("GET", "/v1/client/samples", on_named_node(samples.of_node), Right.NODE_READ, "What a machine used in the last hour", ("node_id",)),
+    Route("GET", "/v1/client/allocation/{id}/checks", on_node_of_alloc(alloc_checks.checks), Right.JOB_READ, "What the checks of an allocation's services say just now"),
     Route("PUT", "/v1/client/allocation/{id}/restart", on_node_of_alloc(files.alloc_restart), Right.JOB_WRITE, "Restarts an allocation's tasks", body={"TaskName": str}),
     Route("PUT", "/v1/client/allocation/{id}/signal", on_node_of_alloc(files.alloc_signal), Right.JOB_WRITE, "Sends a signal to an allocation's tasks", body={"Task": str, "Signal": str}),
 )
@@ -181,12 +183,14 @@ CLUSTER = (
     Route("GET", "/v1/agent/self", agent.agent_self, Right.AGENT_READ, "The agent's configuration and state"),
     Route("GET", "/v1/agent/members", agent.members, Right.AGENT_READ, "Lists leader candidates"),
     Route("GET", "/v1/agent/servers", agent.servers, Right.AGENT_READ, "Lists the candidates' addresses"),
+    Route("PUT", "/v1/agent/servers", agent.set_servers, Right.AGENT_WRITE, "Refused for all but the candidates that Consul knows", ("address",)),
     Route("GET", "/v1/agent/health", agent.health, Right.NONE, "Whether the agent is well", ("type",)),
     Route("GET", "/v1/agent/monitor", monitor.monitor, Right.AGENT_READ, "An agent's log as it is written", ("log_level", "log_json", "node_id", "server_id", "plain")),
     Route("GET", "/v1/agent/vault", vault.status, Right.AGENT_READ, "How the agent sees Vault, and its own token there"),
     Route("PUT", "/v1/agent/vault/check", vault.checked, Right.AGENT_READ, "Asks Vault whether it is set up as drover needs it"),
     Route("GET", "/v1/operator/vault/path", on_leader(vault.path), Right.OPERATOR_READ, "Which jobs Vault is reached through, and which of them need it"),
     Route("GET", "/v1/status/leader", agent.leader, Right.NONE, "The leader's address"),
+    Route("GET", "/v1/status/contact", agent.contact, Right.NONE, "Who leads as this candidate knows, and whether it can reach that one"),
     Route("GET", "/v1/status/peers", agent.peers, Right.NONE, "The candidates' addresses"),
     Route("GET", "/v1/regions", agent.regions, Right.NONE, "The region"),
     Route("GET", "/v1/namespaces", on_leader(namespaces.list_namespaces), Right.JOB_LIST, "Lists namespaces", (*BLOCKING, "prefix")),

@@ -31,6 +31,15 @@ from model.node import DEFAULT_NETWORK, HostNetwork, Node, NodeControl, NodeStat
 from model.snapshot import JobKey, Life, NodeView, Reach
 from model.wire import Document, encode
 
+# The release of Nomad whose API this is. Clients compare versions (Terraform's provider does), so that drover's own
+# stands where a semantic version has its build.
+API_VERSION = "1.1.0"
+
+
+def api_version(version: str) -> str:
+    """drover's version as Nomad's clients read it."""
+    return f"{API_VERSION}+drover.{version}"
+
 
 class DesiredTransition(Document):
     migrate: bool | None = None
@@ -467,7 +476,7 @@ def _node_networks(node: Node) -> list[dict[str, Any]]:
     ]
 
 
-def node_stub(view: View, node: NodeView, *, has_resources: bool = False) -> dict[str, Any]:
+def node_stub(view: View, node: NodeView, *, has_resources: bool = False, has_os: bool = False) -> dict[str, Any]:
     document, control = node.node, node.control
     index = view.api_index(view.node_indexes.get(node.id, 1))
     return {
@@ -477,7 +486,7 @@ def node_stub(view: View, node: NodeView, *, has_resources: bool = False) -> dic
         "VirtualDatacenter": document.virtual_datacenter,
         "Name": document.name,
         "NodeClass": document.node_class,
-        "Version": document.version,
+        "Version": api_version(document.version),
         "Drain": control.drain is not None,
         "LastDrain": _to_dict(control.last_drain) if control.last_drain is not None else None,
         "SchedulingEligibility": control.scheduling_eligibility.value,
@@ -488,6 +497,7 @@ def node_stub(view: View, node: NodeView, *, has_resources: bool = False) -> dic
         "CreateIndex": index,
         "ModifyIndex": index,
         **(_node_resources(document) if has_resources else {}),
+        **({"Attributes": {"os.name": document.attributes.get("os.name", "")}} if has_os else {}),
     }
 
 

@@ -34,7 +34,7 @@ from agent.local import TaskHost
 from agent.node_agent import NodeAgent
 from agent.permit import RestartPermit
 from agent.presence import Presence
-from agent.services import NodeServices
+from agent.services import CheckResult, NodeServices
 from agent.templates.consul import ConsulReads
 from agent.templates.watching import CONNECTIONS_MAX, Watches
 from agent.vault_records import VaultRecords
@@ -42,6 +42,7 @@ from agent.vault_tokens import LeaderTokens, OwnTokens
 from api.context import ALIVE_PATH, Context
 from api.rights import Rights
 from api.server import ApiServer
+from api.shapes import API_VERSION
 from catalog.agent_store import AgentStore
 from catalog.client import Client
 from catalog.heartbeat import Heartbeat
@@ -61,7 +62,9 @@ from configs import Advertise, AgentConfig, Ports, Vault
 from configs.tls import Contexts, contexts
 from leader.candidacy import Candidacy
 from leader.election import Election
+from leader.succession import Succession
 from leader.vaulting import LeaderVault
+from model.alloc import AllocId
 from model.cluster import Leader
 from model.errors import ConfigError, Fault
 from model.node import HostVolume, Node, NodeId, ReservedResources
@@ -83,6 +86,7 @@ class Running:
     services: NodeServices | None
     host: TaskHost | None
     candidacy: Candidacy
+    succession: Succession
     vault: Login | None
 
     async def log_in(self) -> None:
@@ -91,7 +95,9 @@ class Running:
             await self.vault.run()
 
     async def lead(self) -> None:
-        await self.candidacy.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.candidacy.run(), name="candidacy")
+            tasks.create_task(self.succession.run(), name="succession")
 
     async def tend(self) -> None:
         if self.host and self.services and self.presence:
@@ -233,6 +239,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             fleet=candidates.read,
         )
         stack.push_async_callback(rights.close)
+        lock = LeaderLock(client=client, kv=kv, keys=keys)
         context = Context(
             node_id=node_id,
             name=node.name,
@@ -244,18 +251,29 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             lookup=store,
             election=election,
             is_candidate=lambda: candidacy.is_candidate,
-            lock=LeaderLock(client=client, kv=kv, keys=keys),
+            contact=lambda: succession.contact,
+            lock=lock,
             rights=rights,
             tls=tls,
             agent=node_agent,
             members=candidates.read,
             forget_member=candidates.forget,
             heartbeat=lambda: (presence.ttl_s, heartbeat.age_s(presence.check_id)) if presence is not None else None,
+            check_results=services.results if services is not None else _no_checks,
             allows_exec=not config.client.disable_remote_exec,
             telemetry=config.telemetry,
             vault=vault,
             vault_role=config.vault.create_from_role,
             samples=host.samples if host is not None else None,
+        )
+        succession = Succession(
+            node_id=node_id,
+            candidacy=candidacy,
+            lock=lock,
+            members=candidates.read,
+            ask=context.contact_of,
+            rng=rng,
+            answer_s=config.server.lease_ttl_s / 3,
         )
         try:
             await stack.enter_async_context(ApiServer(context, config, bound=bound, pages=pages()))
@@ -271,6 +289,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             services=services,
             host=host,
             candidacy=candidacy,
+            succession=succession,
             vault=vault,
         )
 
@@ -401,10 +420,14 @@ def _node(config: AgentConfig, node_id: NodeId, machine: Machine, http_addr: str
     return fingerprint(settings, node_id, config.data_dir, VERSION, time.time_ns(), facts)
 
 
+async def _no_checks(_: AllocId) -> list[CheckResult]:
+    return []
+
+
 def _shown(config: AgentConfig) -> dict[str, Any]:
     """The part of the configuration that `agent/self` shows: no token, no path of a key."""
     return {
-        "Version": {"Version": VERSION, "Revision": "", "VersionPrerelease": "", "VersionMetadata": ""},
+        "Version": {"Version": API_VERSION, "Revision": "", "VersionPrerelease": "", "VersionMetadata": f"drover.{VERSION}"},
         "Region": config.region,
         "Datacenter": config.datacenter,
         "NodeName": config.name,

@@ -18,7 +18,7 @@ from leader.leading import Leading
 from model.cluster import JobRecord, SchedulerConfiguration, Submission
 from model.errors import DroverError, StoreRefused, StoreUnclear, WriteConflict
 from model.evaluation import EvalStatus, Evaluation
-from model.job import Job, JobId, JobStatus, Namespace, spec_of
+from model.job import Job, JobId, JobStatus, JobType, Namespace, spec_of
 from model.node import Eligibility, NodeControl, NodeId
 from model.snapshot import JobKey, NodeView
 from model.wire import encode
@@ -76,11 +76,13 @@ async def register(
     *,
     enforce_index: int | None = None,
     adopt: bool = False,
+    keeps_counts: bool = False,
     submission: Submission | None = None,
 ) -> Registered:
     """Makes `job` the current version. An unchanged job keeps its version and only gets an evaluation.
 
     adopt: what `deregister` left running of a job of this id is taken over.
+    keeps_counts: groups that the current version has too have its counts, whatever `job` says.
     submission: kept with the version, if both fit into one transaction.
     enforce_index: the JobModifyIndex (of the API) the caller saw, 0 for "must not exist", None for any.
     Raises EnforceIndexError, SessionLost, WriteConflict, StoreRefused (too large), StoreUnavailable.
@@ -88,11 +90,11 @@ async def register(
     key: JobKey = (job.namespace, job.id)
     async with leading.turn(key):
         try:
-            return await _register(leading, key, job, enforce_index, adopt=adopt, submission=submission)
+            return await _register(leading, key, job, enforce_index, adopt=adopt, keeps_counts=keeps_counts, submission=submission)
         except WriteConflict:
             # A deployment that ended just now changed the job's record.
             await leading.deciding.read_doubted()
-            return await _register(leading, key, job, enforce_index, adopt=adopt, submission=submission)
+            return await _register(leading, key, job, enforce_index, adopt=adopt, keeps_counts=keeps_counts, submission=submission)
 
 
 async def deregister(
@@ -174,7 +176,14 @@ async def _put_control(leading: Leading, node_id: NodeId, change: Callable[[Node
 
 
 async def _register(
-    leading: Leading, key: JobKey, job: Job, enforce_index: int | None, *, adopt: bool, submission: Submission | None
+    leading: Leading,
+    key: JobKey,
+    job: Job,
+    enforce_index: int | None,
+    *,
+    adopt: bool,
+    keeps_counts: bool,
+    submission: Submission | None,
 ) -> Registered:
     view = leading.view
     scheduling.check_registration(leading)
@@ -183,6 +192,8 @@ async def _register(
     current = view.jobs.get(key)
     if enforce_index is not None:
         _enforce(leading, key, current, enforce_index)
+    if keeps_counts and current is not None:
+        job = with_counts_of(current, job)
     job = as_current(current, job, leading.fenced.now_ns, adopt=adopt)
     if current is not None and spec_of(current) == spec_of(job):
         if job.is_parent:
@@ -212,6 +223,16 @@ def as_current(current: Job | None, job: Job, now_ns: int, *, adopt: bool = Fals
     job = msgspec.structs.replace(job, restarted_at=restarted_at, orphans="adopt" if adopt else kept, status_description="")
     is_child = current is not None and current.parent_id and job.parent_id == current.parent_id
     return msgspec.structs.replace(job, **{name: getattr(current, name) if is_child else value for name, value in _OF_CHILD.items()})
+
+
+def with_counts_of(current: Job, job: Job) -> Job:
+    """The submitted job with the counts of the groups that the current version has too. A job that runs on every node
+    has no counts to keep."""
+    if JobType.SYSTEM in (job.type, current.type) or JobType.SYSBATCH in (job.type, current.type):
+        return job
+    counts = {group.name: group.count for group in current.task_groups}
+    groups = (msgspec.structs.replace(group, count=counts.get(group.name, group.count)) for group in job.task_groups)
+    return msgspec.structs.replace(job, task_groups=tuple(groups))
 
 
 def claims_to_be_child(current: Job | None, job: Job) -> bool:

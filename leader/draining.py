@@ -6,7 +6,7 @@ The order stands in the node's control document, so that whoever leads goes on w
 job's own decision; here it only begins, is called off, and ends.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -22,16 +22,19 @@ from model.wire import encode
 _TRIES = 5
 
 
-async def set_drain(leading: Leading, node_id: NodeId, drain: Drain | None, *, mark_eligible: bool) -> int:
-    """Begins, changes or (None) calls off; mark_eligible: then the node takes new work again. Returns Consul's index.
-    Raises UnknownNode, StoreUnavailable."""
+async def set_drain(
+    leading: Leading, node_id: NodeId, drain: Drain | None, *, mark_eligible: bool, meta: Mapping[str, str] = {}
+) -> int:
+    """Begins, changes or (None) calls off; mark_eligible: then the node takes new work again; meta: what the operator
+    says of it, over what was said before of the same drain. Returns Consul's index. Raises UnknownNode,
+    StoreUnavailable."""
     now_ns = leading.fenced.now_ns
     stamp = leading.fenced.now().isoformat().replace("+00:00", "Z")
 
     def change(control: NodeControl) -> NodeControl:
         if drain is not None:
-            return drain_set(control, drain, now_ns, stamp)
-        return drain_called_off(control, now_ns, stamp, mark_eligible=mark_eligible)
+            return drain_set(control, drain, now_ns, stamp, meta)
+        return drain_called_off(control, now_ns, stamp, mark_eligible=mark_eligible, meta=meta)
 
     return await change_control(leading, node_id, change)
 

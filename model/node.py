@@ -139,11 +139,12 @@ class Drain(Document):
 
 
 class LastDrain(Document):
-    """status: draining | complete | canceled, Nomad's words; the times RFC 3339."""
+    """status: draining | complete | canceled, Nomad's words; the times RFC 3339; meta: what the operator said of it."""
 
     started_at: str = ""
     updated_at: str = ""
     status: str = ""
+    meta: Mapping[str, str] | None = None
 
 
 class NodeControl(Document):

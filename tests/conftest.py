@@ -20,9 +20,16 @@ from tests.components.consul import ConsulServer
 
 T = TypeVar("T")
 
+# Files of more than a minute: first, or at the end of a run one process would be left alone with one of them.
+_LONG = ("test_schemathesis", "test_mutations", "test_python_nomad", "test_rollout", "test_lifecycle", "test_vault", "test_ui")
+
 # Ignored in a shell's background job, and then by all processes that a test starts.
 if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in _LONG)
 
 
 @pytest.hookimpl(tryfirst=True)

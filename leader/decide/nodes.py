@@ -7,6 +7,8 @@ Silence (gossip lost the machine) is waited for `heartbeat_grace`; a machine tha
 drover's own check failing keeps its work for `agent_down_after`, for its tasks run on.
 """
 
+from collections.abc import Mapping
+
 import msgspec
 
 from model.node import Drain, Eligibility, LastDrain, NodeControl, NodeEvent, NodeStatus
@@ -62,28 +64,33 @@ def lost_at_s(view: NodeView, settings: Settings, *, is_answering: bool) -> floa
     return view.reach_since_s + settings.heartbeat_grace_s + settings.lost_after_s
 
 
-def drain_set(control: NodeControl, drain: Drain, now_ns: int, stamp: str) -> NodeControl:
+def drain_set(
+    control: NodeControl, drain: Drain, now_ns: int, stamp: str, meta: Mapping[str, str] = {}
+) -> NodeControl:
     """The node takes no new work, and what it has leaves."""
     known = control.drain
     drain = msgspec.structs.replace(drain, started_at=known.started_at if known is not None else now_ns)
-    started = control.last_drain.started_at if known is not None and control.last_drain is not None else stamp
+    before = control.last_drain if known is not None else None
+    started, said = (before.started_at, before.meta) if before is not None else (stamp, None)
     return msgspec.structs.replace(
         control,
         drain=drain,
-        last_drain=LastDrain(started_at=started, updated_at=stamp, status="draining"),
+        last_drain=LastDrain(started_at=started, updated_at=stamp, status="draining", meta=_said(said, meta)),
         scheduling_eligibility=Eligibility.INELIGIBLE,
         events=_with_event(control, "Node drain strategy set", stamp),
     )
 
 
-def drain_called_off(control: NodeControl, now_ns: int, stamp: str, *, mark_eligible: bool) -> NodeControl:
+def drain_called_off(
+    control: NodeControl, now_ns: int, stamp: str, *, mark_eligible: bool, meta: Mapping[str, str] = {}
+) -> NodeControl:
     eligibility = Eligibility.ELIGIBLE if mark_eligible else control.scheduling_eligibility
     if control.drain is None:
         return msgspec.structs.replace(control, scheduling_eligibility=eligibility)
     return msgspec.structs.replace(
         control,
         drain=None,
-        last_drain=_ended(control.last_drain, "canceled", stamp),
+        last_drain=_ended(control.last_drain, "canceled", stamp, meta),
         scheduling_eligibility=eligibility,
         events=_with_event(control, "Node drain disabled", stamp),
     )
@@ -99,8 +106,13 @@ def drain_finished(control: NodeControl, stamp: str) -> NodeControl:
     )
 
 
-def _ended(drain: LastDrain | None, status: str, stamp: str) -> LastDrain:
-    return msgspec.structs.replace(drain or LastDrain(started_at=stamp), status=status, updated_at=stamp)
+def _ended(drain: LastDrain | None, status: str, stamp: str, meta: Mapping[str, str] = {}) -> LastDrain:
+    drain = drain or LastDrain(started_at=stamp)
+    return msgspec.structs.replace(drain, status=status, updated_at=stamp, meta=_said(drain.meta, meta))
+
+
+def _said(before: Mapping[str, str] | None, meta: Mapping[str, str]) -> Mapping[str, str] | None:
+    return {**(before or {}), **meta} or None
 
 
 def _with_event(control: NodeControl, message: str, stamp: str) -> tuple[NodeEvent, ...]:

@@ -109,3 +109,11 @@ def test_a_candidate_that_is_gone_can_be_forgotten_and_one_that_lives_cannot(own
             left = ask(stays.address, "PUT", f"/v1/agent/force-leave?node={name}")
             assert (left.status, left.body) == (200, b"")
         wait("it is forgotten", lambda: [m["Name"] for m in stays.get("/v1/agent/members")["Members"]] == ["stays.global"])
+
+
+def test_only_candidates_that_consul_knows_can_be_set_as_servers(one: Drover, two: Drover) -> None:
+    for drover in (one, two):
+        assert ask(drover.address, "PUT", "/v1/agent/servers").error == (400, "missing server address")
+        assert ask(drover.address, "PUT", f"/v1/agent/servers?address={one.address}").status == 200
+        refused = ask(drover.address, "PUT", f"/v1/agent/servers?address={one.address}&address=10.0.0.1:4647")
+        assert refused.error == (500, "10.0.0.1:4647: no leader candidate; agents find those in Consul, they are not set")

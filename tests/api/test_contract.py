@@ -104,6 +104,7 @@ OWN: dict[str, Any] = {
     "/v1/operator/autopilot/health": {"FailureTolerance", "Healthy", "Servers"},
     "/v1/agent/health": {"client"},
     "/v1/status/leader": "",
+    "/v1/status/contact": {"Epoch", "LeaderID", "Lost"},
     "/v1/status/peers": [],
     "/v1/regions": [],
     "/v1/client/allocation/{alloc}/stats": {"ResourceUsage", "Tasks", "Timestamp"},
@@ -147,15 +148,16 @@ WRITES = (
     "/v1/search",
     "/v1/search/fuzzy",
     "/v1/agent/join",
+    "/v1/agent/servers",
     "/v1/agent/force-leave",
     "/v1/deployment/unblock/{deployment}",
     "/v1/node/{node}/evaluate",
     "/v1/operator/autopilot/configuration",
 )
-# Of a node: tests/api/test_fs.py, test_exec.py, test_monitor.py and test_forwarding.py hold what they answer.
+# Of a node: tests/api/test_nomads_members.py, test_fs.py, test_exec.py, test_monitor.py and test_forwarding.py hold what they answer.
 OF_NODE = (
     *(f"/v1/client/fs/{verb}/{{alloc}}" for verb in ("ls", "stat", "cat", "readat", "stream", "logs")),
-    *(f"/v1/client/allocation/{{alloc}}/{verb}" for verb in ("exec", "snapshot", "gc")),
+    *(f"/v1/client/allocation/{{alloc}}/{verb}" for verb in ("checks", "exec", "snapshot", "gc")),
     "/v1/client/gc",
     "/v1/agent/monitor",
 )
@@ -331,6 +333,19 @@ def test_an_unchanged_job_keeps_version_and_index_and_gets_an_evaluation(
     ]
 
 
+def test_counts_of_known_groups_are_preserved_on_demand(one: Drover, address: str, new: str) -> None:
+    def submit(count: int, *, keeps: bool) -> list[int]:
+        wanted = marking_job(new, count=count, job={"Constraints": [{"LTarget": "${attr.kernel.name}", "RTarget": "plan9", "Operand": "="}]})
+        if keeps:
+            wanted["TaskGroups"].append({**wanted["TaskGroups"][0], "Name": "second"})
+        assert is_write(ask(address, "PUT", "/v1/jobs", body={"Job": wanted, "PreserveCounts": keeps}))
+        return [group["Count"] for group in one.get(f"/v1/job/{new}")["TaskGroups"]]
+
+    assert submit(3, keeps=False) == [3]
+    assert submit(1, keeps=True) == [3, 1]
+    assert submit(2, keeps=False) == [2]
+
+
 def test_an_enforced_index_is_refused_in_nomads_words(address: str, new: str) -> None:
     def submit(index: object) -> Reply:
         body = {"Job": marking_job(new, count=0), "EnforceIndex": True, "JobModifyIndex": index}
@@ -414,6 +429,11 @@ def test_hcl_is_parsed_to_the_job_itself(method: str, address: str) -> None:
     assert (plain.status, plain.state, plain.json["ID"], plain.json["Priority"]) == (200, {}, "web", None)
     full = ask(address, method, "/v1/jobs/parse", body={"JobHCL": text, "Canonicalize": True})
     assert (full.status, full.json["ID"], full.json["Priority"]) == (200, "web", 50)
+    text = 'variable "count" {\n  type = number\n}\n' + text.replace("datacenters", "priority = var.count\n  datacenters")
+    assert ask(address, method, "/v1/jobs/parse", body={"JobHCL": text}).status == 400
+    given = {"JobHCL": text, "Variables": "count = 70\n"}
+    assert ask(address, method, "/v1/jobs/parse", body=given).json["Priority"] == 70
+    assert ask(address, method, "/v1/jobs/parse", body=given | {"hclv1": True}).error == (400, "HCL1 has no variables")
     assert ask(address, method, "/v1/jobs/parse", body={"JobHCL": ""}).error == (400, "Job spec is empty")
     assert ask(address, method, "/v1/jobs/parse", body={"JobHCL": 5}).error == (
         400, "JobHCL must be a string, found a whole number"

@@ -164,8 +164,8 @@ def test_nodes_servers_and_evaluations_are_shown(run: Run, one: Drover, tmp_path
     ]
     host, _, port = one.address.rpartition(":")
     assert run("server", "members").out == [
-        "Name        Address    Port   Status  Leader  Build  Datacenter  Region",
-        f"one.global  {host}  {port}  alive   true    0.1.0  dc1         global",
+        "Name        Address    Port   Status  Leader  Build               Datacenter  Region",
+        f"one.global  {host}  {port}  alive   true    1.1.0+drover.0.1.0  dc1         global",
     ]
     assert masked(run("eval", "status", evaluation[:6]).out) == [
         "ID                 = <id>",

@@ -37,8 +37,8 @@ POLL_S = 0.03
 # The token that may do everything, of a Consul with ACLs.
 MANAGEMENT = "6d616e61-6765-4d65-8e74-000000000000"
 # Below Linux's ephemeral range (from 32768), or an outgoing connection could take a port between its
-# choice and Consul's bind.
-PORTS = range(12_000, 32_000)
+# choice and Consul's bind, and below what drover gives to tasks.
+PORTS = range(12_000, 20_000)
 # Those that free_port() has told this process: the next one is another, though nothing is bound yet.
 _told: set[int] = set()
 

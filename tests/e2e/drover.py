@@ -58,6 +58,17 @@ def stays(what: str, look: Callable[[], bool], for_s: float) -> None:
         _pause.wait(0.05)
 
 
+def _dynamic_ports() -> range:
+    """What tasks may get: of files that are tested at a time each process has a share, or two fleets on one machine would
+    now and then choose the same."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    share = 12_000 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    return range(20_000 + number * share, 20_000 + (number + 1) * share)
+
+
+DYNAMIC_PORTS = _dynamic_ports()
+
+
 class Answer(OSError):
     """The API answered with an error."""
 
@@ -135,7 +146,11 @@ server {{
   enabled = {str(server).lower()}
   {server_settings}
 }}
-client {{ enabled = {str(client).lower()} }}
+client {{
+  enabled = {str(client).lower()}
+  min_dynamic_port = {DYNAMIC_PORTS[0]}
+  max_dynamic_port = {DYNAMIC_PORTS[-1]}
+}}
 plugin "raw_exec" {{
   config {{ enabled = true }}
 }}

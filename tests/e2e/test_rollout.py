@@ -40,13 +40,19 @@ def service(name: str, version: int, *, count: int, update: dict[str, Any] | Non
 
 
 def deployed(one: Drover, name: str, status: str, version: int, wait_s_max: float = 60.0) -> dict[str, Any]:
-    """The job's newest deployment once it is of that version and so."""
+    """The job's newest deployment once it is of that version and so; what was there instead is told."""
+    seen: dict[str, Any] | None = None
 
     def look() -> dict[str, Any] | None:
-        found = one.get(f"/v1/job/{name}/deployment")
-        return found if found and (found["Status"], found["JobVersion"]) == (status, version) else None
+        nonlocal seen
+        seen = one.get(f"/v1/job/{name}/deployment")
+        return seen if seen and (seen["Status"], seen["JobVersion"]) == (status, version) else None
 
-    return wait(f"{name}'s deployment is {status}", look, wait_s_max)
+    try:
+        return wait(f"{name}'s deployment is {status}", look, wait_s_max)
+    except AssertionError as error:
+        states = {a["Name"]: (a["JobVersion"], a["DesiredStatus"], a["ClientStatus"], a["TaskStates"]) for a in one.allocs(name)}
+        raise AssertionError(f"{error}; it is {seen}; its allocs: {states}") from None
 
 
 class Client:

@@ -46,6 +46,15 @@ class TestBegin:
         assert again.drain == Drain(started_at=NOW + HOUR)
         assert again.last_drain == LastDrain(started_at="t3", updated_at="t3", status="draining")
 
+    def test_what_the_operator_says_stays_with_the_drain_and_goes_with_it(self) -> None:
+        first = drain_set(READY, Drain(), NOW, "t1", {"who": "ann", "why": "disk"})
+        second = drain_set(first, Drain(ignores_system=True), NOW, "t2", {"why": "fan"})
+        off = drain_called_off(second, NOW, "t3", mark_eligible=True, meta={"done": "yes"})
+        third = drain_set(off, Drain(), NOW, "t4")
+        assert [one.last_drain and one.last_drain.meta for one in (first, second, off, third)] == [
+            {"who": "ann", "why": "disk"}, {"who": "ann", "why": "fan"}, {"who": "ann", "why": "fan", "done": "yes"}, None
+        ]  # fmt: skip
+
     def test_a_penalized_node_can_be_drained_too(self) -> None:
         known = replace(READY, flaps=(1, 2, 3, 4), penalized_until=99)
         drained = drain_set(known, Drain(), NOW, "t1")
