@@ -16,6 +16,7 @@ import msgspec
 from aiohttp import web
 from yarl import URL
 
+from agent.samples import Samples
 from agent.services import CheckResult
 from api.leadership import LeaderLookup, Leadership
 from api.rights import Rights
@@ -49,6 +50,8 @@ LEADER_POLL_S = 0.1
 CONNECT_S_MAX = 2.0
 # What an agent answers at once and by itself, whatever else is out of reach.
 ALIVE_PATH = "/v1/regions"
+# Calls that may be asked again.
+_READS = ("GET", "HEAD")
 # Who leads, and whether this candidate reaches it.
 CONTACT_PATH = "/v1/status/contact"
 _HOP_HEADERS = {"connection", "content-length", "transfer-encoding", "host", "date", "server", "upgrade"}
@@ -72,6 +75,10 @@ class LeaderChanged(Exception):
         super().__init__(
             "the leader changed while the call was under way: it may or may not have happened, look and try again"
         )
+
+
+class BrokenOff(aiohttp.ClientError):
+    """The connection broke after something of a call was sent: whether it happened is not known."""
 
 
 class ClientGone(Exception):
@@ -111,6 +118,8 @@ class Context:
     # None: Vault is not enabled. The role is what tasks' tokens are made by; empty: none.
     vault: Login | None = None
     vault_role: str = ""
+    # An hour of what tasks use; None without client.
+    samples: Samples | None = None
     stubs: StubCache = field(default_factory=StubCache)
     # Held while a long text that somebody sent is worked on.
     parsing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -222,7 +231,7 @@ class Context:
                 if taken_up is not None:
                     return taken_up
             body = await request.read()
-            call = self.session().request(request.method, url, data=body, headers=headers, allow_redirects=False, **how)
+            call = asked(self.session(), request.method, url, data=body, headers=headers, allow_redirects=False, **how)
             async with await self._answer(call, request, leader) as answer:
                 response = web.StreamResponse(status=answer.status)
                 for name, value in answer.headers.items():
@@ -254,7 +263,8 @@ class Context:
                 return response
             if leader is not None:
                 raise LeaderChanged from error  # it died while the call waited there
-            raise StoreUnavailable(f"agent at {base} broke off: {error}") from error
+            unclear = "" if request.method in _READS else ": it may or may not have happened, look and try again"
+            raise StoreUnavailable(f"agent at {base} broke off: {error}{unclear}") from error
 
     async def _answer(
         self, call: Awaitable[aiohttp.ClientResponse], request: web.Request, leader: Leader | None
@@ -278,6 +288,23 @@ class Context:
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
+
+
+def asked(session: aiohttp.ClientSession, method: str, url: URL, **how: Any) -> Awaitable[aiohttp.ClientResponse]:
+    """One call to another agent; what changes something is sent once. how: as aiohttp takes it."""
+    middlewares = () if method in _READS else (sent_once,)
+    return session.request(method, url, middlewares=middlewares, **how)
+
+
+async def sent_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """aiohttp sends PUT and DELETE again by itself when the connection breaks, as if they were idempotent: a dispatch
+    would happen twice. Raises BrokenOff instead, which it leaves alone."""
+    try:
+        return await handler(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        raise  # nothing was sent
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise BrokenOff(str(error)) from error
 
 
 async def _outcome(

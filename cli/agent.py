@@ -8,6 +8,7 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from cli import dev
 from cli.main import VERSION
 from cli.process import Running, process
 from configs import AgentConfig, log_lines
-from model.errors import ConfigError
+from model.errors import ConfigError, Fault
 
 log = logging.getLogger("drover")
 
@@ -57,7 +58,17 @@ def _refused(error: ConfigError) -> int:
 
 
 def _overrides(args: argparse.Namespace) -> dict[str, Any]:
+    switches = ("consul_ssl", "consul_verify_ssl", "vault_enabled", "vault_tls_skip_verify")
+    values = ["consul_token", "consul_ca_file", "consul_cert_file", "consul_key_file", "vault_address", "vault_token", "vault_create_from_role", "vault_namespace", "vault_ca_file", "vault_ca_path", "vault_cert_file", "vault_key_file", "vault_tls_server_name"]
     chosen = {
+        **{name.replace("_", ".", 1): getattr(args, name) or None for name in (*switches, *values)},
+        "region": args.region,
+        "log_json": args.log_json or None,
+        "acl.enabled": args.acl_enabled or None,
+        "client.node_class": args.node_class,
+        "client.meta": _meta(args.meta) or None,
+        "client.network_interface": args.network_interface,
+        "client.cpu_total_compute": args.cpu_total_compute,
         "data_dir": args.data_dir,
         "bind_addr": args.bind,
         "name": args.node,
@@ -70,6 +81,17 @@ def _overrides(args: argparse.Namespace) -> dict[str, Any]:
         "consul.address": args.consul_address,
     }
     return {name: value for name, value in chosen.items() if value is not None}
+
+
+def _meta(pairs: Sequence[str]) -> dict[str, str]:
+    """Raises ConfigError."""
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise ConfigError((Fault(message=f"expected KEY=VALUE, found {pair[:80]!r}", where="-meta"),))
+        found[key] = value
+    return found
 
 
 def _renew(running: Running) -> None:

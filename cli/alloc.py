@@ -74,6 +74,9 @@ def status(args: argparse.Namespace) -> int:
         alloc = find_alloc(api, args.alloc)
         if is_data(args):
             return print_data(args, alloc)
+        if args.short:
+            print(_short(alloc, is_verbose=args.verbose))
+            return 0
         _show(alloc, is_verbose=args.verbose)
         if args.verbose:
             print(f"\nPlacement Metrics\n{metrics(alloc['Metrics'])}")
@@ -105,27 +108,39 @@ def _change(args: argparse.Namespace, verb: str) -> int:
         return fail(error)
 
 
-def _show(alloc: dict[str, Any], *, is_verbose: bool) -> None:
-    print(
-        fields(
-            [
-                ("ID", alloc["ID"] if is_verbose else short(alloc["ID"], is_verbose=False)),
-                ("Eval ID", short(alloc["EvalID"], is_verbose=is_verbose)),
-                ("Name", alloc["Name"]),
-                ("Node ID", short(alloc["NodeID"], is_verbose=is_verbose)),
-                ("Node Name", alloc["NodeName"]),
-                ("Job ID", alloc["JobID"]),
-                ("Job Version", alloc["JobVersion"]),
-                ("Client Status", alloc["ClientStatus"]),
-                ("Client Description", alloc["ClientDescription"] or "-"),
-                ("Desired Status", alloc["DesiredStatus"]),
-                ("Desired Description", alloc["DesiredDescription"] or "-"),
-                *_rollout(alloc, is_verbose=is_verbose),
-                ("Created", ago(alloc["CreateTime"])),
-                ("Modified", ago(alloc["ModifyTime"])),
-            ]
-        )
+def _basics(alloc: dict[str, Any], *, is_verbose: bool) -> str:
+    return fields(
+        [
+            ("ID", alloc["ID"] if is_verbose else short(alloc["ID"], is_verbose=False)),
+            ("Eval ID", short(alloc["EvalID"], is_verbose=is_verbose)),
+            ("Name", alloc["Name"]),
+            ("Node ID", short(alloc["NodeID"], is_verbose=is_verbose)),
+            ("Node Name", alloc["NodeName"]),
+            ("Job ID", alloc["JobID"]),
+            ("Job Version", alloc["JobVersion"]),
+            ("Client Status", alloc["ClientStatus"]),
+            ("Client Description", alloc["ClientDescription"] or "-"),
+            ("Desired Status", alloc["DesiredStatus"]),
+            ("Desired Description", alloc["DesiredDescription"] or "-"),
+            *_rollout(alloc, is_verbose=is_verbose),
+            ("Created", ago(alloc["CreateTime"])),
+            ("Modified", ago(alloc["ModifyTime"])),
+        ]
     )
+
+
+def _short(alloc: dict[str, Any], *, is_verbose: bool) -> str:
+    """What it is, and of each task the state and what happened last."""
+    rows = [("Name", "State", "Last Event", "Time")]
+    for name, task in sorted((alloc["TaskStates"] or {}).items()):
+        last: dict[str, Any] = (task["Events"] or [{"Type": "<none>", "Time": 0}])[-1]
+        rows.append((name, task["State"], last["Type"], clock(last["Time"])))
+    tasks = f"\n\nTasks\n{table(rows)}" if len(rows) > 1 else ""
+    return f"{_basics(alloc, is_verbose=is_verbose)}{tasks}"
+
+
+def _show(alloc: dict[str, Any], *, is_verbose: bool) -> None:
+    print(_basics(alloc, is_verbose=is_verbose))
     ports = alloc["AllocatedResources"]["Shared"]["Ports"]
     if ports:
         print("\nAllocation Addresses")
@@ -237,7 +252,7 @@ def restart(args: argparse.Namespace) -> int:
     try:
         api = Api(args)
         alloc = find_alloc(api, args.alloc)
-        api.put(f"/v1/client/allocation/{alloc['ID']}/restart", {"TaskName": args.task or ""})
+        api.put(f"/v1/client/allocation/{alloc['ID']}/restart", {"TaskName": args.task or args.task_flag or ""})
         return 0
     except CommandFailed as error:
         return fail(error)
@@ -247,7 +262,7 @@ def signal(args: argparse.Namespace) -> int:
     try:
         api = Api(args)
         alloc = find_alloc(api, args.alloc)
-        api.put(f"/v1/client/allocation/{alloc['ID']}/signal", {"Task": args.task or "", "Signal": args.s})
+        api.put(f"/v1/client/allocation/{alloc['ID']}/signal", {"Task": args.task or args.task_flag or "", "Signal": args.s})
         return 0
     except CommandFailed as error:
         return fail(error)

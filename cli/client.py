@@ -250,7 +250,7 @@ def frames(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 def table(rows: Sequence[Sequence[object]]) -> str:
     """Columns aligned, the first row as the head. On a terminal they fit it, and states have colours."""
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() or os.environ.get("NOMAD_CLI_FORCE_COLOR"):
         from cli.terminal import fitted
 
         return fitted(rows)

@@ -30,7 +30,7 @@ _LOG_BYTES_ASKED = 64 * 1024  # lines of 3 KB, as stack traces in JSON are
 
 def list_all(args: argparse.Namespace) -> int:
     try:
-        found = Api(args).get("/v1/deployments")
+        found = Api(args).listed("/v1/deployments", args)
     except CommandFailed as error:
         return fail(error)
     if is_data(args):

@@ -3,7 +3,7 @@
 import argparse
 
 from cli.client import Api, CommandFailed, fail, fields, is_data, print_data, short, table
-from cli.monitor import print_placement_failure
+from cli.monitor import follow, print_placement_failure
 
 
 def list_all(args: argparse.Namespace) -> int:
@@ -30,6 +30,8 @@ def status(args: argparse.Namespace) -> int:
     try:
         api = Api(args)
         found = api.find("evaluation", "/v1/evaluations", args.eval)
+        if args.monitor:
+            return follow(api, found["ID"], is_verbose=args.verbose)
         evaluation = api.get(f"/v1/evaluation/{found['ID']}")
         if is_data(args):
             return print_data(args, evaluation)

@@ -104,7 +104,8 @@ def _asked(answer: Json) -> dict[str, int]:
 def _paint(args: argparse.Namespace) -> Paint:
     """Colours on a terminal, unless they are not wanted."""
     is_plain = args.no_color or os.environ.get("NO_COLOR") or os.environ.get("NOMAD_CLI_NO_COLOR")
-    return plain if is_plain or not sys.stdout.isatty() else coloured
+    has_colours = sys.stdout.isatty() or os.environ.get("NOMAD_CLI_FORCE_COLOR")
+    return plain if is_plain or not has_colours else coloured
 
 
 def plain(style: str, text: str) -> str:

@@ -139,6 +139,8 @@ def run(args: argparse.Namespace) -> int:
         body: dict[str, Any] = {"Job": _with_token(document, job, args.vault_token)}
         if len(text) <= _SOURCE_BYTES_MAX:
             body["Submission"] = _submission(args, text)
+        if args.preserve_counts:
+            body["PreserveCounts"] = True
         if args.adopt:
             body["Adopt"] = True
         if args.allow_vault_cycle:

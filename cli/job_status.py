@@ -52,7 +52,14 @@ def inspect(args: argparse.Namespace) -> int:
     try:
         api = Api(args)
         job = find_job(api, args.job)
-        found = api.get(f"/v1/job/{segment(job['ID'])}", namespace=job["Namespace"])
+        path = f"/v1/job/{segment(job['ID'])}"
+        if args.version is None:
+            found = api.get(path, namespace=job["Namespace"])
+        else:
+            versions = api.get(f"{path}/versions", namespace=job["Namespace"])["Versions"]
+            found = next((one for one in versions if one["Version"] == args.version), None)
+            if found is None:
+                raise CommandFailed(f'job "{job["ID"]}" has no version {args.version} any more')
         # A template is given the job itself; the JSON can be submitted again.
         return print_data(args, found if args.template is not None else {"Job": found})
     except CommandFailed as error:

@@ -1,6 +1,7 @@
 """`drover job history|revert|deployments|promote|scale|restart|eval`: a job's versions, and what is done with them."""
 
 import argparse
+import json
 from typing import Any
 
 from cli.client import Api, CommandFailed, clock, fail, fields, is_data, print_data, segment, table
@@ -26,6 +27,9 @@ def history(args: argparse.Namespace) -> int:
             return fail(CommandFailed(f'job "{job["ID"]}" has no version {args.version} any more'))
     if is_data(args):
         return print_data(args, versions)
+    if args.full:
+        print(json.dumps(versions, indent=4))
+        return 0
     for number, version in enumerate(versions):
         if number:
             print()

@@ -14,9 +14,13 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
+from cli import nomads_flags
+
 _ALLOW_VAULT_CYCLE = "submit a job that Vault is reached through and that needs Vault"
 
 VERSION = "0.1.0"
+
+_SWITCHED = {**dict.fromkeys(("1", "t", "true"), True), **dict.fromkeys(("0", "f", "false"), False)}
 
 Handler = Callable[[argparse.Namespace], int]
 
@@ -38,6 +42,21 @@ class _Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(None, f"unknown command {value!r}{hint}")
         super()._check_value(action, value)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Go's switches may have a value: -detach=true, -detach=false."""
+        if args is not None and not any(action.nargs == argparse.REMAINDER for action in self._actions):
+            args = [word for given in args if (word := self._switch_of(given)) is not None]
+        return super().parse_known_args(args, namespace)
+
+    def _switch_of(self, word: str) -> str | None:
+        """The word without a switch's value, None for one that is denied."""
+        name, equals, value = word.partition("=")
+        if not equals or word in self._option_string_actions or value.lower() not in _SWITCHED:
+            return word
+        if not isinstance(self._option_string_actions.get(name), argparse._StoreTrueAction):
+            return word
+        return name if _SWITCHED[value.lower()] else None
+
     def _get_option_tuples(self, option_string: str) -> list[Any]:
         """No flag by its first letters: allow_abbrev=False spares those with one dash (`job stop -p` would purge)."""
         return []
@@ -50,7 +69,8 @@ def _nearest(word: str, known: Iterable[str]) -> str | None:
 
 
 def _flag(parser: argparse.ArgumentParser, name: str, **how: object) -> None:
-    parser.add_argument(f"-{name}", f"--{name}", dest=name.replace("-", "_"), **how)  # type: ignore[arg-type]  # argparse's own keywords
+    how.setdefault("dest", name.replace("-", "_"))
+    parser.add_argument(f"-{name}", f"--{name}", **how)  # type: ignore[arg-type]  # argparse's own keywords
 
 
 def _client_flags(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +85,7 @@ def _client_flags(parser: argparse.ArgumentParser) -> None:
     _flag(parser, "tls-server-name", metavar="NAME", help="what the agent's certificate is for (NOMAD_TLS_SERVER_NAME)")
     _flag(parser, "tls-skip-verify", action="store_true", help="believe any certificate (NOMAD_SKIP_VERIFY)")
     _flag(parser, "no-color", action="store_true", help=argparse.SUPPRESS)
+    _flag(parser, "force-color", action="store_true", help=argparse.SUPPRESS)
 
 
 def _spec_flags(parser: argparse.ArgumentParser) -> None:
@@ -77,8 +98,16 @@ def _reading_flags(parser: argparse.ArgumentParser) -> None:
     _flag(parser, "var", action="append", default=[], metavar="NAME=VALUE")
     _flag(parser, "var-file", action="append", default=[], metavar="FILE")
     _flag(parser, "hcl1", action="store_true", help="FILE is in HCL's first version")
+    _flag(parser, "hcl2-strict", metavar="BOOL", type=_strict, help=argparse.SUPPRESS)
     _flag(parser, "nomad-strict", action="store_true", help="refuse what only drover knows")
     _flag(parser, "allow-outside-files", action="store_true", help="file() and its kin may leave FILE's directory")
+
+
+def _strict(value: str) -> bool:
+    """Variables that no job file declares are always refused."""
+    if not _SWITCHED.get(value.lower(), True):
+        raise argparse.ArgumentTypeError("variables that are not declared are always refused")
+    return True
 
 
 def _shown_flags(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +137,22 @@ def _agent(sub: argparse.ArgumentParser) -> None:
     _flag(sub, "client", action="store_true", help="run tasks")
     _flag(sub, "alloc-dir", metavar="DIR")
     _flag(sub, "state-dir", metavar="DIR")
+    _flag(sub, "region", metavar="NAME")
+    _flag(sub, "node-class", metavar="NAME")
+    _flag(sub, "meta", action="append", default=[], metavar="KEY=VALUE", help="of the node (may be repeated)")
+    _flag(sub, "network-interface", metavar="NAME")
+    _flag(sub, "cpu-total-compute", type=int, metavar="MHZ")
+    _flag(sub, "log-json", action="store_true")
+    _flag(sub, "acl-enabled", action="store_true", help="Consul's ACLs decide what a caller may do")
     _flag(sub, "consul-address", metavar="HOST:PORT")
+    for name in ("token", "ca-file", "cert-file", "key-file"):
+        _flag(sub, f"consul-{name}", metavar=name.rpartition("-")[2].upper())
+    for name in ("ssl", "verify-ssl"):
+        _flag(sub, f"consul-{name}", action="store_true")
+    for name in ("enabled", "tls-skip-verify"):
+        _flag(sub, f"vault-{name}", action="store_true")
+    for name in ("address", "token", "create-from-role", "namespace", "ca-file", "ca-path", "cert-file", "key-file", "tls-server-name"):
+        _flag(sub, f"vault-{name}", metavar=name.rpartition("-")[2].upper())
 
 
 def _build() -> _Parser:
@@ -143,6 +187,8 @@ def _build() -> _Parser:
     for under, name in ((job, "run"), (commands, "run")):
         run = command(under, name, "cli.job_run:run", "submit a job", _spec_flags, _client_flags, _monitor_flags)
         _flag(run, "adopt", action="store_true", help="take over what `job stop -orphan` left of a job of this id")
+        _flag(run, "preserve-counts", action="store_true", help="groups that the job has already keep their counts")
+        _flag(run, "consul-token", metavar="TOKEN", help="as -token: drover's tokens are Consul's (CONSUL_HTTP_TOKEN)")
         _flag(run, "check-index", type=int, metavar="N", help="only if the job's modify index is N (0: new)")
         _flag(run, "vault-token", help="shows that you have the policies the job asks for (default: VAULT_TOKEN); kept nowhere")
         _flag(run, "allow-vault-cycle", action="store_true", help=_ALLOW_VAULT_CYCLE)
@@ -184,14 +230,15 @@ def _build() -> _Parser:
     why.add_argument("job", metavar="JOB", nargs="?")
     _flag(why, "file", metavar="FILE", help="of the job in FILE, were it submitted")
     inspect = command(job, "inspect", "cli.job_status:inspect", "print a job's JSON", _client_flags, _data_flags)
+    _flag(inspect, "version", type=int, metavar="N", help="of this version")
     inspect.add_argument("job", metavar="JOB")
 
     jobs_own(job, command)
     children(job, command)
 
     deployment = group("deployment", "look at roll-outs, and say what becomes of them")
-    command(deployment, "list", "cli.deployment:list_all", "list deployments", _client_flags, _shown_flags)
-    deployment_status = command(deployment, "status", "cli.deployment:status", "show a deployment", _client_flags, _shown_flags)
+    command(deployment, "list", "cli.deployment:list_all", "list deployments", _client_flags, _shown_flags, _list_flags)
+    deployment_status = command(deployment, "status", "cli.deployment:status", "show a deployment", _client_flags, _shown_flags, _list_flags)
     deployment_status.add_argument("deployment", metavar="DEPLOYMENT", nargs="?")
     _flag(deployment_status, "monitor", action="store_true", help="stay until it ends")
     for name, handler, text in (
@@ -209,6 +256,7 @@ def _build() -> _Parser:
     alloc = group("alloc", "look at allocations")
     alloc_status = command(alloc, "status", "cli.alloc:status", "show an allocation", _client_flags, _shown_flags, _list_flags)
     alloc_status.add_argument("alloc", metavar="ALLOC", nargs="?")
+    _flag(alloc_status, "short", action="store_true", help="of one: its tasks, without what happened to them")
     _flag(alloc_status, "stats", action="store_true", help="what its tasks use just now")
     _reaching_in(alloc, commands, command)
     for name, text in (("restart", "restart an allocation's tasks"), ("signal", "send a signal to a task")):
@@ -218,6 +266,7 @@ def _build() -> _Parser:
             _flag(sub, "s", metavar="SIGNAL", default="SIGINT")
         sub.add_argument("alloc", metavar="ALLOC")
         sub.add_argument("task", metavar="TASK", nargs="?")
+        _flag(sub, "task", dest="task_flag", metavar="NAME", help=argparse.SUPPRESS)
 
     checked = command(alloc, "checks", "cli.alloc:checks", "tell what the checks of an allocation's services say", _client_flags, _shown_flags)
     checked.add_argument("alloc", metavar="ALLOC")
@@ -243,9 +292,13 @@ def _build() -> _Parser:
     _flag(node_status, "verbose", action="store_true", help="full ids; of one node also attributes, host volumes and networks")
     _flag(node_status, "self", action="store_true", help="the node of the agent asked")
     _flag(node_status, "stats", action="store_true", help="of one node: what the machine uses just now")
+    _flag(node_status, "short", action="store_true", help="of one node: its allocations only")
+    _flag(node_status, "quiet", action="store_true", help="of the list: ids only")
+    _flag(node_status, "os", action="store_true", help="of the list: also the operating systems")
     _flag(node_status, "allocs", action="store_true", help="of the list: how many allocations run on each")
     eligibility = command(node, "eligibility", "cli.node:eligibility", "allow or refuse new work", _client_flags)
-    eligibility.add_argument("node", metavar="NODE")
+    eligibility.add_argument("node", metavar="NODE", nargs="?")
+    _flag(eligibility, "self", action="store_true", help="the node of the agent asked")
     _flag(eligibility, "enable", action="store_true")
     _flag(eligibility, "disable", action="store_true")
 
@@ -260,6 +313,8 @@ def _build() -> _Parser:
     _flag(drain, "no-deadline", action="store_true", help="wait for every replacement")
     _flag(drain, "ignore-system", action="store_true", help="system jobs stay")
     _flag(drain, "keep-ineligible", action="store_true", help="with -disable: no new work yet")
+    _flag(drain, "m", dest="message", metavar="TEXT", help="why; kept with the drain")
+    _flag(drain, "meta", action="append", default=[], metavar="KEY=VALUE", help="kept with the drain (may be repeated)")
     _flag(drain, "self", action="store_true", help="the node of the agent asked")
     _flag(drain, "detach", action="store_true", help="do not wait until it is empty")
     _flag(drain, "verbose", action="store_true", help="full ids")
@@ -330,7 +385,8 @@ def _build() -> _Parser:
     _flag(rebalance, "detach", action="store_true", help="do not wait until it has moved")
 
     server = group("server", "look at leader candidates")
-    command(server, "members", "cli.server:members", "list leader candidates", _client_flags, _shown_flags)
+    members = command(server, "members", "cli.server:members", "list leader candidates", _client_flags, _shown_flags)
+    _flag(members, "detailed", action="store_true", help="with their ids and tags")
     promoted = command(server, "promote", "cli.operator_lock:promote", "make an agent a candidate for leader", _client_flags)
     demoted = command(server, "demote", "cli.operator_lock:demote", "make an agent no candidate any more", _client_flags)
     _flag(demoted, "force", action="store_true", help="also the last candidate")
@@ -340,11 +396,13 @@ def _build() -> _Parser:
     evaluation = group("eval", "look at evaluations")
     eval_status = command(evaluation, "status", "cli.eval:status", "show an evaluation", _client_flags, _shown_flags)
     eval_status.add_argument("eval", metavar="EVAL")
+    _flag(eval_status, "monitor", action="store_true", help="stay until it is decided, and what it began is done")
     _acl_commands(group, command)
     system = group("system", "housekeeping")
     command(system, "gc", "cli.server:gc", "forget what has ended", _client_flags)
     _telling(commands, command, group, job, evaluation, operator, server, system)
     _habits(commands, groups, command)
+    nomads_flags.add(commands)
     return parser
 
 
@@ -368,6 +426,7 @@ def _habits(
     started = command(job, "start", "cli.job_versions:start", "start a stopped job again", _client_flags, _monitor_flags)
     scalings = command(job, "scaling-events", "cli.job_versions:scaling_events", "list how a job was scaled", _client_flags, _shown_flags)
     inspected = command(commands, "inspect", "cli.job_status:inspect", "print a job's JSON", _client_flags, _data_flags)
+    _flag(inspected, "version", type=int, metavar="N", help="of this version")
     _flag(started, "allow-vault-cycle", action="store_true", help=_ALLOW_VAULT_CYCLE)
     for sub in (started, scalings, inspected):
         sub.add_argument("job", metavar="JOB")
@@ -481,6 +540,7 @@ def jobs_own(job: "argparse._SubParsersAction[_Parser]", command: Callable[..., 
     """What is done with a job's versions."""
     history = command(job, "history", "cli.job_versions:history", "list a job's versions", _client_flags, _shown_flags)
     _flag(history, "p", action="store_true", help="with what each changed")
+    _flag(history, "full", action="store_true", help="each version's whole JSON")
     _flag(history, "version", type=int, metavar="N", help="only this version")
     revert = command(job, "revert", "cli.job_versions:revert", "submit an older version again", _client_flags, _monitor_flags)
     deployments = command(job, "deployments", "cli.job_versions:deployments", "list a job's roll-outs", _client_flags, _shown_flags)
@@ -589,6 +649,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(getattr(args, "error_code", 1))
     if getattr(args, "no_color", False):
         os.environ["NO_COLOR"] = "1"
+    if getattr(args, "force_color", False):
+        os.environ["NOMAD_CLI_FORCE_COLOR"] = "1"
+    if getattr(args, "consul_token", None) and args.handler != "cli.agent:run":
+        os.environ["CONSUL_HTTP_TOKEN"] = args.consul_token
     module, _, name = args.handler.partition(":")
     handler: Handler = version if module == "cli.main" else getattr(importlib.import_module(module), name)
     try:

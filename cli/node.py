@@ -27,11 +27,7 @@ _NONE = "<none>"
 def status(args: argparse.Namespace) -> int:
     try:
         api = Api(args)
-        wanted = args.node
-        if args.self:
-            wanted = (api.get("/v1/agent/self")["stats"].get("client") or {}).get("node_id")
-            if not wanted:
-                raise CommandFailed("the agent asked runs no tasks: it has no node")
+        wanted = own(api) if args.self else args.node
         if not wanted:
             return _list(api, args)
         return _show(api, api.find("node", "/v1/nodes", wanted)["ID"], args)
@@ -39,10 +35,22 @@ def status(args: argparse.Namespace) -> int:
         return fail(error)
 
 
+def own(api: Api) -> str:
+    """The id of the node of the agent that is asked. Raises CommandFailed."""
+    found = (api.get("/v1/agent/self")["stats"].get("client") or {}).get("node_id")
+    if not found:
+        raise CommandFailed("the agent asked runs no tasks: it has no node")
+    return str(found)
+
+
 def _list(api: Api, args: argparse.Namespace) -> int:
-    nodes = api.listed("/v1/nodes", args)
+    nodes = api.listed("/v1/nodes", args, os=args.os or None)
     if is_data(args):
         return print_data(args, nodes)
+    if args.quiet:
+        for one in nodes:
+            print(short(one["ID"], is_verbose=args.verbose))
+        return 0
     if not nodes:
         print("No nodes registered")
     else:
@@ -55,6 +63,7 @@ def listed(nodes: Sequence[Json], running: Mapping[str, int] | None, *, is_verbo
     has_virtual = any(n["VirtualDatacenter"] for n in nodes)
     head: list[object] = ["ID", "DC", "Name", "Class", "Drain", "Eligibility", "Status"]
     head += ["Virtual DC"] if has_virtual else []
+    head += ["OS"] if (has_os := any("Attributes" in n for n in nodes)) else []
     head += [] if running is None else ["Running Allocs"]
     rows = [head]
     for n in nodes:
@@ -68,6 +77,7 @@ def listed(nodes: Sequence[Json], running: Mapping[str, int] | None, *, is_verbo
             n["Status"],
         ]
         row += [n["VirtualDatacenter"] or _NONE] if has_virtual else []
+        row += [n["Attributes"]["os.name"] or _NONE] if has_os else []
         row += [] if running is None else [running.get(n["ID"], 0)]
         rows.append(row)
     return table(rows)
@@ -85,6 +95,9 @@ def _show(api: Api, node_id: str, args: argparse.Namespace) -> int:
         return print_data(args, node)
     allocs = api.get(f"/v1/node/{node_id}/allocations")
     print(basics(node, allocs, is_verbose=args.verbose))
+    if args.short:
+        print(f"\nAllocations\n{_allocations(allocs, is_verbose=args.verbose)}")
+        return 0
     if args.stats:
         print(_stats(api, node))
     if node["Events"]:
@@ -210,8 +223,10 @@ def eligibility(args: argparse.Namespace) -> int:
     try:
         if args.enable == args.disable:
             raise CommandFailed("give one of -enable and -disable")
+        if not args.self and not args.node:
+            raise CommandFailed("expected a node, or -self")
         api = Api(args)
-        node = api.find("node", "/v1/nodes", args.node)
+        node = {"ID": own(api)} if args.self else api.find("node", "/v1/nodes", args.node)
         wanted = "eligible" if args.enable else "ineligible"
         api.put(f"/v1/node/{node['ID']}/eligibility", {"NodeID": node["ID"], "Eligibility": wanted})
         print(f'Node "{node["ID"]}" scheduling eligibility set: {wanted}')

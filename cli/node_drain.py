@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from cli.client import Api, CommandFailed, fail, short
+from cli.node import own
 from jobspec.durations import DurationFault, parse_duration
 
 _POLL_S = 0.5
@@ -28,6 +29,8 @@ def run(args: argparse.Namespace) -> int:
         if args.enable:
             spec = {"Deadline": _deadline_ns(args), "IgnoreSystemJobs": args.ignore_system}
         body = {"NodeID": node["ID"], "DrainSpec": spec, "MarkEligible": args.disable and not args.keep_ineligible}
+        if meta := _meta(args):
+            body["Meta"] = meta
         api.put(f"/v1/node/{node['ID']}/drain", body)
     except CommandFailed as error:
         return fail(error)
@@ -57,13 +60,23 @@ def _monitor(args: argparse.Namespace) -> int:
 
 def _node(api: Api, args: argparse.Namespace) -> dict[str, Any]:
     if args.self:
-        own = (api.get("/v1/agent/self")["stats"].get("client") or {}).get("node_id")
-        if not own:
-            raise CommandFailed("the agent asked runs no tasks: it has no node")
-        return {"ID": own}
+        return {"ID": own(api)}
     if not args.node:
         raise CommandFailed("expected a node, or -self")
     return api.find("node", "/v1/nodes", args.node)
+
+
+def _meta(args: argparse.Namespace) -> dict[str, str]:
+    """What -meta and -m say, by the names under which Nomad keeps the latter. Raises CommandFailed."""
+    found = {}
+    for pair in args.meta:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise CommandFailed(f"-meta {pair!r}: expected KEY=VALUE")
+        found[key] = value
+    if args.message:
+        found["message" if args.enable else "cancel_message"] = args.message
+    return found
 
 
 def _deadline_ns(args: argparse.Namespace) -> int:

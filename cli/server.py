@@ -11,6 +11,10 @@ def members(args: argparse.Namespace) -> int:
         found = api.get("/v1/agent/members")["Members"]
         if is_data(args):
             return print_data(args, found)
+        if args.detailed:
+            tags = (",".join(f"{k}={v}" for k, v in sorted(m["Tags"].items())) for m in found)
+            print(table([("Name", "Address", "Port", "Tags"), *((m["Name"], m["Addr"], m["Port"], t) for m, t in zip(found, tags, strict=True))]))
+            return 0
         leader = api.get("/v1/status/leader")
         rows = [("Name", "Address", "Port", "Status", "Leader", "Build", "Datacenter", "Region")]
         rows += [

@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     except CommandFailed as error:
         return fail(error)
     handler, name = _SHOWN_BY[context]
-    flags = {"stats": False, "allocs": False, "self": False, "monitor": False}
+    flags = {"stats": False, "allocs": False, "self": False, "monitor": False, "os": False, "quiet": False}
     shown = argparse.Namespace()
     vars(shown).update({**flags, **vars(args), name: identity})
     return _loaded(handler)(shown)

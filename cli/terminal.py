@@ -1,6 +1,6 @@
 """What does output look like on a terminal? Tables that fit it, and states in colour; rich does the work.
 
-Imported only where standard output is a terminal. NO_COLOR and -no-color are heeded by rich itself.
+Imported only where standard output is a terminal, or colours are wanted all the same. NO_COLOR and -no-color are heeded by rich itself.
 """
 
 import io
@@ -20,12 +20,13 @@ _STYLES = {
 
 
 _GAP = 2
+_WIDTH_FORCED = 10_000  # where colours are wanted in what is no terminal: nothing gives way
 _WIDTH_MIN = 4
 
 
 def fitted(rows: Sequence[Sequence[object]]) -> str:
     """The table as wide as the terminal at most: the widest columns give way, cut, and the last one folded."""
-    columns = shutil.get_terminal_size().columns
+    columns = shutil.get_terminal_size((_WIDTH_FORCED, 24)).columns
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     head, *rest = rows
     for number, (name, width) in enumerate(zip(head, _widths(rows, columns), strict=True)):

@@ -157,6 +157,30 @@ def test_calls_passed_on_to_a_leader_that_froze_go_to_the_next_and_a_write_is_no
             assert "Traceback" not in drover.log
 
 
+def test_a_write_whose_leader_dies_under_it_is_told_as_unclear(own: ConsulServer) -> None:
+    with ExitStack() as stack:
+        dying = stack.enter_context(Drover(own, name="m", client=False))
+        asked_of = stack.enter_context(Drover(own, name="n", server=False))
+        leader(dying)
+        asked_of.submit(marking_job("before", count=0))  # from now on there is a connection that is kept
+        os.kill(dying.pid, signal.SIGSTOP)
+        write = Asked(asked_of.address, "PUT", "/v1/jobs", body={"Job": marking_job("unclear", count=0)})
+        wait("it was passed on", lambda: unread_bytes(dying))
+        dying.kill()
+        assert write.reply(15.0).error == (
+            500,
+            "the leader changed while the call was under way: it may or may not have happened, look and try again",
+        )
+        assert "Traceback" not in asked_of.log
+
+
+def unread_bytes(drover: Drover) -> int:
+    """What waits on the connections to its API: columns as in proc(5), local address and receive queue."""
+    port = f":{int(drover.address.rpartition(':')[2]):04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(int(row[4].partition(":")[2], 16) for row in rows if row[1].endswith(port) and row[3] == "01")
+
+
 def test_many_waiting_calls_through_one_agent_hinder_no_other_and_leave_nothing_behind(own: ConsulServer) -> None:
     with ExitStack() as stack:
         drover = stack.enter_context(Drover(own, name="j", client=False))
