@@ -228,7 +228,7 @@ export function Instances({ instances, hasAlloc = true }) {
     { text: "Service", show: (one) => html`<strong>${one.Service}</strong><div class="dim">${one.Address}:${one.Port} <${Copy} text=${`${one.Address}:${one.Port}`} /></div>` },
     ...(hasAlloc ? [{ text: "Allocation", show: (one) => html`<a href=${links.alloc(one.AllocID)}><code>${short(one.AllocID)}</code></a> <span class="dim">on ${one.Node}</span>` }] : []),
     { text: "Status", show: (one) => html`<${Badge} status=${one.Status} />` },
-    { text: "Checks", show: (one) => (one.Checks.length ? html`<ul class="checks">${one.Checks.map((check) => html`<li><${Badge} status=${check.Status} /> ${check.Name}<pre class="output">${check.Output || "(no output yet)"}</pre></li>`)}</ul>` : "none") },
+    { text: "Checks", show: (one) => (one.Checks.length ? html`<ul class="checks">${one.Checks.map((check) => html`<li><${Badge} status=${check.Status} /> ${check.Name}<pre class="output" tabindex="0">${check.Output || "(no output yet)"}</pre></li>`)}</ul>` : "none") },
   ]} />`;
 }
 
