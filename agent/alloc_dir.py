@@ -17,11 +17,14 @@ import asyncio
 import logging
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
-from agent import tmpfs
+from agent import folders, tmpfs
 from agent.drivers.base import TaskDirs
+from agent.users import user_of
 from model.alloc import AllocId
 from model.errors import TaskRefused
 
@@ -64,33 +67,34 @@ class DiskDirs:
 
     def build_alloc(self, alloc_id: AllocId) -> None:
         """Idempotent. Open to all, as Nomad's: tasks run as many users. The way in is `allocs`, 0711."""
-        alloc = f"{self.path(alloc_id)}"
-        if os.path.isdir(f"{alloc}/alloc/tmp"):
-            return
-        _make(alloc, 0o755)
-        for name in ("alloc", "alloc/data", "alloc/logs", "alloc/tmp"):
-            _make(f"{alloc}/{name}", 0o777)
+        with self._made(alloc_id) as alloc, folders.made(alloc, "alloc", 0o777) as shared:
+            for name in ("data", "logs", "tmp"):
+                with folders.made(shared, name, 0o777):
+                    pass
 
     def build_task(self, alloc_id: AllocId, task_name: str, user: str, *, is_contained: bool, has_secrets: bool) -> None:
-        """Idempotent, also after a reboot has taken what was in memory.
+        """Idempotent, also after a reboot has taken what was in memory. Raises StartFailed for what is no directory any more.
 
         user: who the task runs as; the secrets are theirs. is_contained: its directories are mounted into a container,
         whose user only the image knows: they are open to all there, and nobody else on the machine gets near them.
         has_secrets: drover may write some; who may not mount has no such place for them (check_memory).
         """
-        task = f"{self.path(alloc_id)}/{_segment(task_name)}"
-        if os.path.isdir(f"{task}/secrets") and (not has_secrets or os.path.ismount(f"{task}/secrets")):
-            return
         own, secret = (0o700, 0o777) if is_contained else (0o777, 0o700)
-        for name, mode in (("", own), ("/local", 0o777), ("/tmp", 0o777), ("/secrets", secret)):
-            _make(task + name, mode)
-        if has_secrets:
-            tmpfs.secure(f"{task}/secrets", mode=secret, size_mb=SECRETS_MB_MAX)
-        if user and not is_contained and os.geteuid() == 0:
-            try:
-                shutil.chown(f"{task}/secrets", user)
-            except LookupError as error:
-                raise TaskRefused(f"user {user!r} does not exist on this machine") from error
+        with self._made(alloc_id) as alloc, folders.made(alloc, _segment(task_name), own) as task:
+            for name, mode in (("local", 0o777), ("tmp", 0o777), ("secrets", secret)):
+                with folders.made(task, name, mode):
+                    pass
+            if has_secrets:
+                tmpfs.secure(self.task(alloc_id, task_name).secrets, mode=secret, size_mb=SECRETS_MB_MAX)
+            if user and not is_contained and os.geteuid() == 0:
+                with folders.made(task, "secrets", secret) as secrets:
+                    os.fchown(secrets, user_of(user)[0], -1)
+
+    @contextmanager
+    def _made(self, alloc_id: AllocId) -> Iterator[int]:
+        """A descriptor of the alloc's own directory."""
+        with folders.opened(self._root) as root, folders.made(root, _segment(alloc_id), 0o755) as alloc:
+            yield alloc
 
     def check_memory(self, alloc_id: AllocId, task_name: str) -> None:
         in_memory(self.task(alloc_id, task_name).secrets)
@@ -163,15 +167,6 @@ def _forget(secrets: Path) -> None:
         return
     except OSError as error:
         log.warning("%s stays: %s", secrets, error)
-
-
-def _make(path: str, mode: int) -> None:
-    try:
-        os.mkdir(path, mode)
-    except FileExistsError:
-        return
-    if mode & 0o022:
-        os.chmod(path, mode)  # mkdir's mode is cut by our umask
 
 
 def _segment(name: str) -> str:

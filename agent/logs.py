@@ -16,6 +16,8 @@ File and offset name no byte for long: the same one is at (3, 5 MB), then at (8,
 by a position in the whole stream, which no cut changes (LogStream); the agent that cuts is the one
 that is asked for the logs, and a lock keeps its readers out between the two renames.
 
+Each file is opened as log_files.py says, for its directory is the task's: what it put in a log's place is none.
+
 One stat for each file when it should be full, and every five seconds while nothing is written, is all
 that it costs.
 """
@@ -33,6 +35,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from weakref import WeakValueDictionary
+
+from agent import log_files
+from agent.log_files import LogFolder, NoLog
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +101,7 @@ class LogStream:
         """
         if self._current is not None:
             with suppress(OSError):
-                status = os.stat(self._current)
+                status = os.stat(self._current, follow_symlinks=False)
                 return self._current, status.st_ino, status.st_size
         return None, 0, time.monotonic_ns()  # nobody knows: to be read
 
@@ -128,20 +133,21 @@ class LogStream:
     def _sizes(self) -> list[tuple[Path, int]]:
         """Every file, in the order they were written."""
         found = []
-        for number in numbers(self.stem):
-            path = _numbered(self.stem, number)
-            with suppress(FileNotFoundError):
-                found.append((path, os.stat(path).st_size))
+        with suppress(FileNotFoundError, NoLog), LogFolder(self.stem.parent) as folder:
+            for number in _numbers(folder, self.stem):
+                path = _numbered(self.stem, number)
+                with suppress(FileNotFoundError, NoLog):
+                    found.append((path, folder.size(path.name)))
         self._current = found[-1][0] if found else None
         return found
 
 
 def _read(path: Path, offset: int, bytes_max: int, position: int) -> Piece | None:
     try:
-        with path.open("rb") as file:
+        with LogFolder(path.parent) as folder, open(folder.open(path.name, os.O_RDONLY), "rb") as file:
             data = os.pread(file.fileno(), bytes_max, offset)
-    except FileNotFoundError:
-        return None  # the alloc was just forgotten
+    except (FileNotFoundError, NoLog):
+        return None  # the alloc was just forgotten, or a task is at work on it
     return Piece(data, path, offset + len(data), position + len(data)) if data else None
 
 
@@ -213,12 +219,12 @@ class LogRotation:
                 )
             except OSError as error:
                 log.warning("%s cannot be rotated: %s", watched.stream.stem, error)
-            watched.size = _size(watched.path)
+            watched.size = log_files.size(watched.path)
 
 
 def _is_too_large(watched: _Watched, now_s: float) -> bool:
     """Sets when to look again, too."""
-    size = _size(watched.path)
+    size = log_files.size(watched.path)
     growth, span_s = size - watched.size, now_s - watched.seen_s
     if watched.size < 0 or growth < 0:
         watched.pause_s = LOOK_S_MIN
@@ -232,21 +238,16 @@ def _is_too_large(watched: _Watched, now_s: float) -> bool:
     return size >= watched.bytes_max
 
 
-def _size(path: Path) -> int:
-    try:
-        return os.stat(path).st_size
-    except FileNotFoundError:
-        return 0
-
-
 def numbers(stem: Path) -> list[int]:
-    """The numbers of a stream's files, lowest first."""
+    """The numbers of a stream's files, lowest first; whatever lies there under such a name counts."""
+    with suppress(FileNotFoundError, NoLog), LogFolder(stem.parent) as folder:
+        return _numbers(folder, stem)
+    return []
+
+
+def _numbers(folder: LogFolder, stem: Path) -> list[int]:
     pattern = re.compile(re.escape(stem.name) + r"\.(\d+)")
-    try:
-        names = os.listdir(stem.parent)
-    except FileNotFoundError:
-        return []
-    return sorted(int(match[1]) for name in names if (match := pattern.fullmatch(name)))
+    return sorted(int(match[1]) for name in folder.names() if (match := pattern.fullmatch(name)))
 
 
 def current(stem: Path) -> Path:
@@ -256,71 +257,79 @@ def current(stem: Path) -> Path:
 
 
 def rotate(stream: LogStream, files_max: int, bytes_max: int) -> Path:
-    """Cuts the current file down below bytes_max, keeps files_max files. Blocks. Returns the current file."""
+    """Cuts the current file down below bytes_max, keeps files_max files. Blocks. Returns the current file.
+
+    Raises OSError, NoLog.
+    """
     stem = stream.stem
     with stream.lock:
         finish_cut(stem)
-    found = numbers(stem)
-    last = found[-1] if found else 0
-    with suppress(FileNotFoundError):
-        while os.stat(_numbered(stem, last)).st_size >= bytes_max:
-            if not _cut(stream, last, bytes_max):
-                break
-            last += 1
-    for number in numbers(stem)[:-files_max]:
-        with stream.lock, suppress(FileNotFoundError):
-            size = os.stat(_numbered(stem, number)).st_size
-            os.unlink(_numbered(stem, number))
-            stream.dropped += size
+    last = 0
+    with suppress(FileNotFoundError), LogFolder(stem.parent) as folder:
+        last = max(_numbers(folder, stem), default=0)
+        with suppress(FileNotFoundError):
+            while folder.size(_name(stem, last)) >= bytes_max:
+                if not _cut(folder, stream, last, bytes_max):
+                    break
+                last += 1
+        for number in _numbers(folder, stem)[:-files_max]:
+            with stream.lock, suppress(FileNotFoundError):
+                with suppress(NoLog):
+                    stream.dropped += folder.size(_name(stem, number))
+                folder.remove(_name(stem, number))
     return _numbered(stem, last)
 
 
 def finish_cut(stem: Path) -> None:
-    """Ends a cut that a killed agent left half done."""
-    head = _head(stem)
-    if not head.exists() or not (found := numbers(stem)):
-        return
-    last = found[-1]
+    """Ends a cut that a killed agent left half done. Raises OSError."""
+    with suppress(FileNotFoundError, NoLog), LogFolder(stem.parent) as folder:
+        head = _head(stem)
+        if head in folder.names() and (found := _numbers(folder, stem)):
+            _finish_cut(folder, stem, found)
+
+
+def _finish_cut(folder: LogFolder, stem: Path, found: list[int]) -> None:
+    head, last = _head(stem), found[-1]
     if last == 0 or last - 1 in found:
         # The writer's file was not yet renamed: nothing has happened to it.
-        head.unlink()
+        folder.remove(head)
         return
-    with open(_numbered(stem, last), "r+b") as live, open(head, "rb") as copied:
+    with open(folder.open(_name(stem, last), os.O_RDWR), "r+b") as live, open(folder.open(head, os.O_RDONLY), "rb") as copied:
         length = os.fstat(copied.fileno()).st_size
         if _starts_with(live.fileno(), copied.fileno(), length):
-            if not _can_collapse(stem.parent):
-                head.unlink()  # not yet truncated: the writer's file still has it all
+            if not _can_collapse(folder):
+                folder.remove(head)  # not yet truncated: the writer's file still has it all
                 return
             _collapse(live.fileno(), length)
-    head.rename(_numbered(stem, last - 1))
+    folder.rename(head, _name(stem, last - 1))
 
 
-def _cut(stream: LogStream, last: int, bytes_max: int) -> bool:
+def _cut(folder: LogFolder, stream: LogStream, last: int, bytes_max: int) -> bool:
     """Moves the first blocks of file `last` into a file of their own; what is left becomes `last` + 1."""
     stem = stream.stem
-    head = _head(stem)
-    with open(_numbered(stem, last), "r+b") as live, open(head, "wb") as copy:
+    head, before, after = _head(stem), _name(stem, last), _name(stem, last + 1)
+    with open(folder.open(before, os.O_RDWR), "r+b") as live, open(folder.create(head), "wb") as copy:
         block = os.fstatvfs(live.fileno()).f_bsize
         length = bytes_max // block * block
         if not length or os.fstat(live.fileno()).st_size <= length:
             # Collapsing a whole file is not allowed; a block more, and it will do.
-            head.unlink()
+            folder.remove(head)
             return False
-        if _can_collapse(stem.parent):
+        if _can_collapse(folder):
             _copy(live.fileno(), copy.fileno(), length)
             with stream.lock:
-                os.rename(_numbered(stem, last), _numbered(stem, last + 1))
+                folder.rename(before, after)
                 _collapse(live.fileno(), length)
-                head.rename(_numbered(stem, last))
+                folder.rename(head, before)
         else:
             with stream.lock:
                 copied = 0
                 while (size := os.fstat(live.fileno()).st_size) > copied:
                     _copy(live.fileno(), copy.fileno(), size - copied, copied)
                     copied = size
-                os.rename(_numbered(stem, last), _numbered(stem, last + 1))
+                folder.rename(before, after)
                 os.ftruncate(live.fileno(), 0)
-                head.rename(_numbered(stem, last))
+                folder.rename(head, before)
     return True
 
 
@@ -342,24 +351,23 @@ def _collapse(descriptor: int, length: int) -> None:
 _collapsible: dict[int, bool] = {}
 
 
-def _can_collapse(folder: Path) -> bool:
+def _can_collapse(folder: LogFolder) -> bool:
     """Whether the folder's file system can; tried once for each on a file of its own."""
-    device = os.stat(folder).st_dev
+    device = os.fstat(folder.descriptor).st_dev
     if device not in _collapsible:
-        probe = folder / f".probe.{os.getpid()}"
+        probe = f".probe.{os.getpid()}"
         try:
-            with open(probe, "w+b") as file:
+            with open(folder.create(probe), "w+b") as file:
                 block = os.fstatvfs(file.fileno()).f_bsize
                 file.write(b"\0" * (2 * block))
                 file.flush()
                 _collapse(file.fileno(), block)
             _collapsible[device] = True
         except OSError as error:
-            log.warning("%s: logs are rotated by copy and truncate here: %s", folder, error)
+            log.warning("%s: logs are rotated by copy and truncate here: %s", os.readlink(f"/proc/self/fd/{folder.descriptor}"), error)
             _collapsible[device] = False
         finally:
-            with suppress(FileNotFoundError):
-                probe.unlink()
+            folder.remove(probe)
     return _collapsible[device]
 
 
@@ -372,8 +380,12 @@ def _starts_with(live: int, head: int, length: int) -> bool:
 
 
 def _numbered(stem: Path, number: int) -> Path:
-    return stem.with_name(f"{stem.name}.{number}")
+    return stem.with_name(_name(stem, number))
 
 
-def _head(stem: Path) -> Path:
-    return stem.with_name(f".{stem.name}.head")
+def _name(stem: Path, number: int) -> str:
+    return f"{stem.name}.{number}"
+
+
+def _head(stem: Path) -> str:
+    return f".{stem.name}.head"

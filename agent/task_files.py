@@ -9,7 +9,6 @@ All functions block: they belong in a thread.
 
 import errno
 import os
-import pwd
 import stat as modes
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from agent import tmpfs
 from agent.alloc_files import opened
 from agent.drivers.base import SeenDirs, TaskDirs
 from agent.hooks.base import TaskContext
+from agent.users import of_task, user_of
 from jobspec.interpolate import interpolate
 from model.errors import TaskRefused
 
@@ -226,10 +226,7 @@ def owner_of(user: str, driver: str, uid: int | None, gid: int | None) -> Owner:
     named = Owner(uid=uid if uid is not None and uid >= 0 else None, gid=gid if gid is not None and gid >= 0 else None)
     if os.geteuid() != 0:
         return Owner()
-    if not user or driver == "docker":
+    name = of_task(user, driver)
+    if not name or driver == "docker":
         return named
-    try:
-        found = pwd.getpwnam(user)
-    except KeyError as error:
-        raise TaskRefused(f"user {user!r} does not exist on this machine") from error
-    return Owner(uid=found.pw_uid if named.uid is None else named.uid, gid=named.gid)
+    return Owner(uid=user_of(name)[0] if named.uid is None else named.uid, gid=named.gid)

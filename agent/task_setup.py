@@ -79,6 +79,7 @@ class Setup:
             user=interpolate(self.task.user, env.values),
             ports=self.desired.ports,
             cores=self.desired.cores_of(self.task.name),
+            core_mhz=node.resources.core_mhz,
             binds=binds(self.group, self.task, self.desired.index, node, env.values),
             labels={
                 "job": self.desired.job_id,

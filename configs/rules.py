@@ -72,7 +72,7 @@ _PLUGIN_RAW_EXEC = Section(
 _PLUGIN_DOCKER = Section(
     rules={
         "config": Section(
-            rules=_rules(Kind.DATA, "allow_caps allow_privileged allow_runtimes endpoint volumes")
+            rules=_rules(Kind.DATA, "allow_caps allow_devices allow_privileged allow_runtimes endpoint volumes")
             | _unused(
                 Kind.DATA,
                 "auth disable_log_collection extra_labels gc image_pull_timeout infra_image infra_image_pull_timeout"

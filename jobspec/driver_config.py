@@ -98,6 +98,7 @@ _DOCKER: Options = {
     "devices": Option(
         kind=Kind.BLOCKS, below=_of(Kind.TEXT, "host_path container_path cgroup_permissions")
     ),
+    "healthchecks": Option(kind=Kind.BLOCK, below=_of(Kind.FLAG, "disable")),
     "logging": Option(kind=Kind.BLOCK, below={**_of(Kind.TEXT, "type driver"), **_of(Kind.MAP, "config")}),
     "mount": Option(kind=Kind.BLOCKS, below=_MOUNT),
     "mounts": Option(kind=Kind.BLOCKS, below=_MOUNT),

@@ -90,6 +90,7 @@ def _unheard(message: str) -> None:
 class TaskStart:
     """All that a driver needs to start a task; config and env are already interpolated.
 
+    core_mhz: what one of the machine's cores counts for, 0: not known.
     cores: ids of those that it has to itself, empty for a share of all. resources.cpu is what they count for.
     binds: what a driver that cannot show the task another file system refuses.
     say: tells the task's history what takes so long ("Downloading image ...").
@@ -107,6 +108,7 @@ class TaskStart:
     user: str = ""
     ports: tuple[AllocatedPort, ...] = ()
     cores: tuple[int, ...] = ()
+    core_mhz: int = 0
     binds: tuple[Bind, ...] = ()
     labels: Mapping[str, str] = field(
         default_factory=dict

@@ -67,10 +67,13 @@ def make_executable(path: str, alloc: Path) -> bool:
 
 
 async def run(
-    argv: Sequence[str], *, env: Mapping[str, str], cwd: str, timeout_s: float, prefix: Sequence[str] = ()
+    argv: Sequence[str], *, env: Mapping[str, str], cwd: str, timeout_s: float, handed: tuple[int, int] | None = None
 ) -> tuple[int, bytes]:
-    """(exit code, output of both streams). argv is looked up in PATH; a command that runs too long is 124."""
-    reading, pid = _spawn([*prefix, *argv], env, cwd)
+    """(exit code, output of both streams). argv is looked up in PATH; a command that runs too long is 124.
+
+    handed: a descriptor that it is to have, and by which number.
+    """
+    reading, pid = _spawn(argv, env, cwd, handed)
     output = bytearray()
     loop = asyncio.get_running_loop()
     loop.add_reader(reading, _collect, reading, output, loop)
@@ -95,7 +98,7 @@ async def run(
 DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def _spawn(argv: Sequence[str], env: Mapping[str, str], cwd: str) -> tuple[int, int]:
+def _spawn(argv: Sequence[str], env: Mapping[str, str], cwd: str, handed: tuple[int, int] | None) -> tuple[int, int]:
     """(descriptor to read its output from, pid). The shell does what posix_spawn cannot: change the directory."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
@@ -108,6 +111,7 @@ def _spawn(argv: Sequence[str], env: Mapping[str, str], cwd: str) -> tuple[int, 
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_DUP2, writing, 1),
                 (os.POSIX_SPAWN_DUP2, writing, 2),
+                *([(os.POSIX_SPAWN_DUP2, *handed)] if handed else []),
             ],
             setsid=True,
             setsigmask=(),

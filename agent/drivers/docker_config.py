@@ -8,10 +8,13 @@ by name: a setting that silently does nothing is worse than one that is missing.
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from agent import folders
 from agent.cpuset import cpuset
+from agent.drivers import docker_values as values
 from agent.drivers.base import Bind, SeenDirs, TaskStart
 from jobspec.suggest import did_you_mean
 from model.errors import TaskRefused
@@ -19,13 +22,18 @@ from model.errors import TaskRefused
 SEEN_DIRS = SeenDirs(alloc="/alloc", local="/local", secrets="/secrets")
 
 # While no agent runs the engine keeps this much of each container's output for it.
-_ENGINE_LOGS = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}}
+_LOG_BOUNDS = {"max-size": "10m", "max-file": "2"}
 READABLE_LOGS = ("json-file", "local", "journald")
+# The engine's own, for containers that ask for nothing.
+_DEFAULT_CAPS = (
+    *("audit_write", "chown", "dac_override", "fowner", "fsetid", "kill", "mknod", "net_bind_service", "net_raw"),
+    *("setfcap", "setgid", "setpcap", "setuid", "sys_chroot"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DockerRules:
-    """What an operator allows, by Nomad's plugin options."""
+    """What an operator allows, by Nomad's plugin options. allow_devices, which is drover's own: patterns of paths."""
 
     allow_privileged: bool = False
     volumes_enabled: bool = False
@@ -34,6 +42,7 @@ class DockerRules:
         *("net_bind_service", "setfcap", "setgid", "setpcap", "setuid", "sys_chroot"),
     )
     allow_runtimes: tuple[str, ...] = ("runc", "nvidia")
+    allow_devices: tuple[str, ...] = ()
     pull_s_max: float = 300.0
 
 
@@ -90,14 +99,21 @@ class DockerConfig:
     advertise_ipv6_address: bool = False
     auth: Mapping[str, str] = field(default_factory=dict)
     logging: Mapping[str, Any] = field(default_factory=dict)
+    healthchecks: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def log_config(self) -> Mapping[str, Any]:
-        if not self.logging:
-            return _ENGINE_LOGS
-        options = _one(self.logging.get("config", {}))
-        kind = self.logging.get("type") or self.logging.get("driver") or "json-file"
-        return {"Type": str(kind), "Config": {key: str(value) for key, value in options.items()}}
+        options = {key: str(value) for key, value in _one(self.logging.get("config") or {}).items()}
+        kind = str(self.logging.get("type") or self.logging.get("driver") or "json-file")
+        # Without a bound they fill the disk.
+        bounded = _LOG_BOUNDS if kind in ("json-file", "local") else {}
+        return {"Type": kind, "Config": {**bounded, **options}}
+
+    @property
+    def healthcheck(self) -> Mapping[str, Any] | None:
+        """The image's own is off: drover goes by Consul's checks, and nobody would hear of it."""
+        is_kept = str(self.healthchecks.get("disable", True)).lower() in ("false", "0")
+        return None if is_kept else {"Test": ["NONE"]}
 
 
 def parse_config(config: Mapping[str, Any]) -> DockerConfig:
@@ -131,7 +147,8 @@ def container(
         "Hostname": config.hostname,
         "WorkingDir": config.work_dir,
         "OpenStdin": config.interactive,
-        "MacAddress": config.mac_address,
+        "MacAddress": values.mac_address(config.mac_address),
+        "Healthcheck": config.healthcheck,
         "Labels": {**config.labels, **labels},
         "ExposedPorts": exposed,
         "NetworkingConfig": _endpoint(config),
@@ -142,19 +159,19 @@ def container(
             "NetworkMode": config.network_mode or "default",
             "RestartPolicy": {"Name": "no"},  # restarts are drover's
             "LogConfig": config.log_config,
-            "Dns": list(config.dns_servers),
+            "Dns": list(map(values.dns_server, config.dns_servers)),
             "DnsSearch": list(config.dns_search_domains),
             "DnsOptions": list(config.dns_options),
-            "ExtraHosts": list(config.extra_hosts),
+            "ExtraHosts": list(map(values.extra_host, config.extra_hosts)),
             "Init": config.init or None,
             "Privileged": config.privileged,
             "ReadonlyRootfs": config.readonly_rootfs,
-            "CapAdd": [cap.upper() for cap in config.cap_add],
-            "CapDrop": [cap.upper() for cap in config.cap_drop],
-            "Ulimits": [_ulimit(name, text) for name, text in config.ulimit.items()],
+            "CapAdd": list(map(values.capability, config.cap_add)),
+            "CapDrop": _dropped(config, rules),
+            "Ulimits": [values.ulimit(name, text) for name, text in config.ulimit.items()],
             "Sysctls": dict(config.sysctl),
             "SecurityOpt": list(config.security_opt),
-            "Devices": [_device(device) for device in config.devices],
+            "Devices": [_device(device, rules) for device in config.devices],
             "ShmSize": config.shm_size,
             "PidsLimit": config.pids_limit or None,
             "IpcMode": config.ipc_mode,
@@ -179,10 +196,39 @@ def _check_rules(config: DockerConfig, rules: DockerRules) -> None:
         refused = [cap for cap in config.cap_add if cap.lower().removeprefix("cap_") not in rules.allow_caps]
         if refused:
             raise TaskRefused(f"config: cap_add: {', '.join(refused)} not allowed on this node (allow_caps)")
+    if config.volume_driver and not rules.volumes_enabled:
+        raise TaskRefused("config: volume_driver is not allowed on this node (plugin option volumes.enabled)")
+    modes = {"pid_mode": config.pid_mode, "ipc_mode": config.ipc_mode, "userns_mode": config.userns_mode, "uts_mode": config.uts_mode}
+    for name, mode in modes.items():
+        if (mode == "host" or mode.startswith("container:")) and not rules.allow_privileged:
+            raise TaskRefused(f"config: {name} {mode!r} is not allowed on this node (plugin option allow_privileged)")
+    for name in ("shm_size", "memory_hard_limit"):
+        if getattr(config, name) < 0:
+            raise TaskRefused(f"config: {name} must not be negative, found {getattr(config, name)}")
+
+
+def _dropped(config: DockerConfig, rules: DockerRules) -> list[str]:
+    """What the engine would give and the operator does not allow goes too; as with Nomad, by default that is net_raw."""
+    dropped = list(map(values.capability, config.cap_drop))
+    if config.privileged or "all" in rules.allow_caps or "ALL" in dropped:
+        return dropped
+    return list(dict.fromkeys([*dropped, *(cap.upper() for cap in _DEFAULT_CAPS if cap not in rules.allow_caps)]))
+
+
+def _device(block: Mapping[str, Any], rules: DockerRules) -> dict[str, str]:
+    made = values.device(block)
+    path = os.path.normpath(made["PathOnHost"])
+    if not rules.allow_privileged and not any(fnmatchcase(path, one) for one in rules.allow_devices):
+        raise TaskRefused(f"config: devices: {path} is not allowed on this node (plugin option allow_devices)")
+    return made
 
 
 def _limits(task: TaskStart, config: DockerConfig) -> dict[str, Any]:
     """cpu: a share, or with cpu_hard_limit the most it gets. memory: the most, or with memory_max a reservation."""
+    if 0 < config.memory_hard_limit < task.resources.memory_mb:
+        raise TaskRefused(
+            f"config: memory_hard_limit {config.memory_hard_limit} is below what the task asks for, {task.resources.memory_mb} MB"
+        )
     reserved = task.resources.memory_mb << 20
     most = (task.resources.memory_max_mb or config.memory_hard_limit) << 20
     limits: dict[str, Any] = {
@@ -195,16 +241,19 @@ def _limits(task: TaskStart, config: DockerConfig) -> dict[str, Any]:
     if task.cores:
         limits["CpusetCpus"] = cpuset(task.cores)
     if config.cpu_hard_limit:
-        # Nomad's rule: the share of one MHz-counted core in each period.
-        period_us = config.cpu_cfs_period or 100_000
-        quota_us = max(task.resources.cpu * period_us // 1000, 1000)
+        # So much of each period as its MHz are of a core's; a thousandth of a second is the least that the kernel takes.
+        period_us = values.cfs_period_us(config.cpu_cfs_period)
+        quota_us = max(task.resources.cpu * period_us // (task.core_mhz or 1000), 1000)
         limits |= {"CpuPeriod": period_us, "CpuQuota": quota_us}
     return limits
 
 
 def _endpoint(config: DockerConfig) -> dict[str, Any] | None:
     """Its place in a network of the engine's; None for whatever the engine gives it."""
-    addresses = {"IPv4Address": config.ipv4_address, "IPv6Address": config.ipv6_address}
+    addresses = {
+        "IPv4Address": values.address("ipv4_address", config.ipv4_address),
+        "IPv6Address": values.address("ipv6_address", config.ipv6_address),
+    }
     given = {name: address for name, address in addresses.items() if address}
     if not given and not config.network_aliases:
         return None
@@ -227,6 +276,7 @@ def _volumes(task: TaskStart, config: DockerConfig, rules: DockerRules) -> list[
         source, colon, rest = volume.partition(":")
         if not colon:
             raise TaskRefused(f"config: volumes: {volume!r} is not source:target")
+        values.target("volumes", rest.partition(":")[0])
         binds.append(f"{_source(task, source, rules)}:{rest}")
     return binds
 
@@ -251,25 +301,36 @@ def _mount(task: TaskStart, mount: Mapping[str, Any], rules: DockerRules) -> dic
     kind = str(mount.get("type", "volume"))
     made: dict[str, Any] = {
         "Type": kind,
-        "Target": str(mount.get("target", "")),
-        "ReadOnly": bool(mount.get("readonly", False)),
+        "Target": values.target("mounts", str(mount.get("target", ""))),
+        "ReadOnly": _flag(mount.get("readonly", False)),
     }
     source = str(mount.get("source", ""))
     match kind:
         case "bind":
-            made["Source"] = _source(task, source if "/" in source else f"./{source}", rules)
-            made["BindOptions"] = {"CreateMountpoint": True}
+            made["Source"] = _bind_source(task, source, rules)
+            made["BindOptions"] = values.bind_options(_one(mount.get("bind_options") or {}))
         case "volume":
+            options = _one(mount.get("volume_options") or {})
+            driver = _one(options.get("driver_config") or {})
+            if driver and not rules.volumes_enabled:
+                # The local driver's options can name any directory of the machine.
+                raise TaskRefused("config: mounts: driver_config is not allowed on this node (plugin option volumes.enabled)")
             made["Source"] = source
+            made["VolumeOptions"] = values.volume_options(options, driver)
         case "tmpfs":
-            options = _one(mount.get("tmpfs_options", {}))
-            made["TmpfsOptions"] = {
-                "SizeBytes": int(options.get("size", 0)),
-                "Mode": int(options.get("mode", 0o1777)),
-            }
+            made["TmpfsOptions"] = values.tmpfs_options(_one(mount.get("tmpfs_options") or {}))
         case _:
             raise TaskRefused(f"config: mounts: no type {kind!r} (bind, volume, tmpfs)")
     return made
+
+
+def _bind_source(task: TaskStart, source: str, rules: DockerRules) -> str:
+    """The engine makes no directory for a mount, as it does for a volume: one of the alloc's is made here."""
+    path = Path(_source(task, source if "/" in source else f"./{source}", rules))
+    alloc = task.dirs.shared.parent
+    if path.is_relative_to(alloc) and not path.exists():
+        folders.make(alloc, path.relative_to(alloc).parts)
+    return str(path)
 
 
 def _bind(bind: Bind) -> dict[str, Any]:
@@ -303,20 +364,6 @@ def _ports(task: TaskStart, config: DockerConfig) -> tuple[dict[str, Any], dict[
                 {"HostIp": port.host_ip, "HostPort": str(port.value)}
             )
     return {name: {} for name in bindings}, bindings
-
-
-def _ulimit(name: str, text: str) -> dict[str, Any]:
-    soft, _, hard = text.partition(":")
-    return {"Name": name, "Soft": int(soft), "Hard": int(hard or soft)}
-
-
-def _device(device: Mapping[str, Any]) -> dict[str, str]:
-    host = str(device.get("host_path", ""))
-    return {
-        "PathOnHost": host,
-        "PathInContainer": str(device.get("container_path", "") or host),
-        "CgroupPermissions": str(device.get("cgroup_permissions", "") or "rwm"),
-    }
 
 
 # Reading values: HCL gives a block as a list of one mapping.
@@ -395,6 +442,7 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     **dict.fromkeys(("mounts", "mount", "devices"), _blocks),
     "port_map": _number_map,
     "logging": _one,
+    "healthchecks": _one,
 }
 
 

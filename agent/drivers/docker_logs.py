@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from agent.drivers.docker_engine import Engine, frames
+from agent.log_files import LogFolder, append
 from agent.logs import current, numbers, stream_of
 from model.wire import Document, decode, encode
 
@@ -79,7 +80,7 @@ class ContainerLogs:
         with ExitStack() as stack:
             for stream, messages in batch.items():
                 path = current(self._stems[stream])
-                file = stack.enter_context(open(path, "ab", buffering=0))
+                file = stack.enter_context(open(append(path), "ab", buffering=0))
                 _write_all(file, b"".join(messages))
                 files[stream] = (int(path.suffix[1:]), os.fstat(file.fileno()).st_size)
         self._record = _Record(at=self._record.at, count=self._record.count, files=files)
@@ -96,10 +97,14 @@ class ContainerLogs:
         for stream, (number, size) in self._record.files.items():
             stem = self._stems[stream]
             # Rotation since then only moved bytes from one file into the next.
-            kept = [stem.with_name(f"{stem.name}.{n}") for n in numbers(stem) if n >= number]
-            excess = sum(path.stat().st_size for path in kept) - size
-            if kept and excess > 0:
-                os.truncate(kept[-1], max(kept[-1].stat().st_size - excess, 0))
+            kept = [f"{stem.name}.{n}" for n in numbers(stem) if n >= number]
+            if not kept:
+                continue
+            with LogFolder(stem.parent) as folder:
+                excess = sum(map(folder.size, kept)) - size
+                if excess > 0:
+                    with open(folder.open(kept[-1], os.O_RDWR), "r+b") as last:
+                        last.truncate(max(folder.size(kept[-1]) - excess, 0))
 
 
 def _write_all(file: BinaryIO, data: bytes) -> None:

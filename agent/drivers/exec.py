@@ -1,6 +1,6 @@
 """How does a process run apart from the machine and from other tasks, and outlive drover as any other?
 
-    supervisor.sh ──> bwrap ──> init of its own PID namespace ──> setpriv ──> command
+    supervisor.sh ──> bwrap ──> init of its own PID namespace ──> setpriv ──> sh ──> command
                       mount, PID, IPC and UTS namespaces            unprivileged user, no capability
 
 Inside, `/` is the task's directory (`/local`, `/secrets`, `/tmp` and what it writes besides), `/alloc` the group's; of the machine it
@@ -10,16 +10,17 @@ cpu and the number of processes are limited by cgroups. bubblewrap sets up the n
 
 import asyncio
 import os
-import pwd
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from agent.drivers import command, process
+from agent import folders
+from agent.drivers import becoming, command, process
 from agent.drivers.base import Handle, SeenDirs, StartFailed, TaskDirs, TaskStart
 from agent.drivers.limits import LimitedCgroups, Limits
 from agent.drivers.process import Process
 from agent.drivers.raw_exec import RawExec, parse_config
+from agent.users import of_task, user_of
 from model.errors import TaskRefused
 from model.node import DriverInfo
 
@@ -28,8 +29,6 @@ SYSTEM = ("/bin", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/sbin", "/usr"
 # Below /etc, and no task's to read: drover's own configuration, whoever owns the files.
 HIDDEN = ("/etc/drover.d",)
 SEEN_DIRS = SeenDirs(alloc="/alloc", local="/local", secrets="/secrets")
-# Whom a task runs as that names nobody; Nomad's.
-DEFAULT_USER = "nobody"
 # What setpriv needs to become that user, and then takes from itself.
 _CAPABILITIES = ("CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP")
 _TRY_S_MAX = 10.0
@@ -92,7 +91,8 @@ class Exec(RawExec):
         if task.config.get("cap_add"):
             raise TaskRefused("config: cap_add: a task has no capability, and gets none")
         inside = self._program(task, env)
-        return [self._bwrap, *_sandbox(task), "--", *self._become(_owner_of(task.user)), *inside], "/"
+        _make_mount_points(task)
+        return [self._bwrap, *_sandbox(task), "--", *self._become(self._owner_of(task)), *becoming.LAUNCHER, *inside], "/"
 
     def _program(self, task: TaskStart, env: Mapping[str, str]) -> list[str]:
         """The command and its arguments, by the paths inside. Raises TaskRefused."""
@@ -100,6 +100,12 @@ class Exec(RawExec):
         program = lookup(options.command, task.dirs.task, env.get("PATH", os.defpath))
         _make_executable(program, task.dirs)
         return [program, *options.args]
+
+    def _owner_of(self, task: TaskStart) -> tuple[int, int]:
+        owner = user_of(of_task(task.user, self.name))
+        if owner[0] == 0:
+            raise TaskRefused("running as root is not allowed with this driver (raw_exec allows it, where it is enabled)")
+        return owner
 
     def _become(self, owner: tuple[int, int]) -> list[str]:
         return [
@@ -144,29 +150,20 @@ class Exec(RawExec):
         task = await self._own_process(handle)
         if task is None:
             raise TaskRefused(f'task "{handle.task_name}" is not running.')
-        return [self._nsenter, f"--target={task.pid}", "--mount", "--pid", "--ipc", "--uts", "--root", "--wd", "--", *self._become(owner)]
+        # Nothing of the inside is run as root: a task may have made a mount namespace of its own there, with its own setpriv.
+        namespaces = ("--mount", "--pid", "--ipc", "--uts", "--root", "--wd")
+        become = (f"--setgid={owner[1]}", f"--setuid={owner[0]}")
+        return [self._setpriv, "--no-new-privs", self._nsenter, f"--target={task.pid}", *namespaces, *become, "--"]
 
-    def _beside(self, name: str, cwd: str, env: Mapping[str, str]) -> str:
+    def _beside(self, name: str, pid: int, env: Mapping[str, str]) -> str:
         return name  # looked up inside
 
-    def _directory(self, cwd: str) -> str:
+    def _directory(self, pid: int) -> str:
         return "/"  # the task's is of the inside
 
     def _joined(self, handle: Handle) -> list[str]:
         mine = self._limits.joined(self._cgroup_name(handle)) if self._limits is not None else []
         return list(dict.fromkeys([*super()._joined(handle), *mine]))
-
-
-def _owner_of(user: str) -> tuple[int, int]:
-    """(user, group). Raises TaskRefused for root, and for somebody who is not known here."""
-    name = user or DEFAULT_USER
-    try:
-        entry = pwd.getpwuid(int(name)) if name.isdigit() else pwd.getpwnam(name)
-    except KeyError as error:
-        raise TaskRefused(f"user {name!r} does not exist on this machine") from error
-    if entry.pw_uid == 0:
-        raise TaskRefused("running as root is not allowed with this driver (raw_exec allows it, where it is enabled)")
-    return entry.pw_uid, entry.pw_gid
 
 
 def _sandbox(task: TaskStart) -> list[str]:
@@ -186,6 +183,21 @@ def _sandbox(task: TaskStart) -> list[str]:
     words += ["--proc", "/proc", "--dev", "/dev", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     words += ["--cap-drop", "ALL", *(word for one in _CAPABILITIES for word in ("--cap-add", one))]
     return [*words, "--chdir", str(task.config.get("work_dir") or "/")]
+
+
+def _make_mount_points(task: TaskStart) -> None:
+    """bubblewrap would follow, as root, what the task put in their place the last time. Raises StartFailed."""
+    try:
+        for path in (*SYSTEM, *HIDDEN, "/sys", "/proc", "/dev", SEEN_DIRS.alloc, *(bind.target for bind in task.binds)):
+            parts = os.path.normpath(path).strip("/").split("/")
+            if path in (*SYSTEM, *HIDDEN) and not os.path.isdir(path):
+                continue
+            if path in HIDDEN:
+                continue  # below a directory of the machine
+            is_shared = parts[0] == SEEN_DIRS.alloc.strip("/") and len(parts) > 1
+            folders.make(task.dirs.shared if is_shared else task.dirs.task, parts[1:] if is_shared else parts)
+    except OSError as error:
+        raise StartFailed(f"cannot make what is mounted on: {error.filename}: {error.strerror}") from error
 
 
 def _make_executable(program: str, dirs: TaskDirs) -> None:

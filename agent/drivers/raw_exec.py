@@ -1,14 +1,17 @@
 """How does a plain process run without isolation, and outlive drover?
 
-    agent --posix_spawn--> supervisor.sh --foreground--> setsid command        (own session each,
+    agent --posix_spawn--> supervisor.sh --foreground--> setsid … command      (own session each,
              cheap: vfork      waits, keeps the exit code      and as root a cgroup for the task)
+
+What comes before the command runs as the agent's user and in its environment, the command in the job's (becoming.py).
 
 posix_spawn, because fork copies the agent's page tables and asyncio's subprocess wants a watcher and
 transports for each child: measured 0.4 ms of wall time for each spawn. The supervisor is a shell,
 because a Python process for each task would cost 10 MB; it costs 115 kB.
 
 All that is known of a task lies in <run>/<alloc>.<task>.<attempt>.{pid,task,exit}; nothing here keeps
-state, so a new agent needs no more than the names.
+state, so a new agent needs no more than the names. Its user is at the end of .task, for /proc shows whose a process is
+just now: root's, before it has become the task's user, and for good where it keeps itself from being traced.
 """
 
 import asyncio
@@ -18,12 +21,13 @@ import os
 import shutil
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from agent import log_files
 from agent.cpuset import cpuset
-from agent.drivers import command, process, session
+from agent.drivers import becoming, command, process, session
 from agent.drivers.base import (
     ExecSession,
     ExitResult,
@@ -37,8 +41,9 @@ from agent.drivers.base import (
 )
 from agent.drivers.cgroup import Hierarchy, TaskCgroup, find_hierarchy, make_cpuset, own_cpuset, remove_cpuset
 from agent.drivers.process import Process, boot_id
-from agent.env import SHELL_NAME, inherited
+from agent.env import inherited
 from agent.turns import Turns
+from agent.users import user_of
 from jobspec.driver_config import DRIVERS
 from jobspec.suggest import did_you_mean
 from model.alloc import AllocId
@@ -74,6 +79,7 @@ class RawExec:
     def __init__(self, run_dir: Path, environ: Mapping[str, str], *, use_cgroups: bool = True) -> None:
         self._run_dir = run_dir
         self._environ = inherited(environ)
+        self._on_the_way = becoming.on_the_way(self._environ)
         self._cgroups: Hierarchy | None = find_hierarchy() if use_cgroups else None
         self._turns = Turns(_SPAWNS_PER_ROUND)
         self._children: dict[str, asyncio.Event] = {}  # own supervisors; set when one was reaped
@@ -160,69 +166,78 @@ class RawExec:
         self._endings.pop(self._file(handle, ""), None)
 
     async def execute(self, handle: Handle, argv: Sequence[str], timeout_s: float) -> tuple[int, bytes]:
-        env, cwd, owner = await self._surroundings(handle)
-        prefix = await self._entering(handle, owner)
-        return await command.run(argv, env=env, cwd=self._directory(cwd), timeout_s=timeout_s, prefix=prefix)
+        owner = self._owner(handle)
+        env, pid = await self._surroundings(handle)
+        whole = [*await self._entering(handle, owner), *becoming.LAUNCHER, *argv]
+        with becoming.handed(env) as given:
+            cwd, descriptor = self._directory(pid), (given, becoming.FD)
+            return await command.run(whole, env=self._on_the_way, cwd=cwd, timeout_s=timeout_s, handed=descriptor)
 
     @asynccontextmanager
     async def session(
         self, handle: Handle, argv: Sequence[str], *, is_tty: bool
     ) -> AsyncIterator[ExecSession]:
-        env, cwd, owner = await self._surroundings(handle)
-        program = self._beside(argv[0], cwd, env)
-        odd = [f"{name}={value}" for name, value in env.items() if not SHELL_NAME.match(name)]
-        through_env = ["/usr/bin/env", "--", *odd] if odd else []
+        owner = self._owner(handle)
+        env, pid = await self._surroundings(handle)
+        program = self._beside(argv[0], pid, env)
+        whole = [*await self._entering(handle, owner), *becoming.LAUNCHER, program, *argv[1:]]
         shown = {"TERM": "xterm", **env} if is_tty else env
-        beside = session.Command(
-            argv=[*await self._entering(handle, owner), *through_env, program, *argv[1:]],
-            env={name: value for name, value in shown.items() if SHELL_NAME.match(name)},
-            cwd=self._directory(cwd),
-            owner=owner,
-            cgroups=self._joined(handle),
-        )
-        async with session.run(beside, is_tty=is_tty) as running:
-            key = self._file(handle, "")
-            self._sessions.setdefault(key, set()).add(running)
-            try:
-                yield running
-            finally:
-                self._sessions[key].discard(running)
-                if not self._sessions[key]:
-                    del self._sessions[key]
+        with becoming.handed(shown) as given:
+            beside = session.Command(
+                argv=whole,
+                env=self._on_the_way,
+                cwd=self._directory(pid),
+                owner=owner,
+                handed=(given, becoming.FD),
+                cgroups=self._joined(handle),
+            )
+            async with session.run(beside, is_tty=is_tty) as running:
+                key = self._file(handle, "")
+                self._sessions.setdefault(key, set()).add(running)
+                try:
+                    yield running
+                finally:
+                    self._sessions[key].discard(running)
+                    if not self._sessions[key]:
+                        del self._sessions[key]
 
-    async def _surroundings(self, handle: Handle) -> tuple[dict[str, str], str, tuple[int, int]]:
-        """(environment, working directory, (user, group)) of the task. Raises TaskRefused when it does not run."""
+    async def _surroundings(self, handle: Handle) -> tuple[dict[str, str], int]:
+        """(environment, pid) of the task. Raises TaskRefused when it does not run."""
         task = await self._own_process(handle)
         if task is None:
             raise TaskRefused(f'task "{handle.task_name}" is not running.')
-        env, cwd, owner = _context(task.pid)
+        env = _environment(task.pid)
         give_up_at = asyncio.get_running_loop().time() + _FILES_WAIT_S_MAX
-        while not env or self._is_becoming(task.pid):
-            # Just between the shell and the task's own program: the kernel shows neither's environment, and setpriv
-            # is root still.
+        while not env or becoming.MARK in env:
+            # On the way to the task's own program: the kernel shows no environment, or that of root's programs.
             if asyncio.get_running_loop().time() >= give_up_at:
-                if self._is_becoming(task.pid):
+                if env:
                     raise TaskRefused(f'task "{handle.task_name}" is not running.')
                 break
             await asyncio.sleep(_FILES_POLL_S)
-            env, cwd, owner = _context(task.pid)
-        return env, cwd, owner
+            env = _environment(task.pid)
+        return env, task.pid
 
-    @staticmethod
-    def _is_becoming(pid: int) -> bool:
-        """Whether it is what turns into the task's user and program."""
+    def _owner(self, handle: Handle) -> tuple[int, int]:
+        """(user, group) that the task was started as. Raises TaskRefused when nothing says so: it does not run."""
         try:
-            return Path(os.readlink(f"/proc/{pid}/exe")).name == "setpriv"
-        except OSError:
-            return False
+            with open(self._file(handle, "task"), errors="replace") as file:
+                user, group = map(int, file.read().splitlines()[-1].split())
+        except (OSError, ValueError, IndexError) as error:
+            raise TaskRefused(f'task "{handle.task_name}" is not running.') from error
+        return user, group
 
-    def _beside(self, name: str, cwd: str, env: Mapping[str, str]) -> str:
+    def _beside(self, name: str, pid: int, env: Mapping[str, str]) -> str:
         """The path of a command that runs beside the task. Raises TaskRefused."""
-        return command.lookup(name, Path(cwd), env.get("PATH", os.defpath))
+        try:
+            cwd = Path(os.readlink(f"/proc/{pid}/cwd"))
+        except OSError as error:
+            raise TaskRefused("the task is not running") from error
+        return command.lookup(name, cwd, env.get("PATH", os.defpath))
 
-    def _directory(self, cwd: str) -> str:
-        """Where such a command is started; it may go elsewhere itself."""
-        return cwd
+    def _directory(self, pid: int) -> str:
+        """Where such a command is started: where the task is, not what has that name by now, for root goes there."""
+        return f"/proc/{pid}/cwd"
 
     async def _entering(self, handle: Handle, owner: tuple[int, int]) -> list[str]:
         """What runs a command where the task is and as its user."""
@@ -248,7 +263,7 @@ class RawExec:
     def _spawn(self, task: TaskStart, handle: Handle) -> None:
         env = {**self._environ, **task.env}
         argv, work_dir = self._command(task, env)
-        self._reserve(handle)
+        self._reserve(handle, self._owner_of(task))
         self._endings.pop(self._file(handle, ""), None)
         procs = ""
         if self._cgroups is not None:
@@ -256,24 +271,33 @@ class RawExec:
             cgroup.make()
             procs = cgroup.procs
         limits, argv = self._limited(task, handle, argv)
-        try:
-            child = os.posix_spawn(
-                "/bin/sh",
-                [
-                    *("sh", str(SUPERVISOR), self._file(handle, ""), procs, ":".join(limits), work_dir),
-                    *(str(task.stdout), str(task.stderr), self._setsid, self._mv, "--", *argv),
-                ],
-                _for_shell(env),
-                file_actions=_NO_FILES,
-                setsid=True,
-                setsigmask=(),
-                setsigdef=command.DEFAULT_SIGNALS,
-            )
-        except OSError as error:
-            raise StartFailed(f"cannot start {argv[0]}: {error.strerror}") from error
-        except ValueError as error:
-            raise TaskRefused(f"config: {error}") from error
+        with ExitStack() as stack:
+            files = [_log(path, stack) for path in (task.stdout, task.stderr)]
+            files.append(stack.enter_context(becoming.handed(env)))
+            try:
+                child = os.posix_spawn(
+                    "/bin/sh",
+                    [
+                        *("sh", str(SUPERVISOR), self._file(handle, ""), procs, ":".join(limits), work_dir),
+                        *(self._setsid, self._mv, "--", *argv),
+                    ],
+                    self._on_the_way,
+                    file_actions=[*_NO_FILES, *((os.POSIX_SPAWN_DUP2, one, number) for number, one in enumerate(files, 3))],
+                    setsid=True,
+                    setsigmask=(),
+                    setsigdef=command.DEFAULT_SIGNALS,
+                )
+            except OSError as error:
+                raise StartFailed(f"cannot start {argv[0]}: {error.strerror}") from error
+            except ValueError as error:
+                raise TaskRefused(f"config: {error}") from error
         self._mind(self._file(handle, ""), child)
+
+    def _owner_of(self, task: TaskStart) -> tuple[int, int]:
+        """(user, group) that a task is to run as. Raises TaskRefused for a user that is not known here."""
+        if not task.user or os.geteuid() != 0:
+            return os.geteuid(), os.getegid()
+        return user_of(task.user)
 
     def _command(self, task: TaskStart, env: Mapping[str, str]) -> tuple[list[str], str]:
         """(what the supervisor runs, working directory). Raises TaskRefused."""
@@ -282,15 +306,10 @@ class RawExec:
             raise TaskRefused(f'task driver "{self.name}" for "{task.task_name}" does not support host volumes')
         path = env.get("PATH", os.defpath)
         argv = [command.lookup(options.command, task.dirs.task, path, alloc=task.dirs.task.parent), *options.args]
+        become = []
         if task.user and os.geteuid() == 0:
-            argv = [
-                self._setpriv,
-                f"--reuid={task.user}",
-                f"--regid={group_of(task.user)}",
-                "--init-groups",
-                *argv,
-            ]
-        return argv, options.work_dir or str(task.dirs.task)
+            become = [self._setpriv, f"--reuid={task.user}", f"--regid={user_of(task.user)[1]}", "--init-groups"]
+        return [*become, *becoming.LAUNCHER, *argv], options.work_dir or str(task.dirs.task)
 
     def _limited(self, task: TaskStart, handle: Handle, argv: list[str]) -> tuple[list[str], list[str]]:
         """(cgroup.procs to join, command) of a task that gets cores to itself. Without a right to cgroups it is only told
@@ -307,14 +326,14 @@ class RawExec:
         except OSError as error:
             raise StartFailed(f"cannot give it cores {cpuset(cores)}: {error.strerror}") from error
 
-    def _reserve(self, handle: Handle) -> None:
-        """Takes the room now that the supervisor will need: it has nobody to tell when there is none."""
+    def _reserve(self, handle: Handle, owner: tuple[int, int]) -> None:
+        """Takes the room now that the supervisor will need: it has nobody to tell when there is none. Notes the user."""
         try:
-            for suffix in ("task", "exit.partial"):
+            for suffix, more in (("task", b"\n%d %d\n" % owner), ("exit.partial", b"")):
                 path = self._file(handle, suffix)
                 if not os.path.exists(path) or not os.path.getsize(path):
                     with open(path, "wb", buffering=0) as file:
-                        file.write(_RESERVED)
+                        file.write(_RESERVED + more)
         except OSError as error:
             for suffix in ("task", "exit.partial"):
                 with suppress(FileNotFoundError):
@@ -390,7 +409,7 @@ class RawExec:
                 line = file.read()
         except FileNotFoundError:
             return None
-        line, is_whole, _ = line.partition("\n")  # what was reserved for it follows
+        line, is_whole, _ = line.partition("\n")  # what was reserved for it follows, and its user
         stat = process.parse_stat(line) if is_whole else None
         return stat.process if stat else None
 
@@ -490,37 +509,25 @@ _NO_FILES = (
 )
 
 
-def _context(pid: int) -> tuple[dict[str, str], str, tuple[int, int]]:
-    """(environment, working directory, (user, group)) of a running task."""
+def _log(path: Path, stack: ExitStack) -> int:
+    """A descriptor to append to, closed with the stack. Raises StartFailed."""
+    try:
+        found = becoming.above(log_files.append(path))
+    except OSError as error:
+        raise StartFailed(f"cannot write to {path}: {error.strerror}") from error
+    stack.callback(os.close, found)
+    return found
+
+
+def _environment(pid: int) -> dict[str, str]:
+    """Of a running task. A line of it that is no variable is the task's own doing, and left out."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            pairs = [entry.partition(b"=") for entry in file.read().split(b"\0") if entry]
-        cwd = os.readlink(f"/proc/{pid}/cwd")
-        owner = os.stat(f"/proc/{pid}")
+            pairs = [entry.partition(b"=") for entry in file.read().split(b"\0")]
     except (FileNotFoundError, ProcessLookupError) as error:
         raise TaskRefused("the task is not running") from error
-    env = {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
-    return env, cwd, (owner.st_uid, owner.st_gid)
+    return {os.fsdecode(name): os.fsdecode(value) for name, equals, value in pairs if name and equals}
 
 
 def _name(alloc_id: AllocId, task_name: str) -> str:
     return f"{alloc_id}.{task_name}"
-
-
-def group_of(user: str) -> str:
-    import pwd
-
-    try:
-        entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-    except KeyError as error:
-        raise TaskRefused(f"user {user!r} does not exist on this machine") from error
-    return str(entry.pw_gid)
-
-
-def _for_shell(env: Mapping[str, str]) -> dict[str, str]:
-    """The environment with names that a shell would drop ("NOMAD_META_a.b") packed into ones it keeps."""
-    if all(SHELL_NAME.match(name) for name in env):
-        return dict(env)
-    plain = {name: value for name, value in env.items() if SHELL_NAME.match(name)}
-    odd = [f"{name}={value}" for name, value in env.items() if name not in plain]
-    return plain | {f"DROVER_ODD_{number}": pair for number, pair in enumerate(odd, 1)}

@@ -55,12 +55,14 @@ exec "$@"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """argv: its first an absolute path. owner: who a terminal is to belong to. cgroups: cgroup.procs to join."""
+    """argv: its first an absolute path. owner: who a terminal is to belong to. cgroups: cgroup.procs to join. handed: a
+    descriptor that it is to have, and by which number."""
 
     argv: Sequence[str]
     env: Mapping[str, str]
     cwd: str
     owner: tuple[int, int]
+    handed: tuple[int, int]
     cgroups: Sequence[str] = ()
 
 
@@ -282,7 +284,7 @@ def _spawn(command: Command, actions: Sequence[tuple[int | str, ...]]) -> tuple[
             "/bin/sh",
             ["sh", "-c", *script, *command.argv],
             dict(command.env),
-            file_actions=[*actions, (os.POSIX_SPAWN_DUP2, watched, 3)],
+            file_actions=[*actions, (os.POSIX_SPAWN_DUP2, watched, 3), (os.POSIX_SPAWN_DUP2, *command.handed)],
             setsid=True,
             setsigmask=(),
             setsigdef=DEFAULT_SIGNALS,

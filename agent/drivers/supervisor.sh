@@ -1,7 +1,7 @@
 #!/bin/sh
 # Who waits for a raw_exec task while no agent does, and keeps its exit code?
 #
-#   supervisor.sh RUN CGROUP LIMITS DIR STDOUT STDERR SETSID MV -- command args...
+#   supervisor.sh RUN CGROUP LIMITS DIR SETSID MV -- command args...
 #
 # RUN.pid   this supervisor, as its /proc stat line; created exclusively: the second of two starts of
 #           the same attempt ends here with 75 and starts nothing
@@ -12,12 +12,12 @@
 # on a disk that has filled up since. Without room for RUN.pid nothing is started, and 74 says so.
 #
 # CGROUP is a cgroup.procs to join, or empty; LIMITS are others, a colon between two: a task whose cores or limits cannot
-# be had is not run. The task's environment is this one's; names that a shell cannot hold come in DROVER_ODD_1,
-# DROVER_ODD_2 ... as NAME=value.
+# be had is not run. 3 and 4 are the task's log files, opened by the agent; 5 is its environment, for the last of the
+# command's programs to read (becoming.py): nothing here runs in it.
 # The task runs in the foreground of this script: a background job would ignore SIGINT and SIGQUIT.
 set -uC
-run=$1 cgroup=$2 limits=$3 dir=$4 out=$5 err=$6 setsid=$7 mv=$8
-shift 9
+run=$1 cgroup=$2 limits=$3 dir=$4 setsid=$5 mv=$6
+shift 7
 trap : HUP INT QUIT TERM
 IFS= read -r stat </proc/self/stat
 if ! true >"$run.pid"; then
@@ -29,7 +29,7 @@ echo "$stat" >|"$run.pid" || {
     exit 74
 }
 (
-    exec >>"$out" 2>>"$err"
+    exec >&3 2>&4 3>&- 4>&-
     [ -z "$cgroup" ] || echo 0 >|"$cgroup"
     while [ -n "$limits" ]; do
         echo 0 >|"${limits%%:*}" || exit 126
@@ -39,17 +39,7 @@ echo "$stat" >|"$run.pid" || {
     unset OLDPWD
     IFS= read -r stat </proc/self/stat
     echo "$stat" 1<>"$run.task" || exit 126
-    if [ -n "${DROVER_ODD_1+x}" ]; then
-        odd=1
-        while eval "[ -n \"\${DROVER_ODD_$odd+x}\" ]"; do
-            eval "set -- \"\$DROVER_ODD_$odd\" \"\$@\""
-            unset "DROVER_ODD_$odd"
-            odd=$((odd + 1))
-        done
-        set -- /usr/bin/env "$@"
-    fi
     exec "$setsid" -- "$@"
 )
 code=$?
-unset LD_PRELOAD LD_LIBRARY_PATH
 echo "$code" 1<>"$run.exit.partial" && exec "$mv" -f -- "$run.exit.partial" "$run.exit"

@@ -26,10 +26,10 @@ from agent.artifacts.tree import check, chown, only_file, remove
 from agent.artifacts.unpack import unpack
 from agent.artifacts.work import Work
 from agent.drivers.base import StartFailed
-from agent.drivers.exec import DEFAULT_USER
 from agent.drivers.process import boot_id
 from agent.hooks.base import TaskContext, TaskHook
 from agent.task_files import TaskFiles, files_of
+from agent.users import of_task
 from configs.settings import Artifact as Limits
 from jobspec.artifacts import SINGLE, BadSource, Source, source_of
 from jobspec.interpolate import interpolate, interpolate_strings
@@ -211,7 +211,7 @@ def _one(context: TaskContext, files: TaskFiles, values: Mapping[str, str], arti
 
 def _owner(task: Task, values: Mapping[str, str]) -> tuple[int, int] | None:
     """The task's user: a name of this machine, or numbers, as a container may have them."""
-    user = interpolate(task.user, values) or (DEFAULT_USER if task.driver in ("exec", "java") else "")
+    user = of_task(interpolate(task.user, values), task.driver)
     name, _, group = user.partition(":")
     if not name:
         return None

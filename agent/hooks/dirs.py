@@ -9,6 +9,8 @@ from agent.alloc_dir import AllocDirs
 from agent.drivers.base import StartFailed
 from agent.hooks.base import TaskContext, TaskHook
 from agent.task_files import files_of
+from agent.users import of_task
+from jobspec.interpolate import interpolate
 
 
 class DirsHook(TaskHook):
@@ -26,7 +28,7 @@ class DirsHook(TaskHook):
             has_secrets = goes_in or task.vault is not None or bool(task.templates)
             is_contained = task.driver == "docker"
             self._dirs.build_task(
-                alloc_id, task.name, task.user, is_contained=is_contained, has_secrets=has_secrets
+                alloc_id, task.name, _user(context), is_contained=is_contained, has_secrets=has_secrets
             )
         except OSError as error:
             raise StartFailed(f"cannot build the task's directories: {error}") from error
@@ -39,6 +41,11 @@ class DirsHook(TaskHook):
 
     async def dispose(self, context: TaskContext) -> None:
         await self._dirs.remove(context.desired.id)
+
+
+def _user(context: TaskContext) -> str:
+    user = context.task.user
+    return of_task(interpolate(user, context.env().values) if "${" in user else user, context.task.driver)
 
 
 def _goes_into_secrets(context: TaskContext) -> bool:

@@ -2,13 +2,13 @@
 
 import base64
 import os
-import shutil
 from collections.abc import Mapping
 
 from agent.drivers.base import StartFailed
 from agent.hooks.base import TaskContext, TaskHook
+from agent.task_files import files_of, owner_of
+from jobspec.interpolate import interpolate
 from model.errors import TaskRefused
-from model.job import Task
 
 
 class PayloadHook(TaskHook):
@@ -20,27 +20,20 @@ class PayloadHook(TaskHook):
         wanted, payload = context.task.dispatch_payload, context.job.payload
         if wanted is None or not context.job.dispatched:
             return {}
-        local = context.dirs.local.resolve()
-        path = (local / wanted.file.lstrip("/")).resolve()
-        if path == local or not path.is_relative_to(local):  # a task before us may have put a link there
+        task, env = context.task, context.env()
+        parts = _parts(wanted.file)
+        if parts[0] in ("", ".", ".."):
             raise TaskRefused(f"the payload's file {wanted.file!r} is not inside the task's local directory")
+        owner = owner_of(interpolate(task.user, env.values), task.driver, None, None)
+        # Readable by the task alone. Who a container runs as is for its image to say.
+        mode = 0o644 if task.driver == "docker" else 0o600
+        files = files_of(context, env.variables)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path.as_posix(), base64.b64decode(payload or ""), context.task)
-        except LookupError as error:
-            raise TaskRefused(f"user {context.task.user!r} does not exist on this machine") from error
+            files.write((task.name, context.dirs.local.name, *parts), base64.b64decode(payload or ""), mode, owner)
         except (OSError, ValueError) as error:
             raise StartFailed(f"cannot write the payload: {error}") from error
         return {}
 
 
-def _write(path: str, data: bytes, task: Task) -> None:
-    """Readable by the task alone, and whole or not there. Who a container runs as is for its image to say."""
-    new, is_contained = f"{path}.new", task.driver == "docker"
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "wb") as file:
-        file.write(data)
-    if is_contained:
-        os.chmod(new, 0o644)
-    elif task.user and os.geteuid() == 0:
-        shutil.chown(new, task.user)
-    os.replace(new, path)
+def _parts(path: str) -> list[str]:
+    return os.path.normpath(path.lstrip("/")).split("/")

@@ -268,10 +268,10 @@ async def test_a_download_is_told_of_only_when_there_is_one(place: Place) -> Non
 
 async def test_options_of_the_network_and_the_host_reach_the_engine(place: Place) -> None:
     async with closing(place.driver) as driver:
-        config = {"mac_address": "02:42:ac:11:00:99", "runtime": "runc", "group_add": ["12"], "uts_mode": "host"}
+        config = {"mac_address": "02:42:ac:11:00:99", "runtime": "runc", "group_add": ["12"]}
         await driver.start(place.task("/bin/sleep", "1000", config=config))
         assert inspect(place, "{{.Config.MacAddress}} {{.HostConfig.Runtime}}") == "02:42:ac:11:00:99 runc"
-        assert inspect(place, "{{.HostConfig.GroupAdd}} {{.HostConfig.UTSMode}}") == "[12] host"
+        assert inspect(place, "{{.HostConfig.GroupAdd}}") == "[12]"
         with pytest.raises(TaskRefused, match="allow_runtimes"):
             await driver.start(place.task("/bin/true", attempt=2, config={"runtime": "kata"}))
 

@@ -8,9 +8,15 @@ from pathlib import Path
 import pytest
 
 from agent import logs
+from agent.log_files import LogFolder
 from agent.logs import LogRotation, LogStream, current, finish_cut, numbers, rotate, stream_of
 
 BLOCK = 4096
+
+
+def can_collapse(path: Path) -> bool:
+    with LogFolder(path) as folder:
+        return logs._can_collapse(folder)
 
 
 @pytest.fixture(params=["collapse", "truncate"])
@@ -22,7 +28,7 @@ def way(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         logs._collapsible[device] = False
     else:
         logs._collapsible.pop(device, None)
-        if not logs._can_collapse(tmp_path):
+        if not can_collapse(tmp_path):
             pytest.skip("this file system cannot collapse")
     yield str(request.param)
     logs._collapsible.clear()
@@ -75,7 +81,7 @@ def test_a_writer_goes_on_in_the_current_file(tmp_path: Path, way: str) -> None:
 
 
 def test_no_byte_is_lost_or_doubled_under_a_live_writer(tmp_path: Path) -> None:
-    if not logs._can_collapse(tmp_path):
+    if not can_collapse(tmp_path):
         pytest.skip("this file system cannot collapse")
     stem = tmp_path / "main.stdout"
     script = """
@@ -103,7 +109,7 @@ os.write(2, b"%d" % n)
 
 @pytest.mark.parametrize("step", ["copied", "renamed", "collapsed"])
 def test_a_cut_that_was_interrupted_is_finished_by_the_next_agent(tmp_path: Path, step: str) -> None:
-    if not logs._can_collapse(tmp_path):
+    if not can_collapse(tmp_path):
         pytest.skip("this file system cannot collapse")
     stem, text = tmp_path / "main.stdout", lines(1000)
     live, head = tmp_path / "main.stdout.0", tmp_path / ".main.stdout.head"
@@ -179,7 +185,7 @@ def test_a_log_that_was_deleted_has_come_to_its_end(tmp_path: Path) -> None:
 
 def test_a_follower_beside_a_live_writer_and_the_rotation_sees_each_line_once(tmp_path: Path) -> None:
     """All three at once, as fast as they can, in threads and a process of their own."""
-    if not logs._can_collapse(tmp_path):
+    if not can_collapse(tmp_path):
         pytest.skip("this file system cannot collapse")
     stem, size_max = tmp_path / "main.stdout", 64 * BLOCK
     stream, found, is_over = stream_of(stem), list[bytes](), threading.Event()
