@@ -48,6 +48,19 @@ def alloc(client: nomad.Nomad) -> dict[str, Any]:
     return wait("it runs", lambda: next((a for a in client.job.get_allocations("web") if a["ClientStatus"] == "running"), None))
 
 
+def settled(client: nomad.Nomad) -> str:
+    """The id of web's one allocation, once its newest version has been rolled out: a roll-out under way would end it."""
+
+    def look() -> str | None:
+        version, deployment = client.job.get_job("web")["Version"], client.job.get_deployment("web")
+        if (deployment["JobVersion"], deployment["Status"]) != (version, "successful"):
+            return None
+        running = [a for a in client.job.get_allocations("web") if (a["ClientStatus"], a["DesiredStatus"], a["JobVersion"]) == ("running", "run", version)]
+        return str(running[0]["ID"]) if len(running) == 1 else None
+
+    return wait("its newest version is rolled out", look)
+
+
 def test_jobs_are_validated_planned_read_and_found(client: nomad.Nomad, alloc: dict[str, Any]) -> None:
     assert client.validate.validate_job(wanted()).json()["ValidationErrors"] is None
     plan = client.job.plan_job("web", wanted(job={"Priority": 60}), diff=True)
@@ -56,6 +69,7 @@ def test_jobs_are_validated_planned_read_and_found(client: nomad.Nomad, alloc: d
     assert "web" in client.jobs
     assert client.jobs["web"]["ID"] == client.job["web"]["ID"] == client.job.get_job("web")["ID"] == "web"
     assert [found["ID"] for found in client.jobs.get_jobs(prefix="web")] == ["web"]
+    settled(client)
     assert client.job.get_summary("web")["Summary"]["g"]["Running"] == 1
     assert client.job.get_versions("web")["Versions"][0]["Version"] == 0
     assert client.job.get_evaluations("web")
@@ -67,8 +81,10 @@ def test_jobs_are_validated_planned_read_and_found(client: nomad.Nomad, alloc: d
 
 
 def test_a_job_is_changed_reverted_called_stable_and_evaluated(client: nomad.Nomad, alloc: dict[str, Any]) -> None:
+    settled(client)
     client.job.register_job("web", wanted(Meta={"a": "b"}))
     wait("its second version", lambda: client.job.get_job("web")["Version"] == 1)
+    settled(client)
     client.job.stable_job("web", 0, True)
     assert client.job.revert_job("web", 0)["EvalID"]
     assert client.job.evaluate_job("web")["EvalID"]
@@ -107,7 +123,7 @@ def test_deployments_are_read_paused_promoted_and_failed(client: nomad.Nomad, al
 
 
 def test_an_allocation_is_read_and_reached_through_its_node(client: nomad.Nomad, alloc: dict[str, Any]) -> None:
-    one = next(a for a in client.job.get_allocations("web") if a["ClientStatus"] == "running")["ID"]
+    one = settled(client)
     assert client.allocation.get_allocation(one)["Job"]["ID"] == "web"
     assert one in {found["ID"] for found in client.allocations.get_allocations(prefix=one[:8])}
     assert client.client.allocation.read_allocation_stats(one)["Tasks"]["t"]
@@ -121,6 +137,7 @@ def test_an_allocation_is_read_and_reached_through_its_node(client: nomad.Nomad,
     assert client.client.stats.read_stats()["Memory"]["Total"] > 0
     client.client.allocation.restart_allocation(one)
     wait("it was restarted", lambda: client.allocation.get_allocation(one)["TaskStates"]["t"]["Restarts"] == 1)
+    wait("it runs again", lambda: client.allocation.get_allocation(one)["TaskStates"]["t"]["State"] == "running")
     client.client.allocation.signal_allocation(one, "SIGUSR2", "t")
     client.client.gc_all_allocations.garbage_collect()
     evaluation = client.allocation.stop_allocation(one)["EvalID"]
