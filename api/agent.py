@@ -13,7 +13,7 @@ import psutil
 from aiohttp import web
 
 from api.context import CONTEXT
-from api.query import BadRequest, Conflict, Refused, answer
+from api.query import BadRequest, Conflict, answer
 from api.shapes import api_version
 from model.errors import StoreRefused, StoreUnavailable
 
@@ -130,7 +130,7 @@ async def set_servers(request: web.Request) -> web.Response:
         raise BadRequest("missing server address")
     known = {one.http_addr for one in await request.app[CONTEXT].members()}
     if unknown := sorted(set(given) - known):
-        raise Refused(f"{', '.join(unknown)}: no leader candidate; agents find those in Consul, they are not set")
+        raise BadRequest(f"{', '.join(unknown)}: no leader candidate; agents find those in Consul, they are not set")
     return web.Response()
 
 

@@ -72,6 +72,8 @@ class Watchers:
 
 async def submit(session: aiohttp.ClientSession, address: str, name: str) -> int:
     async with session.put(f"http://{address}/v1/jobs", json={"Job": marking_job(name, count=0)}) as answer:
+        if answer.status != 200:
+            raise RuntimeError(f"{name}: {answer.status} {await answer.text()}")
         return int((await answer.json())["JobModifyIndex"])
 
 

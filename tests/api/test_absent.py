@@ -116,4 +116,4 @@ def test_only_candidates_that_consul_knows_can_be_set_as_servers(one: Drover, tw
         assert ask(drover.address, "PUT", "/v1/agent/servers").error == (400, "missing server address")
         assert ask(drover.address, "PUT", f"/v1/agent/servers?address={one.address}").status == 200
         refused = ask(drover.address, "PUT", f"/v1/agent/servers?address={one.address}&address=10.0.0.1:4647")
-        assert refused.error == (500, "10.0.0.1:4647: no leader candidate; agents find those in Consul, they are not set")
+        assert refused.error == (400, "10.0.0.1:4647: no leader candidate; agents find those in Consul, they are not set")
