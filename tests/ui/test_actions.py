@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -14,6 +15,11 @@ from tests.ui.conftest import Ui, job_of
 pytestmark = [pytest.mark.e2e, pytest.mark.consul]
 
 ROLLING = {"MaxParallel": 1, "HealthCheck": "task_states", "MinHealthyTime": NS // 10, "HealthyDeadline": 60 * NS, "ProgressDeadline": 120 * NS}
+
+
+def rollout(one: Drover, job_id: str) -> dict[str, Any]:
+    """The job's newest deployment; empty before there is one."""
+    return one.get(f"/v1/job/{job_id}/deployment") or {}
 
 
 @pytest.fixture
@@ -88,7 +94,7 @@ def test_what_is_wrong_with_a_job_file_is_told(ui: Ui, one: Drover) -> None:
 
 def test_a_job_is_scaled_stopped_and_started(ui: Ui, one: Drover, made: str) -> None:
     one.submit(marking_job(made, count=1, group={"Update": ROLLING}))
-    one.wait_running(made, 1)
+    wait("its deployment", lambda: rollout(one, made).get("Status") == "successful")  # or it cannot be scaled
     page = ui.open(f"job/default/{made}", shows="1 running")
     ui.confirm("Scale", count="2")
     one.wait_running(made, 2)
@@ -103,6 +109,7 @@ def test_a_job_is_scaled_stopped_and_started(ui: Ui, one: Drover, made: str) -> 
 def test_a_job_is_restarted_in_the_rolling_manner_and_evaluated(ui: Ui, one: Drover, made: str) -> None:
     one.submit(marking_job(made, count=1, group={"Update": ROLLING}))
     before = one.wait_running(made, 1)[0]["ID"]
+    wait("its deployment", lambda: rollout(one, made).get("Status") == "successful")
     ui.open(f"job/default/{made}", shows="1 running")
     ui.confirm("Restart")
     wait("another alloc", lambda: [alloc for alloc in one.running(made) if alloc["ID"] != before])
@@ -115,27 +122,23 @@ def test_canaries_are_promoted_and_a_deployment_is_paused_and_failed(ui: Ui, one
     def version(text: str) -> None:
         one.submit(job(made, "/bin/sh", ["-c", f"echo {text}; exec sleep 1000"], group={"Update": ROLLING | {"Canary": 1}}))
 
-    def deployment() -> dict[str, str]:
-        found: dict[str, str] = one.get(f"/v1/job/{made}/deployment")
-        return found
-
     version("first")
     one.wait_running(made, 1)
-    wait("the first deployment", lambda: deployment()["Status"] == "successful")
+    wait("the first deployment", lambda: rollout(one, made).get("Status") == "successful")
     version("second")
     page = ui.open(f"job/default/{made}/deployments", shows="Canaries")
     expect(page.locator("section.panel").first).to_contain_text("1 of 1")
-    wait("a healthy canary", lambda: deployment()["TaskGroups"]["g"]["HealthyAllocs"] == 1)  # type: ignore[index, call-overload]
+    wait("a healthy canary", lambda: rollout(one, made)["TaskGroups"]["g"]["HealthyAllocs"] == 1)
     ui.confirm("Promote")
-    wait("its success", lambda: deployment()["Status"] == "successful")
+    wait("its success", lambda: rollout(one, made).get("Status") == "successful")
     expect(page.locator("section.panel").first).to_contain_text("promoted")
     version("third")
-    wait("another deployment", lambda: deployment()["Status"] == "running")
+    wait("another deployment", lambda: rollout(one, made).get("Status") == "running")
     page.get_by_role("button", name="Pause", exact=True).click()
-    wait("the pause", lambda: deployment()["Status"] == "paused")
+    wait("the pause", lambda: rollout(one, made).get("Status") == "paused")
     expect(page.get_by_role("button", name="Resume", exact=True)).to_be_visible()
     ui.confirm("Fail")
-    wait("the failure", lambda: deployment()["Status"] == "failed")
+    wait("the failure", lambda: rollout(one, made).get("Status") == "failed")
 
 
 def test_an_instance_is_dispatched(ui: Ui, one: Drover, jobs: dict[str, str]) -> None:
