@@ -134,6 +134,7 @@ def test_canaries_are_promoted_and_a_deployment_is_paused_and_failed(ui: Ui, one
     expect(page.locator("section.panel").first).to_contain_text("promoted")
     version("third")
     wait("another deployment", lambda: rollout(one, made).get("Status") == "running")
+    expect(page.locator("section.panel h2").first).to_have_text("Version 2")
     page.get_by_role("button", name="Pause", exact=True).click()
     wait("the pause", lambda: rollout(one, made).get("Status") == "paused")
     expect(page.get_by_role("button", name="Resume", exact=True)).to_be_visible()
