@@ -47,13 +47,17 @@ class HostStats:
     uptime_s: int
 
 
+def cpus() -> tuple[CpuTimes, ...]:
+    return tuple(_times(times) for times in psutil.cpu_times(percpu=True))
+
+
 def read(alloc_dir: Path) -> HostStats:
     """Blocks: a file system may be slow to answer. Raises OSError when alloc_dir is not there."""
     memory = psutil.virtual_memory()
     partitions = psutil.disk_partitions(all=False)
     disks = [disk for p in partitions if (disk := _disk(p.device, p.mountpoint)) is not None]
     return HostStats(
-        cpus=tuple(_times(times) for times in psutil.cpu_times(percpu=True)),
+        cpus=cpus(),
         memory_total_bytes=memory.total,
         memory_available_bytes=memory.available,
         memory_used_bytes=memory.used,

@@ -38,6 +38,7 @@ from agent.journal_sqlite import SqliteJournal
 from agent.logs import LogRotation
 from agent.node_agent import NodeAgent
 from agent.permit import without_asking
+from agent.samples import Samples
 from agent.store import AgentStore
 from agent.sweep import sweep
 from agent.task_run import TaskServices
@@ -120,6 +121,7 @@ class TaskHost:
             accessors=vault.accessors if vault is not None else without_tokens,
             kill_timeout_s_max=config.client.max_kill_timeout_s,
         )
+        self.samples = Samples(self.agent)
 
     async def run(self) -> None:
         """Runs until cancelled; tasks run on, except under -dev, where stop_all() is the caller's to call first."""
@@ -136,6 +138,7 @@ class TaskHost:
                 group.create_task(self._rotation.run(), name="rotate logs")
                 if self._vault is not None:
                     group.create_task(self._vault.run(), name="vault tokens")
+                group.create_task(self.samples.run(), name="samples")
                 group.create_task(self.agent.run(), name="node agent")
         finally:
             await self._docker.close()

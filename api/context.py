@@ -16,6 +16,7 @@ import msgspec
 from aiohttp import web
 from yarl import URL
 
+from agent.samples import Samples
 from agent.services import CheckResult
 from api.leadership import LeaderLookup, Leadership
 from api.rights import Rights
@@ -117,6 +118,8 @@ class Context:
     # None: Vault is not enabled. The role is what tasks' tokens are made by; empty: none.
     vault: Login | None = None
     vault_role: str = ""
+    # An hour of what tasks use; None without client.
+    samples: Samples | None = None
     stubs: StubCache = field(default_factory=StubCache)
     # Held while a long text that somebody sent is worked on.
     parsing: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -14,17 +14,20 @@ from api.routes import ABSENT, BLOCKING, ROUTES, Route
 _WORDS = {
     "prefix": "only ids that begin so",
     "namespace": "default where it is not given; * for all, in lists",
+    "q": "only what holds this text",
+    "page": "0 for the first",
     "filter": 'an expression, as Meta.team == "red" and Status == "running"',
     "per_page": "at most so many",
     "next_token": "where a page begins: X-Nomad-NextToken of the one before",
 }
 _TYPES: dict[str, dict[str, Any]] = {
     "per_page": {"type": "integer", "minimum": 0},
+    "page": {"type": "integer", "minimum": 0},
     "offset": {"type": "integer", "minimum": 0},
     "limit": {"type": "integer", "minimum": 0},
     "cas": {"type": "integer", "minimum": 0},
 }
-_FLAGS = frozenset({"stale", "reverse", "meta", "resources", "os", "task_states", "diffs", "nodes", "purge", "orphan", "global", "force", "follow", "plain"})
+_FLAGS = frozenset({"stale", "reverse", "meta", "resources", "os", "task_states", "diffs", "nodes", "optional", "failing", "purge", "orphan", "global", "force", "follow", "plain"})
 _ABOUT = """Nomad's HTTP API as drover serves it. Errors are plain text.
 
 Every read of state answers with X-Nomad-Index and takes `index` and `wait`: it answers once its result's index is

@@ -7,6 +7,8 @@ read what it answers. So:
               below `.consul`, or one of `http_hosts`. Behind a proxy that keeps the public name, that name belongs there.
     Origin    of a call that changes something, or that opens a websocket: that of the Host, or a name of `http_hosts`.
               Who sends none is no web page: curl, Nomad's clients, other agents.
+    A header  that no form and no other page's script can send, of a call from a browser that changes something: what the web
+              UI or another client sends by itself (`X-Drover-UI`, a token, JSON as Content-Type).
 
 Without TLS only: with it, a browser has verified that the name is on the certificate. The Origin counts with TLS too.
 """
@@ -24,6 +26,7 @@ from api.rights import Forbidden
 
 ANY = "*"
 _READS = ("GET", "HEAD", "OPTIONS")
+_OWN_HEADERS = ("X-Drover-UI", "X-Nomad-Token", "X-Consul-Token", "Authorization")
 
 
 class Origins:
@@ -41,6 +44,8 @@ class Origins:
         host = request.headers.get("Host", "")
         if not self._is_tls and not self._is_ours(host):
             raise Forbidden(f"Permission denied: this API has no name {_name(host)[:80]!r} (http_hosts may list it)")
+        if request.method not in _READS and "Sec-Fetch-Site" in request.headers and not _is_by_script(request):
+            raise Forbidden("Permission denied: a browser that changes something sends X-Drover-UI, a token or JSON")
         is_read = request.method in _READS and not request.path.endswith("/gc")  # which changes things by GET too
         if is_read and request.headers.get("Upgrade", "").lower() != "websocket":
             return
@@ -61,6 +66,11 @@ class Origins:
             ipaddress.ip_address(name.partition("%")[0])
             return True
         return False
+
+
+def _is_by_script(request: web.Request) -> bool:
+    """Whether it carries what a page of another origin could send only if that was allowed first, which it is not."""
+    return any(name in request.headers for name in _OWN_HEADERS) or request.content_type == "application/json"
 
 
 @web.middleware

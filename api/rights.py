@@ -209,7 +209,7 @@ class Rights:
     def _consul_node_of(self, request: web.Request, view: View | None) -> str:
         """Consul's name of the node that the path or the query names; empty for a list, and for what a body names."""
         node_id = NodeId(request.match_info.get("id") or "")
-        if not node_id and request.path == "/v1/client/stats":
+        if not node_id and request.path in ("/v1/client/stats", "/v1/client/samples"):
             node_id = NodeId(request.query.get("node_id") or self.node_id)
         if node_id == self.node_id:
             return self.consul_node
@@ -226,6 +226,24 @@ class Rights:
         if not await self.is_asked():
             return True
         return bool(await self._allowed(request, token_of(request), [Question("node", "", "read")]))
+
+    async def of_ui(self, request: web.Request, view: View) -> dict[str, bool]:
+        """What the UI offers: of the job and the node that the query names, of all where it names none. Raises as require()."""
+        namespace, job_id = _namespace(request), JobId(request.query.get("job", ""))
+        key, known = (namespace, job_id), view.nodes.get(NodeId(request.query.get("node", "")))
+        node = known.node.consul_node or known.node.name if known else ""
+        questions = {
+            "ReadJob": self.of_job(Right.JOB_READ, key),
+            "WriteJob": self.of_job(Right.JOB_WRITE, key),
+            "Exec": self.of_job(Right.EXEC, key),
+            "ReadNode": Question("node", node, "read"),
+            "WriteNode": Question("node", node, "write"),
+            "WriteOperator": Question("operator", "", "write"),
+        }
+        if not await self.is_asked():
+            return {"ACL": False, **dict.fromkeys(questions, True)}
+        allowed = await self._allowed(request, token_of(request), questions.values())
+        return {"ACL": True, **{name: question in allowed for name, question in questions.items()}}
 
     async def may_submit(self, request: web.Request, job: Job) -> None:
         """Whether the caller may bring this job onto the nodes. Raises as require()."""

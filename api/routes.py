@@ -30,6 +30,7 @@ from api import (
     namespaces,
     node_meta,
     operator,
+    samples,
     scaling,
     search,
     stats,
@@ -38,6 +39,10 @@ from api import (
 )
 from api.forwarding import Handler, guarded, on_leader, on_named_node, on_node_of_alloc
 from api.rights import Right
+from api.ui import allocs as ui_allocs
+from api.ui import jobs as ui_jobs
+from api.ui import nodes as ui_nodes
+from api.ui import overview, services, spread
 from model.cluster import NamespaceCapabilities, PreemptionConfig, Submission
 from model.job import Job
 from model.node import Eligibility
@@ -86,7 +91,7 @@ OF_JOB = (
     Route("GET", "/v1/job/{id:(?s:.+)}/versions", on_leader(jobs.versions_of), Right.JOB_READ, "A job's versions, the newest first", (*BLOCKING, "diffs",)),
     Route("GET", "/v1/job/{id:(?s:.+)}/scale", on_leader(jobs.scale_status), Right.JOB_READ, "How many allocations each group should have, and has", BLOCKING),
     Route("PUT", "/v1/job/{id:(?s:.+)}/scale", on_leader(jobs.scale), Right.JOB_WRITE, "Changes a group's count", body={"Count": int, "Target": dict[str, str], "Message": str, "Error": bool, "Meta": dict[str, Any]}),
-    Route("GET", "/v1/job/{id:(?s:.+)}/submission", on_leader(submissions.submission), Right.JOB_READ, "The job file that a version was submitted as", (*BLOCKING, "version")),
+    Route("GET", "/v1/job/{id:(?s:.+)}/submission", on_leader(submissions.submission), Right.JOB_READ, "The job file that a version was submitted as", (*BLOCKING, "version", "optional")),
     Route("PUT", "/v1/job/{id:(?s:.+)}/evaluate", on_leader(jobs.evaluate), Right.JOB_WRITE, "Decides about a job again", body={"EvalOptions": dict[str, bool]}),
     Route("PUT", "/v1/job/{id:(?s:.+)}/plan", on_leader(jobs.plan), Right.JOB_READ, "Tells what submitting a job would do", body={"Job": Job, "Diff": bool}),
     Route("GET", "/v1/job/{id:(?s:.+)}/why", on_leader(jobs.why), Right.JOB_READ, "Tells why not all of a job is placed", ("nodes",)),
@@ -96,6 +101,8 @@ OF_JOB = (
     Route("PUT", "/v1/job/{id:(?s:.+)}/dispatch", on_leader(jobs.dispatch), Right.JOB_WRITE, "Starts an instance of a parameterized job", body={"JobID": str, "Payload": str, "Meta": dict[str, str], "IdPrefixTemplate": str, "IdempotencyToken": str}),
     Route("PUT", "/v1/job/{id:(?s:.+)}/periodic/force", on_leader(jobs.force_periodic), Right.JOB_WRITE, "Starts a periodic job now"),
     Route("GET", "/v1/job/{id:(?s:.+)}/launches", on_leader(jobs.launches), Right.JOB_READ, "How the children of a periodic or parameterized job did", BLOCKING),
+    Route("GET", "/v1/job/{id:(?s:.+)}/checks", on_leader(services.checks_of_job), Right.JOB_READ, "What Consul's checks say of a job's services", ("alloc",)),
+    Route("GET", "/v1/job/{id:(?s:.+)}/spread", on_leader(spread.spread), Right.JOB_READ, "How a job's allocations are spread, against what was asked"),
     Route("PUT", "/v1/job/{id:(?s:.+)}/restart", on_leader(jobs.restart), Right.JOB_WRITE, "Replaces all of an unchanged job in the rolling manner"),
 )
 
@@ -157,6 +164,8 @@ NODES = (
     Route("GET", "/v1/client/gc", on_named_node(alloc_gc.of_node), Right.NODE_WRITE, "Removes what ended allocations left on a node", ("node_id",)),
     Route("PUT", "/v1/client/gc", on_named_node(alloc_gc.of_node), Right.NODE_WRITE, "Removes what ended allocations left on a node", ("node_id",)),
     Route("GET", "/v1/client/allocation/{id}/stats", on_node_of_alloc(stats.alloc_stats), Right.JOB_READ, "What an allocation uses just now", ("task",)),
+    Route("GET", "/v1/client/allocation/{id}/samples", on_node_of_alloc(samples.of_alloc), Right.JOB_READ, "What an allocation's tasks used in the last hour"),
+    Route("GET", "/v1/client/samples", on_named_node(samples.of_node), Right.NODE_READ, "What a machine used in the last hour", ("node_id",)),
     Route("GET", "/v1/client/allocation/{id}/checks", on_node_of_alloc(alloc_checks.checks), Right.JOB_READ, "What the checks of an allocation's services say just now"),
     Route("PUT", "/v1/client/allocation/{id}/restart", on_node_of_alloc(files.alloc_restart), Right.JOB_WRITE, "Restarts an allocation's tasks", body={"TaskName": str}),
     Route("PUT", "/v1/client/allocation/{id}/signal", on_node_of_alloc(files.alloc_signal), Right.JOB_WRITE, "Sends a signal to an allocation's tasks", body={"Task": str, "Signal": str}),
@@ -259,4 +268,18 @@ ACL = (
     ),
 )
 
-ROUTES = (*JOBS, *WORK, *NODES, *CLUSTER, *TELLING, *SERVERS, *ABSENT, *ACL)
+# What a list of the UI takes: see api/ui/lists.py.
+_PAGED = ("q", "page", "per_page", "sort", "reverse")
+
+UI = (
+    Route("GET", "/v1/ui/pulse", on_leader(overview.pulse), Right.JOB_LIST, "Who leads, the brake, and how fresh the leader's view of Consul is"),
+    Route("GET", "/v1/ui/overview", on_leader(overview.overview), Right.JOB_LIST, "What the front page of the web UI shows"),
+    Route("GET", "/v1/ui/may", on_leader(overview.may), Right.JOB_LIST, "What the caller may do", ("namespace", "job", "node")),
+    Route("GET", "/v1/ui/jobs", on_leader(ui_jobs.list_jobs), Right.JOB_LIST, "How well jobs do, those that do not first", (*_PAGED, "namespace", "type", "status", "failing", "parent")),
+    Route("GET", "/v1/ui/allocations", on_leader(ui_allocs.list_allocs), Right.JOB_LIST, "Lists allocations page by page", (*_PAGED, "namespace", "job", "group", "node", "status")),
+    Route("GET", "/v1/ui/services", on_leader(services.list_services), Right.JOB_LIST, "Lists the services that jobs register", (*_PAGED, "namespace")),
+    Route("GET", "/v1/ui/nodes", on_leader(ui_nodes.list_nodes), Right.NODE_READ, "Lists nodes page by page", (*_PAGED, "state", "datacenter", "virtual_datacenter")),
+    Route("GET", "/v1/ui/topology", on_leader(ui_nodes.topology), Right.NODE_READ, "How full each physical and virtual datacenter is"),
+)
+
+ROUTES = (*UI, *JOBS, *WORK, *NODES, *CLUSTER, *TELLING, *SERVERS, *ABSENT, *ACL)

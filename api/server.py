@@ -6,6 +6,7 @@ Errors are Nomad's: the bare message as text/plain, with its status codes.
 import asyncio
 import logging
 import socket
+from collections.abc import Iterable
 from weakref import WeakSet
 
 from aiohttp import web
@@ -23,6 +24,7 @@ from api.origins import ORIGINS, Origins, known_origin
 from api.query import BadRequest, Conflict, NotFound, Refused, check_region, read_headers
 from api.rights import Forbidden, TooManyFailures
 from api.routes import ROUTES
+from api.ui import overview
 from api.websockets import NoWebsocket
 from configs import AgentConfig
 from leader.commands import EnforceIndexError, NothingToEvaluate, StillLeaving
@@ -167,7 +169,8 @@ def _clients_own_faults(record: logging.LogRecord) -> bool:
 _http_log.addFilter(_clients_own_faults)
 
 
-def application(context: Context, config: AgentConfig) -> web.Application:
+def application(context: Context, config: AgentConfig, pages: Iterable[web.RouteDef] = ()) -> web.Application:
+    """pages: what is served beside the API."""
     app = web.Application(middlewares=[timed, errors, known_origin, one_region], client_max_size=BODY_BYTES_MAX)
     app.on_response_prepare.append(allow_origin)
     app.on_response_prepare.append(metrics.count_call)
@@ -180,10 +183,12 @@ def application(context: Context, config: AgentConfig) -> web.Application:
     app.on_shutdown.append(alloc_exec.end_all)
     app[metrics.LOOKS] = metrics.Looks()
     app[events.RENDERED] = []
+    app[overview.ACTIVITY] = []
     for route in ROUTES:
         app.add_routes(route.registered())
     app.router.add_get("/v1/openapi.json", openapi)
     app.router.add_get("/", absent.to_ui)
+    app.add_routes(pages)
     app.router.add_options("/v1/client/{path:.*}", preflight)
     return app
 
@@ -191,10 +196,12 @@ def application(context: Context, config: AgentConfig) -> web.Application:
 class ApiServer:
     """The listening API. Use as `async with`; raises OSError when the port is taken."""
 
-    def __init__(self, context: Context, config: AgentConfig, bound: socket.socket | None = None) -> None:
-        """bound: holds the port already."""
+    def __init__(
+        self, context: Context, config: AgentConfig, bound: socket.socket | None = None, pages: Iterable[web.RouteDef] = ()
+    ) -> None:
+        """bound: holds the port already. pages: see application()."""
         self._context, self._config, self._bound = context, config, bound
-        self._app = application(context, config)
+        self._app = application(context, config, pages)
         self._runner = web.AppRunner(
             self._app, access_log=None, logger=_http_log, handle_signals=False, shutdown_timeout=1.0,
             max_line_size=LINE_BYTES_MAX, max_field_size=LINE_BYTES_MAX,

@@ -490,7 +490,7 @@ def node_stub(view: View, node: NodeView, *, has_resources: bool = False, has_os
         "Drain": control.drain is not None,
         "LastDrain": _to_dict(control.last_drain) if control.last_drain is not None else None,
         "SchedulingEligibility": control.scheduling_eligibility.value,
-        "Status": _status(node).value,
+        "Status": node_status(node).value,
         "StatusDescription": _status_description(node),
         "StatusUpdatedAt": control.status_updated_at,
         "Drivers": {name: _to_dict(info) for name, info in document.drivers.items()},
@@ -518,7 +518,7 @@ def _drain_strategy(control: NodeControl) -> dict[str, Any] | None:
     }
 
 
-def _status(node: NodeView) -> NodeStatus:
+def node_status(node: NodeView) -> NodeStatus:
     """Nomad's word for a node that missed its heartbeat while its tasks count on: disconnected."""
     is_suspect = node.life is Life.SUSPECT and node.control.status is NodeStatus.READY
     return NodeStatus.DISCONNECTED if is_suspect else node.control.status

@@ -75,7 +75,7 @@ async def client_stats(request: web.Request) -> web.Response:
     shown = {
         "AllocDirStats": _disk(host.alloc_dir),
         "CPU": cpus,
-        "CPUTicksConsumed": used * _core_mhz(request),
+        "CPUTicksConsumed": used * core_mhz(request),
         "DeviceStats": [],
         "DiskStats": [_disk(disk) for disk in host.disks],
         "Memory": {
@@ -139,7 +139,7 @@ async def alloc_stats(request: web.Request) -> web.Response:
         raise NotFound(str(error)) from error
     if wanted := request.query.get("task"):
         tasks = {name: task for name, task in tasks.items() if name == wanted}
-    mhz, now_ns = _core_mhz(request), time.time_ns()
+    mhz, now_ns = core_mhz(request), time.time_ns()
     of_tasks = {
         name: {"Pids": None, "ResourceUsage": _usage(task.memory_bytes, per_s[name], mhz), "Timestamp": now_ns}
         for name, task in tasks.items()
@@ -159,7 +159,7 @@ def _usage(memory_bytes: int, cores: float, mhz: float) -> dict[str, Any]:
     }
 
 
-def _core_mhz(request: web.Request) -> float:
+def core_mhz(request: web.Request) -> float:
     """What one processor counts for where jobs ask for MHz."""
     attributes = request.app[CONTEXT].agent.node.attributes
     return float(attributes["cpu.totalcompute"]) / float(attributes["cpu.numcores"])

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from api.query import BadRequest, NotFound, answer, block, member, read
+from api.query import BadRequest, NotFound, answer, block, is_true, member, read
 from leader.leading import Leading
 from model.cluster import Submission
 from model.job import JobId
@@ -31,7 +31,7 @@ def of_body(body: dict[str, Any]) -> tuple[Submission | None, list[str]]:
 
 
 async def submission(request: web.Request, leading: Leading) -> web.Response:
-    """`?version=`, else the current one. It is read from Consul: nobody needs it in memory."""
+    """`?version=`, else the current one; `?optional=true`: null and no error where none is kept. It is read from Consul: nobody needs it in memory."""
     text = request.query.get("version", "")
     if text and not (text.isascii() and text.isdigit() and len(text) <= 9):
         raise BadRequest(f'Failed to parse value of "version" ("{text[:20]}") as a number')
@@ -43,6 +43,8 @@ async def submission(request: web.Request, leading: Leading) -> web.Response:
     index = view.topic_index(("job", key))
     known = view.version_indexes.get((key, version)) if record else None
     entry = await leading.fenced.kv.get(leading.keys.submission(*key, version)) if known else None
+    if record is not None and entry is None and is_true(request, "optional"):
+        return answer(request, b"null", index=index)
     if known is None or entry is None:
         raise NotFound("job source not found", index=index)
     shown: dict[str, Any] = msgspec.to_builtins(decode(entry.value, Submission))

@@ -111,6 +111,7 @@ _tags = msgspec.json.Decoder(dict[str, tuple[str, ...]]).decode
 _nodes = msgspec.json.Decoder(tuple[CatalogNode, ...]).decode
 _node = msgspec.json.Decoder(NodeServices | None).decode
 _names = msgspec.json.Decoder(tuple[str, ...]).decode
+_checks = msgspec.json.Decoder(tuple[Check, ...]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,11 @@ class Lookups:
         """None: there is no such node."""
         response = await self._ask(f"/v1/catalog/node/{name}", asking, {})
         return Found(_decoded(_node, response), response.index)
+
+    async def checks(self, node: str, asking: Asking) -> Found[tuple[Check, ...]]:
+        """All of that node and of its services."""
+        response = await self._ask(f"/v1/health/node/{node}", asking, {})
+        return Found(_decoded(_checks, response), response.index)
 
     async def datacenters(self) -> Found[tuple[str, ...]]:
         """Nearest first. Nobody can wait for a change of it."""

@@ -71,6 +71,7 @@ from model.node import HostVolume, Node, NodeId, ReservedResources
 from model.secret import Secret
 from model.snapshot import Settings
 from vault.login import Login, NoToken
+from web.serving import pages
 
 
 @dataclass(slots=True, kw_only=True)
@@ -263,6 +264,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             telemetry=config.telemetry,
             vault=vault,
             vault_role=config.vault.create_from_role,
+            samples=host.samples if host is not None else None,
         )
         succession = Succession(
             node_id=node_id,
@@ -274,7 +276,7 @@ async def process(config: AgentConfig) -> AsyncIterator[Running]:
             answer_s=config.server.lease_ttl_s / 3,
         )
         try:
-            await stack.enter_async_context(ApiServer(context, config, bound=bound))
+            await stack.enter_async_context(ApiServer(context, config, bound=bound, pages=pages()))
         except OSError as error:
             raise _not_listening(config, error) from error
         await rights.tell()

@@ -611,7 +611,7 @@ class Deciding:
                 known = self.view.records.get(key)
                 return replace(keys.job(*key), encode(document), known.modify_index if known else 0)
             case DesiredAlloc():
-                return put(keys.desired_alloc(document.node_id, document.id), encode(document))
+                return self.store.desired_op(document, self.view)
             case Evaluation():
                 return put(keys.evaluation(document.id), encode(document))
         assert_never(document)

@@ -16,7 +16,7 @@ from typing import TypeVar
 import msgspec
 
 from catalog.keys import SENTINEL, Keys, is_sentinel, last_segment
-from catalog.kv import Entry, Fence, Kv, Op, cut, delete, delete_at, put
+from catalog.kv import Entry, Fence, Kv, Op, Verb, cut, delete, delete_at, put, replace
 from leader.view import View
 from model.alloc import AllocId, DesiredAlloc, ObservedAlloc
 from model.cluster import (
@@ -137,10 +137,10 @@ class LeaderStore:
             before = dict(view.allocs_by_node.get(node_id, {}))
             async for entry in self._all(self.keys.desired_of(node_id)):
                 desired = decode(entry.value, DesiredAlloc)
-                known = view.allocs.get(desired.id)
-                if known is None or known.desired_index <= entry.modify_index:
+                known, was = view.allocs.get(desired.id), before.pop(desired.id, None)
+                is_as_before = known is not None and was is not None and known.desired_index == was.desired_index
+                if known is None or is_as_before or known.desired_index <= entry.modify_index:
                     view.put_desired(desired, entry.create_index, entry.modify_index)
-                before.pop(desired.id, None)
             for alloc_id, alloc in before.items():
                 known = view.allocs.get(alloc_id)
                 if known is not None and known.desired_index == alloc.desired_index:
@@ -230,9 +230,9 @@ class LeaderStore:
             for alloc in plan.place
         }
         paired = {stop.id for of_one in going.values() for stop in of_one}
-        steps = [[self._put(alloc)] for alloc in plan.change if alloc.id not in paired]
+        steps = [[self.desired_op(alloc, view)] for alloc in plan.change if alloc.id not in paired]
         for alloc in plan.place:
-            steps.append([*map(self._put, going[alloc.id]), self._put(alloc)])
+            steps.append([self.desired_op(one, view) for one in (*going[alloc.id], alloc)])
         for alloc_id in plan.forget:
             node_id = view.allocs[alloc_id].desired.node_id
             steps.append(
@@ -243,11 +243,18 @@ class LeaderStore:
             )
         return steps
 
-    def _put(self, alloc: DesiredAlloc) -> Op:
-        return put(self.keys.desired_alloc(alloc.node_id, alloc.id), encode(alloc))
+    def desired_op(self, alloc: DesiredAlloc, view: View) -> Op:
+        """Only over what it was decided by: nobody else writes it, but a snapshot that is restored into a running Consul
+        takes away what the view still has, and a stop written then would end what is to run on."""
+        known = view.allocs.get(alloc.id)
+        return replace(self.keys.desired_alloc(alloc.node_id, alloc.id), encode(alloc), known.desired_index if known else 0)
 
     def transactions(self, steps: Sequence[Sequence[Op]]) -> list[list[Op]]:
-        return cut(steps, reserve=self.fence.ops)
+        """What two of the steps write of one key is written once, as the later one says: over what the first one wrote
+        the second would be refused."""
+        last = {op.key: op for step in steps for op in step if op.verb is Verb.CAS}
+        steps = [[op for op in step if last.get(op.key, op) is op] for step in steps]
+        return cut([step for step in steps if step], reserve=self.fence.ops)
 
 
 def _decoded(entry: Entry, kind: type[T]) -> T | None:

@@ -16,6 +16,7 @@ import msgspec
 from leader.decide.table import Ask, NodeTable, ask_of
 from leader.events import Events, EventTopic
 from leader.families import Families
+from leader.tally import Tally
 from model.alloc import Alloc, AllocId, DesiredAlloc, EvalId, ObservedAlloc, Verdict
 from model.cluster import BrakeRelease, JobRecord, Launches, NamespaceSpec, SchedulerConfiguration
 from model.deployment import Deployment, DeploymentId
@@ -75,6 +76,7 @@ class View:
     directory: Directory = field(default_factory=Directory)
     directory_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     families: Families = field(default_factory=Families)
+    tally: Tally = field(default_factory=Tally)
     released: BrakeRelease = field(default_factory=BrakeRelease)
     scheduler: Indexed = field(default_factory=lambda: Indexed(SchedulerConfiguration(), 0, 0))
     # "default" is there though nobody made it.
@@ -427,6 +429,7 @@ class View:
             return
         self.table.free(alloc_id)
         key = job_key(alloc)
+        self.tally.moved(key, alloc, None, self.allocs)
         _remove(self.allocs_by_job, key, alloc_id)
         _remove(self.allocs_by_node, alloc.desired.node_id, alloc_id)
         self.touch(consul_index, *self._alloc_topics(alloc), *self._summary_topics(alloc, None))
@@ -490,6 +493,7 @@ class View:
         self._drop_orphan(alloc.id)
         known = self.allocs.get(alloc.id)
         self.allocs[alloc.id] = alloc
+        self.tally.moved(job_key(alloc), known, alloc, self.allocs)
         self.allocs_by_job.setdefault(job_key(alloc), {})[alloc.id] = alloc
         self.allocs_by_node.setdefault(alloc.desired.node_id, {})[alloc.id] = alloc
         if alloc.is_terminal:

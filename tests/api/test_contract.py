@@ -113,7 +113,7 @@ OWN: dict[str, Any] = {
     },
 }
 # drover's own, of which Nomad has none.
-OPERATOR = ("/v1/client/metadata", "/v1/job/{job}/launches", "/v1/job/{job}/why", "/v1/operator/brake", "/v1/operator/lock", "/v1/operator/snapshot", "/v1/operator/scheduler/configuration", "/v1/agent/vault", "/v1/operator/vault/path")
+OPERATOR = ("/v1/client/metadata", "/v1/client/samples", "/v1/client/allocation/{alloc}/samples", "/v1/job/{job}/checks", "/v1/job/{job}/spread", *(f"/v1/ui/{what}" for what in ("pulse", "overview", "may", "jobs", "allocations", "services", "nodes", "topology")), "/v1/job/{job}/launches", "/v1/job/{job}/why", "/v1/operator/brake", "/v1/operator/lock", "/v1/operator/snapshot", "/v1/operator/scheduler/configuration", "/v1/agent/vault", "/v1/operator/vault/path")
 WRITES = (
     "/v1/jobs",
     "/v1/jobs/parse",

@@ -180,6 +180,10 @@ def test_every_route_is_closed_to_whoever_has_no_right(guarded: Guarded) -> None
             reply = ask(address, route.method.removesuffix("!"), path, body=None if route.method == "GET" else body)
             if route.right is Right.JOB_LIST and path.startswith("/v1/search"):
                 assert not any(reply.json["Matches"].values()), path
+            elif path in ("/v1/ui/pulse", "/v1/ui/may"):  # of no job: who leads, and that the caller may do nothing
+                assert not any(value is True for name, value in reply.json.items() if name != "ACL"), path
+            elif path == "/v1/ui/overview":
+                assert (reply.json["Jobs"], reply.json["Failing"], reply.json["Rolling"], reply.json["Nodes"], reply.json["Activity"]) == ({}, [], [], None, []), path
             elif route.right is Right.JOB_LIST and "{id}" in route.template:
                 assert reply.status == 404, path
             elif route.right is Right.JOB_LIST:

@@ -7,12 +7,13 @@ import os
 import sys
 from collections.abc import Callable
 
-from tests.components import ComponentMissing, consul, debian, docker
+from tests.components import ComponentMissing, chromium, consul, debian, docker
 
 COMPONENTS: tuple[tuple[str, Callable[[], object]], ...] = (
     ("consul", consul.consul_binary),
     ("dig", lambda: debian.command("dig", "dnsutils")),
     ("bwrap", lambda: debian.command("bwrap", "bubblewrap")),
+    ("chromium", chromium.chromium),
     ("docker", docker.engine),
     ("redis", lambda: debian.command("redis-cli", "redis-tools")),
 )

@@ -1,13 +1,15 @@
 """A Consul that lost everything: what runs runs on, and a saved state puts the rest back under it."""
 
+import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.components.consul import ConsulServer
+from tests.components.consul import ConsulServer, consul_binary
 from tests.conftest import or_skip
 from tests.e2e.drover import Drover, call, is_alive, stays, wait, web_job
 
@@ -30,6 +32,11 @@ def wipe(consul: ConsulServer) -> None:
     consul.stop(kill=True)
     shutil.rmtree(consul.data_dir)
     consul.start()
+
+
+def snapshot(consul: ConsulServer, verb: str, path: Path) -> None:
+    command = [str(consul_binary()), "snapshot", verb, f"-http-addr={consul.http_addr}", str(path)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
 
 
 def pids(one: Drover, two: Drover, allocs: dict[str, str]) -> dict[str, list[int]]:
@@ -76,3 +83,30 @@ def test_a_wiped_consul_is_restored_under_the_running_tasks(
     assert one.get("/v1/job/web")["JobModifyIndex"] > index
     one.stop_job("web", purge=True)
     wait("it obeys again", lambda: not one.allocs("web"), 60.0)
+
+
+def test_a_snapshot_restored_into_a_running_consul_stops_nothing(fleet: tuple[ConsulServer, Drover, Drover], tmp_path: Path) -> None:
+    """Consul's own snapshot. What was submitted after it is known to nobody then: it runs on, and is taken over."""
+    server, one, two = fleet
+    one.submit(web_job("old", count=2))
+    old = {a["ID"]: a["NodeName"] for a in one.wait_running("old", 2)}
+    saved = tmp_path / "consul.snap"
+    snapshot(server, "save", saved)
+    one.submit(web_job("new", count=2))
+    new = {a["ID"]: a["NodeName"] for a in one.wait_running("new", 2)}
+    known = old | new
+    before = wait("the task files", lambda: (p := pids(one, two, known)) and all(p.values()) and p)
+    snapshot(server, "restore", saved)
+    wait("the later job is unknown", lambda: [j["ID"] for j in one.get("/v1/jobs")] == ["old"], 60.0)
+    # What a leader may do wrong, it does when it looks at the jobs again.
+    one.submit(web_job("after"))
+    one.wait_running("after", 1, 60.0)
+    stays("all of it runs on", lambda: pids(one, two, known) == before and all(is_alive(p[-1]) for p in before.values()), 5.0)
+    assert {a["ID"] for a in one.wait_running("old", 2)} == set(old)
+    file = tmp_path / "new.json"
+    file.write_text(json.dumps({"Job": web_job("new", count=2)}))
+    done = one.run("job", "run", "-json", "-adopt", "-detach", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+    wait("it is taken over", lambda: {a["ID"] for a in one.running("new")} == set(new), 90.0)
+    stays("and nothing besides", lambda: {a["ID"] for a in one.allocs("new")} == set(new), 3.0)
+    assert pids(one, two, known) == before
