@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.consul]
 
 def asked(consul: ConsulServer, name: str, kind: str = "A") -> DNSRecord:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        udp.settimeout(5.0)
+        udp.settimeout(20.0)
         udp.sendto(DNSRecord.question(name, kind).pack(), (consul.address, consul.dns_port))
         return DNSRecord.parse(udp.recvfrom(65_535)[0])
 
