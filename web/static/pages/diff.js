@@ -40,7 +40,7 @@ function Parts({ fields, objects }) {
 export function Placements({ updates }) {
   const rows = Object.entries(updates || {});
   const words = [["Place", "placed"], ["InPlaceUpdate", "updated in place"], ["DestructiveUpdate", "replaced"], ["Canary", "canaries"], ["Migrate", "migrated"], ["Stop", "stopped"], ["Preemptions", "preempted"], ["Ignore", "left as they are"]];
-  return html`<ul class="lines">${rows.map(([group, counts]) => html`<li><strong>${group}</strong>: ${words.filter(([name]) => counts[name]).map(([name, text]) => `${counts[name]} ${text}`).join(", ") || "nothing to do"}</li>`)}</ul>`;
+  return html`<ul>${rows.map(([group, counts]) => html`<li><strong>${group}</strong>: ${words.filter(([name]) => counts[name]).map(([name, text]) => `${counts[name]} ${text}`).join(", ") || "nothing to do"}</li>`)}</ul>`;
 }
 
 // Why a group found no node: per constraint and dimension.

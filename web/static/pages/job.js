@@ -83,7 +83,7 @@ function Overview({ namespace, id, job, summary, deployment, may, mine, reload, 
     ["Status", html`<${Badge} status=${job.Stop ? `stopped, ${job.Status}` : job.Status} as=${job.Stop ? "none" : level(job.Status)} /> ${job.StatusDescription}`],
     ["Type", job.Type], ["Namespace", namespace], ["Version", `${job.Version}${job.Stable ? ", stable" : ""}`], ["Priority", job.Priority],
     ["Datacenters", (job.Datacenters || []).join(", ")], ["Submitted", html`<${Ago} time=${job.SubmitTime} />`],
-    ["Schedule", job.Periodic && `${(job.Periodic.Specs || [job.Periodic.Spec]).join("; ")} (${job.Periodic.TimeZone || "UTC"})`],
+    ["Schedule", job.Periodic && `${(job.Periodic.Specs?.length ? job.Periodic.Specs : [job.Periodic.Spec]).join("; ")} (${job.Periodic.TimeZone || "UTC"})`],
     ...Object.entries(job.Meta || {}).map(([name, value]) => [`meta ${name}`, value]),
   ];
   if (isParent) return html`<${Panel} title="This job"><${Facts} facts=${facts} /><//><${Children} ...${{ namespace, id, mine }} />`;
@@ -228,7 +228,7 @@ export function Instances({ instances, hasAlloc = true }) {
     { text: "Service", show: (one) => html`<strong>${one.Service}</strong><div class="dim">${one.Address}:${one.Port} <${Copy} text=${`${one.Address}:${one.Port}`} /></div>` },
     ...(hasAlloc ? [{ text: "Allocation", show: (one) => html`<a href=${links.alloc(one.AllocID)}><code>${short(one.AllocID)}</code></a> <span class="dim">on ${one.Node}</span>` }] : []),
     { text: "Status", show: (one) => html`<${Badge} status=${one.Status} />` },
-    { text: "Checks", show: (one) => (one.Checks.length ? html`<ul class="checks">${one.Checks.map((check) => html`<li><${Badge} status=${check.Status} /> ${check.Name}<pre class="output">${check.Output || "(no output yet)"}</pre></li>`)}</ul>` : "none") },
+    { text: "Checks", show: (one) => (one.Checks.length ? html`<ul class="checks">${one.Checks.map((check) => html`<li><${Badge} status=${check.Status} /> ${check.Name}<pre class="output" tabindex="0">${check.Output || "(no output yet)"}</pre></li>`)}</ul>` : "none") },
   ]} />`;
 }
 
@@ -252,8 +252,9 @@ export function save(name, text, type = "text/plain") {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-function Children({ namespace, id, mine }) {
-  const found = useLive((signal) => get(path(namespace, id, "launches"), { signal }), [namespace, id], (event) => event.Namespace === namespace && (event.Key === id || (event.Key || "").startsWith(`${id}/`) || (event.FilterKeys || []).some((key) => key.startsWith(`${id}/`))));
+function Children({ namespace, id }) {
+  const family = (event) => event.Namespace === namespace && [event.Key, ...event.FilterKeys].some((key) => key === id || key.startsWith(`${id}/`));
+  const found = useLive((signal) => get(path(namespace, id, "launches"), { signal }), [namespace, id], family);
   const seen = found.data;
   return html`
     ${seen && html`<${Panel} title="Its runs"><${Facts} facts=${[
@@ -266,5 +267,5 @@ function Children({ namespace, id, mine }) {
       { text: "Started", show: (run) => html`<${Ago} time=${run.Started} />` },
       { text: "Took", show: (run) => (run.Ended && run.Started ? span((run.Ended - run.Started) / 1e9) : "–") },
     ]} />`}<//>`}
-    <${Panel} title="Children"><${Listing} path="/v1/ui/jobs" what="children" fixed=${{ namespace, parent: id }} columns=${JOB_COLUMNS} sort="submitted" concerns=${mine} keyOf=${(one) => one.ID} empty="It has not started anything yet." /><//>`;
+    <${Panel} title="Children"><${Listing} path="/v1/ui/jobs" what="children" fixed=${{ namespace, parent: id }} columns=${JOB_COLUMNS} sort="submitted" concerns=${family} keyOf=${(one) => one.ID} empty="It has not started anything yet." /><//>`;
 }

@@ -108,7 +108,7 @@ export default function Exec({ alloc, tasks, may }) {
       <button class="primary" type="submit">${run ? "Run anew" : "Run"}</button>
       <span class="total" role="status" data-exec-state>${said}</span>
     </form>
-    <div class=${run ? "terminal" : ""} ref=${box}></div>
+    <div class=${run ? "shell" : ""} ref=${box}></div>
     <p class="dim">Leaving this page ends the command. To leave the terminal by keyboard: Ctrl+D ends the shell, then Tab.</p>`;
 }
 

@@ -1,7 +1,7 @@
 // What tasks and machines use: charts of the last hour, from the samples that agents keep.
 
 import { get, list } from "../api.js";
-import { Empty, html, mib, of, Panel, useEffect, useLive, useRef } from "../parts.js";
+import { Empty, html, mib, of, Panel, useEffect, useLive, useRef, useState } from "../parts.js";
 
 let library = null;
 
@@ -18,9 +18,22 @@ function plotting() {
   return library;
 }
 
+// Changes with the colours of the page, which a canvas does not follow by itself.
+function useLook() {
+  const [look, again] = useState(0);
+  useEffect(() => {
+    const changed = () => again((n) => n + 1);
+    const dark = matchMedia("(prefers-color-scheme: dark)"), watch = new MutationObserver(changed);
+    dark.addEventListener("change", changed);
+    watch.observe(document.documentElement, { attributeFilter: ["data-theme"] });
+    return () => { dark.removeEventListener("change", changed); watch.disconnect(); };
+  }, []);
+  return look;
+}
+
 // series: [{label, values, color, dash}], each as long as times (seconds since 1970).
 export function Chart({ title, times, series, format }) {
-  const box = useRef(null);
+  const box = useRef(null), look = useLook();
   useEffect(() => {
     let plot = null, isOver = false;
     const fit = () => plot?.setSize({ width: Math.max(200, box.current.clientWidth), height: 170 });
@@ -38,7 +51,7 @@ export function Chart({ title, times, series, format }) {
       addEventListener("resize", fit);
     });
     return () => { isOver = true; removeEventListener("resize", fit); plot?.destroy(); };
-  }, [JSON.stringify([times.at(-1), times.length, series.map((one) => one.label)])]);
+  }, [JSON.stringify([look, times.at(-1), times.length, series.map((one) => one.label)])]);
   const last = series[0]?.values.at(-1);
   return html`<figure class="chart"><figcaption>${title}${last !== undefined && last !== null ? `: ${format(last)} now` : ""}</figcaption><div ref=${box} role="img" aria-label=${`${title} over the last hour`}></div></figure>`;
 }
