@@ -34,7 +34,7 @@ def script(args: argparse.Namespace) -> int:
     return 0
 
 
-def complete(parser: argparse.ArgumentParser) -> None:
+def complete(parser: Any) -> None:
     """Prints what may come next, for the shell, and ends the process."""
     for action in _actions(parser):
         if action.dest in _LISTS and not action.option_strings:
@@ -43,15 +43,15 @@ def complete(parser: argparse.ArgumentParser) -> None:
     argcomplete.autocomplete(parser, always_complete_options=False, exclude=_doubled(parser))
 
 
-def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    for action in parser._actions:
+def _actions(parser: Any) -> Iterator[argparse.Action]:
+    for action in parser.whole()._actions:
         yield action
         if isinstance(action, argparse._SubParsersAction):
             for sub in dict.fromkeys(action.choices.values()):
                 yield from _actions(sub)
 
 
-def _doubled(parser: argparse.ArgumentParser) -> list[str]:
+def _doubled(parser: Any) -> list[str]:
     return [flag for action in _actions(parser) for flag in action.option_strings if flag.startswith("--")]
 
 

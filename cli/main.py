@@ -26,9 +26,28 @@ Handler = Callable[[argparse.Namespace], int]
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors in one line, exit 1 as Nomad's."""
+    """Errors in one line, exit 1 as Nomad's. Arguments are made by the first who needs them: those of all the commands that
+    were not asked for are half of what `drover version` took."""
 
     error_code = 1
+
+    def __init__(self, *args: Any, **how: Any) -> None:
+        self._later: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        super().__init__(*args, **how)
+
+    def add_argument(self, *args: Any, **how: Any) -> Any:
+        self._later.append((args, how))
+
+    def whole(self) -> "_Parser":
+        """With its arguments."""
+        later, self._later = self._later, []
+        for args, how in later:
+            super().add_argument(*args, **how)
+        return self
+
+    def format_help(self) -> str:
+        self.whole()
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         sys.stderr.write(f"{self.prog}: {message}\nSee '{self.prog} -h'.\n")
@@ -44,6 +63,7 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Go's switches may have a value: -detach=true, -detach=false."""
+        self.whole()
         if args is not None and not any(action.nargs == argparse.REMAINDER for action in self._actions):
             args = [word for given in args if (word := self._switch_of(given)) is not None]
         return super().parse_known_args(args, namespace)

@@ -64,10 +64,22 @@ def load_config(
     for name, value in overrides.items():
         if value is not None:
             reader.override(name, value)
+    if dev:
+        _keep_roles(reader)
     config = _build(reader, dev=dev) if reader.is_readable else None
     if config is None or reader.faults:
         raise ConfigError(tuple(dict.fromkeys(reader.faults)))
     return config
+
+
+def _keep_roles(reader: Reader) -> None:
+    """-dev is both halves whatever a file says, as with Nomad, whose own tests start it with the client switched off."""
+    for role in ("server", "client"):
+        key = (role, "enabled")
+        given = reader.given.get(key)
+        if given is not None and given.value is False:
+            reader.warnings.append(f"{given.where}: {role}.enabled = false has no effect: -dev is leader and client in one")
+            reader.given[key] = Given(value=True, where="-dev")
 
 
 def _read_environment(reader: Reader, environ: Mapping[str, str]) -> None:

@@ -118,7 +118,10 @@ _SERVER = Section(
             " event_buffer_size failover_heartbeat_ttl job_gc_interval license_path"
             " non_voting_server num_schedulers plan_rejection_tracker protocol_version"
             " raft_boltdb raft_multiplier raft_protocol redundancy_zone rejoin_after_leave retry_interval"
-            " retry_join retry_max search server_join start_join upgrade_version",
+            " retry_join retry_max search server_join start_join upgrade_version"
+            " deployment_query_rate_limit job_default_priority job_max_priority job_max_source_size job_tracked_versions"
+            " oidc_issuer raft_snapshot_interval raft_snapshot_threshold raft_trailing_logs root_key_gc_interval"
+            " root_key_gc_threshold root_key_rotation_threshold start_timeout variables_rekey_gc_interval",
         ),
     }
 )
@@ -176,7 +179,9 @@ _CLIENT = Section(
             " bridge_network_subnet cgroup_parent chroot_env cni_config_dir cni_path drain_on_shutdown"
             " max_dynamic_user min_dynamic_user network_speed no_host_uuid node_pool"
             " retry_interval retry_join retry_max server_join servers start_join"
-            " stats template disk_free_mb",
+            " stats template disk_free_mb"
+            " bridge_network_subnet_ipv6 common_plugin_dir cpu_disable_dmidecode fingerprint gc_volumes_on_client_gc"
+            " host_volume_plugin_dir host_volumes_dir node_max_allocs nomad_service_discovery preferred_address_family users",
         ),
     }
 )
@@ -277,7 +282,7 @@ AGENT = Section(
         **_rules(
             Kind.IGNORED,
             "client_introduction disable_anonymous_signature eventlog http_api_response_headers keyring"
-            " plugin_dir reporting ui users",
+            " plugin_dir reporting rpc ui users",
         ),
     }
 )

@@ -20,6 +20,7 @@ Everything is level-triggered; whatever is interrupted is found again by the nex
 """
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -166,6 +167,9 @@ class Leading:
                     probe=self.probe,
                     doubt=self.deciding.doubt_node,
                 )
+                # Millions of documents that live as long as the term: with 100,000 allocs a full collection held the
+                # loop for 0.36 s. Set aside, they are not walked; what is replaced goes by its reference count.
+                gc.freeze()
                 self.is_ready = True
                 telemetry.TAKEOVERS.inc()
                 parts: tuple[Part, ...] = (
@@ -189,6 +193,7 @@ class Leading:
         finally:
             self.is_ready = False
             self.view.end()
+            gc.unfreeze()
 
     def end(self, why: str) -> None:
         """Ends the term; whoever leads next, perhaps this very candidate, reads everything anew."""

@@ -1,4 +1,4 @@
-"""One real Consul, a leader with a client, and a second agent that never leads: every call is asked of both."""
+"""For each file one real Consul, a leader with a client, and a second agent that never leads: every call is asked of both."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from tests.conftest import or_skip
 from tests.e2e.drover import Drover, marking_job, wait
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def consul() -> Iterator[ConsulServer]:
     with or_skip(lambda: ConsulServer().__enter__()) as server:
         yield server
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def one(consul: ConsulServer) -> Iterator[Drover]:
     """Leads, and runs tasks."""
     with Drover(consul, log_level="DEBUG") as drover:
@@ -26,7 +26,7 @@ def one(consul: ConsulServer) -> Iterator[Drover]:
         yield drover
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def two(one: Drover, consul: ConsulServer) -> Iterator[Drover]:
     """Runs tasks, and is no candidate."""
     with Drover(consul, name="two", server=False) as drover:
@@ -74,7 +74,7 @@ class Guarded:
         return str(self.two.wait_running(job_id, 1)[0]["ID"])
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def guarded() -> Iterator[Guarded]:
     """Three jobs: `web-used` runs one alloc on `two`, `web-idle` none; `web-stopped` is there to be stopped."""
     with or_skip(lambda: ConsulServer(acl=True).__enter__()) as consul:

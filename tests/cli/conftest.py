@@ -1,4 +1,4 @@
-"""One real Consul and one real drover for all commands; each test leaves no job behind."""
+"""For each file one real Consul and one real drover; each test leaves no job behind."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +12,13 @@ from tests.conftest import or_skip
 from tests.e2e.drover import Drover, wait
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def consul() -> Iterator[ConsulServer]:
     with or_skip(lambda: ConsulServer().__enter__()) as server:
         yield server
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def one(consul: ConsulServer) -> Iterator[Drover]:
     with Drover(consul) as drover:
         drover.wait_ready()

@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,8 +50,8 @@ def test_each_command_that_has_json_has_templates(words: tuple[str, ...], templa
 
 
 def test_no_command_that_prints_an_answer_in_json_lacks_templates() -> None:
-    def commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-        below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    def commands(parser: Any) -> Iterator[Any]:
+        below = [action for action in parser.whole()._actions if isinstance(action, argparse._SubParsersAction)]
         for action in below:
             for one in action.choices.values():
                 yield from commands(one)

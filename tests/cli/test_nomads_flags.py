@@ -2,31 +2,15 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli.command import Run, drover, file, masked
 from tests.components.consul import ConsulServer
-from tests.conftest import or_skip
 from tests.e2e.drover import Drover, wait
 
 pytestmark = [pytest.mark.e2e, pytest.mark.consul]
-
-
-@pytest.fixture(scope="module")
-def consul() -> Iterator[ConsulServer]:
-    """Of this file alone: a node is drained."""
-    with or_skip(lambda: ConsulServer().__enter__()) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def one(consul: ConsulServer) -> Iterator[Drover]:
-    with Drover(consul) as drover:
-        drover.wait_ready()
-        yield drover
 
 
 def test_counts_are_preserved_and_a_version_is_inspected(run: Run, one: Drover, tmp_path: Path) -> None:

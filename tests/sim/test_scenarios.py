@@ -5,6 +5,7 @@ with a healed cluster that is as wanted.
 """
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import wraps
 from typing import Any
@@ -182,6 +183,16 @@ async def test_a_leader_killed_at_the_moment_it_goes_on_ends(world: World) -> No
     leader.kill()
     await world.until(lambda: leader.machine.process is None, "its end", within_s=10.0)
     leader.machine.start_drover()
+
+
+@scenario(candidates=1)
+async def test_a_leaders_view_is_set_aside_from_garbage_collection_until_its_term_ends(world: World) -> None:
+    machine = leader_of(world).machine
+    await world.until(lambda: gc.get_freeze_count() > 0, "the view is set aside")
+    machine.terminate_drover()
+    await world.until(lambda: machine.process is None, "its end")
+    assert gc.get_freeze_count() == 0
+    machine.start_drover()
 
 
 @scenario()

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import expect
 
+from tests.components.consul import ConsulServer
 from tests.e2e.drover import NS, Drover, job, marking_job, wait
 from tests.ui.conftest import Ui, job_of
 
@@ -237,23 +238,32 @@ def test_a_chart_shows_what_a_task_uses(ui: Ui, one: Drover, jobs: dict[str, str
     expect(page.get_by_role("region", name="Use", exact=True).locator("canvas")).to_have_count(2)
 
 
-def test_a_node_is_made_ineligible_drained_and_given_work_again(ui: Ui, one: Drover, two: Drover, jobs: dict[str, str]) -> None:
-    def node() -> dict[str, object]:
-        found: dict[str, object] = one.get(f"/v1/node/{node_id}")
-        return found
+def test_a_node_is_made_ineligible_drained_and_given_work_again(ui: Ui, one: Drover, consul: ConsulServer, made: str) -> None:
+    """One of its own: what runs on the others stays there."""
+    with Drover(consul, name="three", server=False, settings='client { virtual_datacenter = "spare" }'):
+        node_id = wait("its node", lambda: next((each["ID"] for each in one.get("/v1/nodes") if (each["Name"], each["Status"]) == ("three", "ready")), None))
 
-    node_id = next(each["ID"] for each in one.get("/v1/nodes") if each["Name"] == "two")
-    page = ui.open(f"node/{node_id}", shows="raw_exec")
-    ui.confirm("Make ineligible")
-    wait("ineligible", lambda: node()["SchedulingEligibility"] == "ineligible")
-    ui.confirm("Make eligible")
-    wait("eligible", lambda: node()["SchedulingEligibility"] == "eligible")
-    ui.confirm("Drain", deadline="60", ignore="on")
-    wait("the drain, or its end", lambda: node()["DrainStrategy"] or node()["LastDrain"])
-    wait("the drain's end", lambda: (node()["LastDrain"] or {}).get("Status") == "complete")  # type: ignore[attr-defined]
-    expect(page.get_by_role("region", name="This node")).to_contain_text("complete")
-    ui.confirm("Make eligible")
-    wait("eligible again", lambda: node()["SchedulingEligibility"] == "eligible")
+        def node() -> dict[str, Any]:
+            found: dict[str, Any] = one.get(f"/v1/node/{node_id}")
+            return found
+
+        one.submit(marking_job(made, job={"Datacenters": ["spare"]}, group={"Update": {"MaxParallel": 0}}))
+        one.wait_running(made, 1)
+        page = ui.open(f"node/{node_id}", shows=f"{made}.g[0]")
+        ui.confirm("Make ineligible")
+        wait("ineligible", lambda: node()["SchedulingEligibility"] == "ineligible")
+        ui.confirm("Make eligible")
+        wait("eligible", lambda: node()["SchedulingEligibility"] == "eligible")
+        ui.confirm("Drain", deadline="0", ignore="on")
+        wait("the drain's end", lambda: (node()["LastDrain"] or {}).get("Status") == "complete")
+        assert one.running(made) == []
+        expect(page.get_by_role("region", name="This node")).to_contain_text("complete")
+        expect(page.get_by_role("region", name="Live allocations", exact=True)).to_contain_text("Nothing runs here")
+        ui.confirm("Make eligible")
+        wait("eligible again", lambda: node()["SchedulingEligibility"] == "eligible")
+        page.goto("about:blank")
+        one.stop_job(made, purge=True)
+        wait("the end of its allocs, by its node's own word", lambda: all(alloc["ClientStatus"] in ("complete", "failed") for alloc in one.allocs(made)))
 
 
 def test_a_page_that_is_read_only_offers_nothing_that_changes_something(ui: Ui, one: Drover, jobs: dict[str, str]) -> None:

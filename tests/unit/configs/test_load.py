@@ -268,6 +268,13 @@ def test_dev_is_both_halves_with_raw_exec_in_a_temporary_directory() -> None:
         config.data_dir.rmdir()
 
 
+@pytest.mark.parametrize("role", ["server", "client"])
+def test_dev_keeps_both_halves_whatever_a_file_says(folder: Path, role: str) -> None:
+    config = load(folder, f'data_dir = "{folder}/data"\n{role} {{ enabled = false }}', dev=True)
+    assert (config.server.enabled, config.client.enabled) == (True, True)
+    assert config.warnings == (f"{folder}/a.hcl:2: {role}.enabled = false has no effect: -dev is leader and client in one",)
+
+
 def test_consuls_own_variables_count_less_than_files(folder: Path) -> None:
     environ = {"CONSUL_HTTP_ADDR": "https://consul.example:8501", "CONSUL_HTTP_TOKEN": "s3cret"}
     config = load(folder, environ=environ)
