@@ -21,7 +21,7 @@ endef
 # How long each target of the fuzzer runs, in seconds.
 FUZZ_S ?= 600
 
-.PHONY: demo test lint unit fuzz wheel clean
+.PHONY: demo test test-ansible lint unit fuzz wheel clean
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("drover needs Python 3.11 or later, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -40,6 +40,10 @@ test: $(STAMP) lint
 	$(BIN)/python -m pytest $(COMPUTING) -n 2 --dist loadfile
 	$(call real,$(REAL) $(addprefix --ignore=,$(TIMED)),-n 2 --dist loadfile --no-loadscope-reorder)
 	$(call real,$(TIMED))
+
+# The Ansible story on containers as hosts: about 25 minutes by itself, so it is no part of `test`.
+test-ansible: $(STAMP)
+	$(BIN)/python -m pytest -s tests/ansible
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -14,11 +14,12 @@ leaves its directory is refused here once more.
 """
 
 import asyncio
+import errno
 import logging
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -44,6 +45,9 @@ class AllocDirs(Protocol):
     def build_alloc(self, alloc_id: AllocId) -> None: ...
 
     def build_task(self, alloc_id: AllocId, task_name: str, user: str, *, is_contained: bool, has_secrets: bool) -> None: ...
+
+    def inherit(self, alloc_id: AllocId, previous: AllocId, tasks: Mapping[str, bool]) -> None:
+        """Moves what a sticky disk keeps from an ended alloc. tasks: {name: is_contained}."""
 
     def check_memory(self, alloc_id: AllocId, task_name: str) -> None:
         """Raises TaskRefused where the task's secrets would be on a disk."""
@@ -79,7 +83,7 @@ class DiskDirs:
         whose user only the image knows: they are open to all there, and nobody else on the machine gets near them.
         has_secrets: drover may write some; who may not mount has no such place for them (check_memory).
         """
-        own, secret = (0o700, 0o777) if is_contained else (0o777, 0o700)
+        own, secret = _own(is_contained), 0o777 if is_contained else 0o700
         with self._made(alloc_id) as alloc, folders.made(alloc, _segment(task_name), own) as task:
             for name, mode in (("local", 0o777), ("tmp", 0o777), ("secrets", secret)):
                 with folders.made(task, name, mode):
@@ -89,6 +93,17 @@ class DiskDirs:
             if user and not is_contained and os.geteuid() == 0:
                 with folders.made(task, "secrets", secret) as secrets:
                     os.fchown(secrets, user_of(user)[0], -1)
+
+    def inherit(self, alloc_id: AllocId, previous: AllocId, tasks: Mapping[str, bool]) -> None:
+        """alloc/data and each task's local, as Nomad. Idempotent: each is one rename, onto a directory that is empty still;
+        one that is not has been moved, or was written to since. Nothing happens where the earlier alloc left nothing.
+        """
+        with suppress(FileNotFoundError), folders.found(self._root, _segment(previous)) as old, self._made(alloc_id) as new:
+            with folders.made(new, "alloc", 0o777) as shared, folders.made(shared, "data", 0o777):
+                _move(old, "alloc", "data", shared)
+            for name, is_contained in tasks.items():
+                with folders.made(new, _segment(name), _own(is_contained)) as task, folders.made(task, "local", 0o777):
+                    _move(old, name, "local", task)
 
     @contextmanager
     def _made(self, alloc_id: AllocId) -> Iterator[int]:
@@ -123,6 +138,8 @@ class NoDirs:
     def build_alloc(self, alloc_id: AllocId) -> None: ...
 
     def build_task(self, alloc_id: AllocId, task_name: str, user: str, *, is_contained: bool, has_secrets: bool) -> None: ...
+
+    def inherit(self, alloc_id: AllocId, previous: AllocId, tasks: Mapping[str, bool]) -> None: ...
 
     def check_memory(self, alloc_id: AllocId, task_name: str) -> None: ...
 
@@ -167,6 +184,26 @@ def _forget(secrets: Path) -> None:
         return
     except OSError as error:
         log.warning("%s stays: %s", secrets, error)
+
+
+def _own(is_contained: bool) -> int:
+    """The mode of a task's own directory."""
+    return 0o700 if is_contained else 0o777
+
+
+def _move(old: int, above: str, name: str, new: int) -> None:
+    """<old>/<above>/<name> to <new>/<name>. A link in its place is no directory, and stays."""
+    try:
+        descriptor = os.open(above, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=old)
+    except OSError:
+        return  # the earlier version had no such task
+    try:
+        os.rename(name, name, src_dir_fd=descriptor, dst_dir_fd=new)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _segment(name: str) -> str:

@@ -26,6 +26,17 @@ def opened(path: Path) -> Iterator[int]:
 
 
 @contextmanager
+def found(root: Path, name: str) -> Iterator[int]:
+    """A descriptor of the directory `name` below root. Raises FileNotFoundError, OSError."""
+    with opened(root) as above:
+        descriptor = os.open(name, _FOLDER, dir_fd=above)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def made(above: int, name: str, mode: int) -> Iterator[int]:
     """A descriptor of the directory `name` below `above`, made if it is not there. Raises StartFailed for what is none."""
     is_new = True

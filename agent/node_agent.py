@@ -495,7 +495,8 @@ class NodeAgent:
 
     async def _collect_once(self) -> None:
         """Forgets dead allocs that nothing desired names. A crash in between is taken up by the next round."""
-        dead = [runner for runner in self._runners.values() if self._is_garbage(runner)]
+        heirless = self._runners.keys() - self._to_be_inherited()
+        dead = [runner for runner in self._runners.values() if runner.desired.id in heirless and self._is_garbage(runner)]
         if not dead:
             return
         for runner in dead:
@@ -520,6 +521,14 @@ class NodeAgent:
             del self._jobs[key]
             self._doubtful.discard(key)
         await self._journal.forget({runner.desired.id: tuple(runner.tasks) for runner in dead}, unused)
+
+    def _to_be_inherited(self) -> set[AllocId]:
+        """Whose files are waited for by an alloc with a sticky disk."""
+        return {
+            runner.desired.previous_allocation
+            for runner in self._runners.values()
+            if runner.group.ephemeral_disk.sticky and not runner.is_dead and not runner.tasks_ran()
+        }
 
     def _is_garbage(self, runner: AllocRunner) -> bool:
         alloc_id = runner.desired.id

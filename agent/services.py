@@ -11,16 +11,17 @@ what is wanted stays wanted and is registered, with its last known status, when 
 import asyncio
 import logging
 import shlex
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from agent.task_run import TaskRun
-from catalog.services import LocalAgent, LocalCheck
+from catalog.services import LocalAgent, LocalCheck, LocalService
 from checks.check_restart import CheckStatus, Rule, Tally, begin, count, is_due, see
-from checks.registration import META_NODE, CheckRegistration, Registration, is_fed, register
+from checks.registration import META_NODE, CheckRegistration, Registration, is_fed, kept_tags, register
 from jobspec.interpolate import interpolate
 from model.alloc import AllocId
-from model.errors import StoreRefused, StoreUnavailable
+from model.errors import StoreRefused, StoreUnavailable, TaskRefused
 from model.job import Service
 from model.node import NodeId
 from model.wire import seconds
@@ -35,6 +36,7 @@ RETRY_S = 2.0
 POLL_S = 0.25
 # Services that nobody here wants are removed only when the agent has had time to re-attach to its tasks.
 PROBATION_S = 60.0
+NOT_REGISTERED = "Service Registration Failed"
 
 
 @dataclass(slots=True)
@@ -48,9 +50,12 @@ class _Watched:
 
 @dataclass(slots=True)
 class _Wanted:
+    """tags: the job's own, as they were registered last; None: not by this agent."""
+
     registration: Registration
     run: TaskRun
     is_registered: bool = False
+    tags: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +95,9 @@ class NodeServices:
     async def publish(self, run: TaskRun) -> None:
         """A task's process started, or its job changed in place: its services are wanted, its checks are
         counted anew, and what it no longer has goes."""
-        wanted = [self._registration(run, service, task_name=run.task.name) for service in run.task.services]
-        wanted += [
-            self._registration(run, service, task_name="")
-            for service in run.group.services
-            if service.task_name in ("", run.task.name)
-        ]
+        services = [(service, run.task.name) for service in run.task.services]
+        services += [(service, "") for service in run.group.services if service.task_name in ("", run.task.name)]
+        wanted = [made for service, name in services if (made := self._registration(run, service, task_name=name)) is not None]
         ids = {registration.id for registration in wanted}
         await self._withdraw([key for key in self._of(run.alloc.id, run.task.name) if key not in ids])
         for registration in wanted:
@@ -153,22 +155,28 @@ class NodeServices:
 
     # -- wanted
 
-    def _registration(self, run: TaskRun, service: Service, *, task_name: str) -> Registration:
-        return register(
-            run.alloc,
-            service,
-            task_name=task_name,
-            node_id=self.node_id,
-            address=self.address,
-            interpolate=lambda text: interpolate(text, run.env),
-        )
+    def _registration(self, run: TaskRun, service: Service, *, task_name: str) -> Registration | None:
+        """None: it cannot be registered, and the task's history says why."""
+        try:
+            return register(
+                run.alloc,
+                service,
+                task_name=task_name,
+                node_id=self.node_id,
+                address=self.address,
+                interpolate=lambda text: interpolate(text, run.env),
+                network=run.network,
+            )
+        except TaskRefused as refusal:
+            run.tell(NOT_REGISTERED, f'Service "{service.name}" is not registered: {refusal}')
+            return None
 
     async def _want(self, run: TaskRun, registration: Registration) -> None:
         known = self._wanted.get(registration.id)
         is_same = (
             known is not None and known.is_registered and known.registration.document == registration.document
         )
-        wanted = _Wanted(registration, run, is_registered=is_same)
+        wanted = _Wanted(registration, run, is_registered=is_same, tags=known.tags if known is not None else None)
         if known is not None:
             self._forget(known)
         self._wanted[registration.id] = wanted
@@ -188,15 +196,21 @@ class NodeServices:
             if feeder is not None:
                 feeder.cancel()
 
-    async def _register(self, wanted: _Wanted) -> None:
+    async def _register(self, wanted: _Wanted, there: Mapping[str, LocalService] | None = None) -> None:
+        """there: what the local agent has, if that is known."""
         document = dict(wanted.registration.document)
+        own = document["Tags"]
+        if document["EnableTagOverride"]:
+            there = await self.consul.services(META_NODE, self.node_id) if there is None else there
+            if (known := there.get(wanted.registration.id)) is not None:
+                document["Tags"] = kept_tags(known.tags or (), wanted.tags, own)
         # A check that Consul forgot comes back as it last was, not critical.
         document["Checks"] = [
             {**check, "Status": self._status.get(check["CheckID"], check["Status"])}
             for check in document["Checks"]
         ]
         await self.consul.register(document)
-        wanted.is_registered = True
+        wanted.is_registered, wanted.tags = True, own
 
     async def _reconcile_for_ever(self) -> None:
         started_s = asyncio.get_running_loop().time()
@@ -224,7 +238,7 @@ class NodeServices:
         for key, wanted in list(self._wanted.items()):
             has_checks = all(check.id in checks for check in wanted.registration.checks)
             if key not in there or not has_checks or not wanted.is_registered:
-                await self._register(wanted)
+                await self._register(wanted, there)
         for key in sorted(there.keys() - self._wanted.keys()):
             if may_remove and key.startswith("_drover-task-"):
                 await self.consul.deregister(key)

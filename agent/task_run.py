@@ -8,8 +8,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from checks.registration import TaskNetwork
 from model.alloc import AllocId, DesiredAlloc
 from model.job import Job, Task, TaskGroup
+
+
+def _unheard(kind: str, message: str) -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +25,8 @@ class TaskRun:
     timeout in s) -> (exit code, output). restart: asks the task runner for a restart that counts under
     the restart policy, with this reason. bounce: for one that does not count. fail: ends it for good, as failed.
     signal: (name, reason); raises TaskRefused, DriverBusy. All of them mean this very process start: of a later one
-    nothing is restarted or signalled.
+    nothing is restarted or signalled. network: the task's own, None: it uses the machine's. tell: (type, message) is told
+    in the task's history.
     """
 
     alloc: DesiredAlloc
@@ -34,6 +40,8 @@ class TaskRun:
     bounce: Callable[[str], None]
     fail: Callable[[str], None]
     signal: Callable[[str, str], Awaitable[None]]
+    network: TaskNetwork | None = None
+    tell: Callable[[str, str], None] = _unheard
 
 
 class TaskServices(Protocol):

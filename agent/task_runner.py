@@ -33,6 +33,7 @@ from agent.task_run import TaskRun
 from agent.task_setup import Setup
 from agent.tools import Tools
 from checks.check_restart import max_parallel_restarts
+from checks.registration import TaskNetwork
 from checks.restart import Again, Cause, Finished, GivenUp, History, after, after_run, runs_for_ever
 from jobspec.signals import signal_fault
 from model.alloc import DesiredAlloc, TaskEvent, TaskStatus
@@ -343,9 +344,10 @@ class TaskRunner:
             await undo_all(self._tools.hooks, self._context(), lambda hook: hook.ended(self._context()))
 
     async def _tell_started(self, handle: Handle) -> None:
+        network = await self._network(handle)
         async with self._hooks_turn:
             if self._is_current(handle):
-                run = self._task_run(handle)
+                run = self._task_run(handle, network)
                 await tell_all(
                     self._tools.hooks, self._context(), lambda hook: hook.started(self._context(), run)
                 )
@@ -355,12 +357,19 @@ class TaskRunner:
         handle = self.row.handle
         if handle is None:
             return
+        network = await self._network(handle)
         async with self._hooks_turn:
             if self._is_current(handle):
-                run = self._task_run(handle)
+                run = self._task_run(handle, network)
                 await tell_all(
                     self._tools.hooks, self._context(), lambda hook: hook.updated(self._context(), run)
                 )
+
+    async def _network(self, handle: Handle) -> TaskNetwork | None:
+        """Asked for only where a service may be at the task's own address. Of a task that ended meanwhile it is nobody's."""
+        if not (self.task.services or self._alloc.group.services):
+            return None
+        return await self._retrying("ask for its address", lambda: self._driver().network(handle))
 
     def _is_current(self, handle: Handle) -> bool:
         return self.row.phase is Phase.RUNNING and self.row.handle == handle
@@ -570,7 +579,7 @@ class TaskRunner:
     def _say(self, message: str) -> None:
         self._set(event=events.driver_message(self._tools.now_ns(), message))
 
-    def _task_run(self, handle: Handle) -> TaskRun:
+    def _task_run(self, handle: Handle, network: TaskNetwork | None) -> TaskRun:
         driver = self._driver()
         started_s = asyncio.get_running_loop().time() - self._age_s()
         return self._setup().run(
@@ -579,6 +588,8 @@ class TaskRunner:
             partial(driver.execute, handle),
             partial(self._asked_to_end, handle),
             partial(self._asked_to_signal, handle),
+            network,
+            self._tell,
         )
 
     def _asked_to_end(self, handle: Handle, cause: Cause, reason: str) -> None:

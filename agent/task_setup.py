@@ -18,6 +18,7 @@ from agent.logs import current
 from agent.task_run import TaskRun
 from agent.tools import Tools
 from agent.volumes import binds
+from checks.registration import TaskNetwork
 from checks.restart import Cause
 from jobspec.interpolate import interpolate, interpolate_document
 from model.alloc import Apart, DesiredAlloc
@@ -97,6 +98,8 @@ class Setup:
         execute: Callable[[Sequence[str], float], Awaitable[tuple[int, bytes]]],
         end: Callable[[Cause, str], None],
         signal: Callable[[str, str], Awaitable[None]],
+        network: TaskNetwork | None,
+        tell: Callable[[str, str], None],
     ) -> TaskRun:
         """end: asks for the end of this process start, and for what follows by its cause."""
         # Who was taken out of its job is not led to any more, nor checked.
@@ -113,6 +116,8 @@ class Setup:
             bounce=partial(end, Cause.ASKED),
             fail=partial(end, Cause.REFUSED),
             signal=signal,
+            network=network,
+            tell=tell,
         )
 
 

@@ -24,6 +24,7 @@ from api.origins import ORIGINS, Origins, known_origin
 from api.query import BadRequest, Conflict, NotFound, Refused, check_region, read_headers
 from api.rights import Forbidden, TooManyFailures
 from api.routes import ROUTES
+from api.ui import jobs as ui_jobs
 from api.ui import overview
 from api.websockets import NoWebsocket
 from configs import AgentConfig
@@ -183,7 +184,7 @@ def application(context: Context, config: AgentConfig, pages: Iterable[web.Route
     app.on_shutdown.append(alloc_exec.end_all)
     app[metrics.LOOKS] = metrics.Looks()
     app[events.RENDERED] = []
-    app[overview.ACTIVITY] = []
+    app[overview.ACTIVITY], app[overview.BRAKING], app[ui_jobs.STANDINGS] = [], [], []
     for route in ROUTES:
         app.add_routes(route.registered())
     app.router.add_get("/v1/openapi.json", openapi)

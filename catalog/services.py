@@ -23,10 +23,11 @@ class LocalCheck(msgspec.Struct, frozen=True, rename={"check_id": "CheckID", "st
     output: str = ""
 
 
-class LocalService(msgspec.Struct, frozen=True, rename={"id": "ID", "service": "Service", "meta": "Meta"}):
+class LocalService(msgspec.Struct, frozen=True, rename={"id": "ID", "service": "Service", "meta": "Meta", "tags": "Tags"}):
     id: str
     service: str
     meta: dict[str, str] | None = None
+    tags: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

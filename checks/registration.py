@@ -7,12 +7,14 @@ again changes nothing.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from checks.check_restart import Rule
+from jobspec.dns_label import label_fault
 from model.alloc import AllocatedPort, DesiredAlloc
+from model.errors import TaskRefused
 from model.job import Service, ServiceCheck
 from model.node import NodeId
 from model.wire import seconds
@@ -39,6 +41,16 @@ class CheckRegistration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskNetwork:
+    """A task's own address, as a container has one. ports: {label: the number inside}. is_advertised: whether services
+    with address_mode auto are found there rather than at the machine's."""
+
+    address: str
+    ports: Mapping[str, int]
+    is_advertised: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
     """One service as drover wants it on the local Consul agent. `document` is the body to PUT."""
 
@@ -62,25 +74,28 @@ def register(
     node_id: NodeId,
     address: str,
     interpolate: Interpolate,
-    task_ip: str = "",
+    network: TaskNetwork | None = None,
 ) -> Registration:
     """The registration of one service. task_name: empty for a service of the group.
 
-    address: the node's own. task_ip: the task's address inside its own network, for address_mode driver.
+    address: the node's own. network: the task's own, for address_mode driver, and for auto where it is advertised. Raises
+    TaskRefused for a name that DNS cannot hold, and for address_mode driver without such a network.
     """
     owner = task_name or f"group-{desired.task_group}"
     name = interpolate(service.name)
+    if fault := label_fault(name):
+        raise TaskRefused(f"service {fault}")
     registration_id = service_id(desired, owner, service, name)
     ports = {port.label: port for port in desired.ports}
-    host, number = endpoint(service.port_label, service.address_mode, ports, address, task_ip)
+    host, number = endpoint(service.port_label, service.address_mode, ports, address, network)
     checks: list[CheckRegistration] = []
     documents: list[dict[str, Any]] = []
     for position, check in enumerate(service.checks):
         digest = hashlib.sha256(f"{registration_id}\0{position}\0{check.type}\0{check.name}".encode()).hexdigest()
         check_id = f"_drover-check-{digest[:40]}"
-        target = endpoint(
-            check.port_label or service.port_label, check.address_mode or service.address_mode, ports, address, task_ip
-        )
+        # As in Nomad a check goes by the machine's address, where Consul's agent is, unless it is told otherwise.
+        mode = check.address_mode or ("driver" if service.address_mode == "driver" else "host")
+        target = endpoint(check.port_label or service.port_label, mode, ports, address, network)
         documents.append(check_document(check, check_id, target, interpolate))
         checks.append(
             CheckRegistration(id=check_id, name=interpolate(check.name), spec=check, rule=rule_of(check))
@@ -114,6 +129,17 @@ def register(
     )
 
 
+def kept_tags(there: Sequence[str], before: Sequence[str] | None, now: Sequence[str]) -> list[str]:
+    """The tags of a service that others may tag (enable_tag_override): theirs stay, and what they took away stays away.
+
+    there: what Consul has. before: the job's when they were last registered, None: not known any more. now: the job's.
+    """
+    if before is None:
+        return list(there)
+    kept = [tag for tag in there if tag in now or tag not in before]
+    return [*kept, *(tag for tag in now if tag not in before and tag not in kept)]
+
+
 def _tagged(text: str, number: int) -> dict[str, Any]:
     """`host` or `host:port`; without a port, the service's."""
     host, colon, port = text.rpartition(":")
@@ -123,12 +149,18 @@ def _tagged(text: str, number: int) -> dict[str, Any]:
 
 
 def endpoint(
-    label: str, mode: str, ports: Mapping[str, AllocatedPort], address: str, task_ip: str
+    label: str, mode: str, ports: Mapping[str, AllocatedPort], address: str, network: TaskNetwork | None
 ) -> tuple[str, int]:
-    """Host and port that a label means. A number is itself; no label: the node's address without a port."""
+    """Host and port that a label means. A number is itself; no label: the address without a port. Raises TaskRefused.
+
+    mode alloc is host: an alloc has the machine's network.
+    """
     port = ports.get(label)
-    if mode == "driver" and task_ip:
-        return task_ip, (port.to or port.value) if port else int(label) if label.isdigit() else 0
+    if mode == "driver" and network is None:
+        raise TaskRefused('address_mode "driver": the task has no address of its own')
+    if network is not None and (mode == "driver" or (mode == "auto" and network.is_advertised)):
+        inside = network.ports.get(label) or (port and (port.to or port.value))
+        return network.address, inside or (int(label) if label.isdigit() else 0)
     if port is not None:
         return port.host_ip or address, port.value
     return address, int(label) if label.isdigit() else 0
@@ -150,6 +182,8 @@ def check_document(
         document["Notes"] = interpolate(check.notes)
     if check.success_before_passing:
         document["SuccessBeforePassing"] = check.success_before_passing
+    if check.deregister_critical_service_after:
+        document["DeregisterCriticalServiceAfter"] = f"{seconds(check.deregister_critical_service_after)}s"
     if check.failures_before_critical:
         document["FailuresBeforeCritical"] = check.failures_before_critical
     match check.type:

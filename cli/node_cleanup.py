@@ -17,6 +17,7 @@ from typing import Any
 import configs
 from agent.cleanup import REMOVE_FAILURES, Cleaner, Leftover, Unreadable
 from agent.data_dir import DataDir
+from agent.drivers.cgroup import remove_hierarchy
 from agent.drivers.docker import Docker
 from agent.local import docker_rules
 from catalog.client import Client
@@ -60,7 +61,10 @@ def run(args: argparse.Namespace) -> int:
 async def _clean(config: AgentConfig, data: DataDir, args: argparse.Namespace) -> tuple[list[Leftover], dict[str, str]]:
     async with _cleaner(config, data, everything=args.all) as cleaner:
         found = await cleaner.find()
-        return found, await _remove(found) if args.yes else {}
+        failures = await _remove(found) if args.yes else {}
+        if args.yes and args.all:
+            remove_hierarchy(cleaner.mount)
+        return found, failures
 
 
 async def _remove(found: list[Leftover]) -> dict[str, str]:

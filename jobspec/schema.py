@@ -277,6 +277,7 @@ ServiceCheck
   Advertise         advertise         string
   TLSServerName     tls_server_name   string
   FailuresBeforeWarning failures_before_warning int
+  DeregisterCriticalServiceAfter deregister_critical_service_after duration
 CheckRestart
   Limit             limit             int
   Grace             grace             ?duration

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 
+from jobspec.dns_label import is_dns_label, label_fault
 from jobspec.durations import duration_text
 from jobspec.suggest import did_you_mean
 from model.errors import Fault
@@ -12,12 +13,11 @@ from model.wire import SECOND
 Faults = Iterator[Fault]
 
 CHECK_TYPES = ("http", "tcp", "grpc", "script", "ttl")
-# RFC 1123, because Consul answers for the name in DNS.
-_NAME = re.compile(r"(?i:[a-z0-9]|[a-z0-9][a-z0-9-]{0,61}[a-z0-9])")
 _INTERPOLATION = re.compile(r"\$\{[^}]*\}")
 _METHOD = re.compile(r"[A-Za-z!#$%&'*+.^_`|~-]+")
 _ON_UPDATE = ("require_healthy", "ignore_warnings", "ignore")
 _SPAN_MIN = SECOND
+_DEREGISTER_MIN = 60 * SECOND  # Consul's
 
 
 def _fault(path: str, message: str) -> Fault:
@@ -34,7 +34,7 @@ def service_faults(services: Sequence[Service], group: TaskGroup, task: Task | N
         if key in seen:
             yield _fault(here, f'there are two services "{service.name}" on the same port')
         seen.add(key)
-        yield from _service(service, labels, here)
+        yield from _service(service, group, task, labels, here)
         if service.task_name and task is None:
             yield from _task_name(service.task_name, group, f"{here}.task")
         names = [check.name for check in service.checks]
@@ -42,7 +42,7 @@ def service_faults(services: Sequence[Service], group: TaskGroup, task: Task | N
             place = f"{here}.check[{at}]"
             if check.name in names[:at] and names[:at]:
                 yield _fault(place, f"there are two checks named {check.name!r}")
-            yield from _check(check, service, labels, place)
+            yield from _check(check, service, group, task, labels, place)
             if check.task_name:
                 yield from _task_name(check.task_name, group, f"{place}.task")
             elif check.type == "script" and task is None and not service.task_name:
@@ -64,18 +64,20 @@ def _task_name(name: str, group: TaskGroup, path: str) -> Faults:
         yield _fault(path, f'the group has no task "{name}"{did_you_mean(name, names)}')
 
 
-def _service(service: Service, labels: frozenset[str], path: str) -> Faults:
+def _service(service: Service, group: TaskGroup, task: Task | None, labels: frozenset[str], path: str) -> Faults:
     if not service.name:
         yield _fault(path, "a service needs a name")
-    elif not _NAME.fullmatch(_INTERPOLATION.sub("x", service.name)):
-        yield _fault(
-            f"{path}.name",
-            f'"{service.name[:80]}" is no DNS label (letters, digits and dashes, at most 63, no dash at either end)',
-        )
+    elif "${" not in service.name:
+        if fault := label_fault(service.name):
+            yield _fault(f"{path}.name", fault)
+    elif not is_dns_label(_INTERPOLATION.sub("x", service.name)):
+        yield _fault(f"{path}.name", f'"{service.name[:80]}" cannot become a DNS label (letters, digits and dashes)')
     if service.address_mode not in ("auto", "host", "driver", "alloc"):
         yield _fault(
             f"{path}.address_mode", f'must be auto, host, driver or alloc, found "{service.address_mode}"'
         )
+    if service.address_mode == "driver":
+        yield from _driver_address(group, task, service.task_name, f"{path}.address_mode")
     if service.address and service.address_mode != "auto":
         yield _fault(f"{path}.address", f'needs address_mode "auto", found "{service.address_mode}"')
     if service.weights is not None and min(service.weights.passing, service.weights.warning) < 1:
@@ -83,6 +85,21 @@ def _service(service: Service, labels: frozenset[str], path: str) -> Faults:
     if service.on_update not in _ON_UPDATE:
         yield _fault(f"{path}.on_update", f'must be {", ".join(_ON_UPDATE)}, found "{service.on_update}"')
     yield from _port(service.port_label, labels, f"{path}.port")
+
+
+def _driver_address(group: TaskGroup, task: Task | None, name: str, path: str) -> Faults:
+    """Only a container has an address of its own, and only one that does not use the machine's network."""
+    if task is None and name:
+        task = next((one for one in group.tasks if one.name == name), None)
+        if task is None:
+            return  # told already
+    if task is None:
+        yield _fault(path, '"driver" is for a task\'s service: move it into the task, or name the task (task = …)')
+    elif task.driver != "docker":
+        yield _fault(path, f'"driver" needs a task with an address of its own, which {task.driver} does not give')
+    elif str(task.config.get("network_mode") or "") in ("host", "none"):
+        mode = task.config["network_mode"]
+        yield _fault(path, f'"driver" needs a task with an address of its own, and network_mode "{mode}" gives none')
 
 
 _RUNTIME = re.compile(r"\$\{\s*(?:NOMAD_|(?:attr|meta|node)\.|env\[)")
@@ -98,7 +115,9 @@ def _port(label: str, labels: frozenset[str], path: str) -> Faults:
     yield _fault(path, f'there is no port labelled "{label[:60]}"{did_you_mean(label, labels) or known}')
 
 
-def _check(check: ServiceCheck, service: Service, labels: frozenset[str], path: str) -> Faults:
+def _check(
+    check: ServiceCheck, service: Service, group: TaskGroup, task: Task | None, labels: frozenset[str], path: str
+) -> Faults:
     if check.type not in CHECK_TYPES:
         found = f'found "{check.type[:60]}"' if check.type else "found none"
         yield _fault(
@@ -116,6 +135,11 @@ def _check(check: ServiceCheck, service: Service, labels: frozenset[str], path: 
     yield from _check_times(check, path)
     yield from _check_words(check, path)
     yield from _port(check.port_label, labels, f"{path}.port")
+    if 0 < check.deregister_critical_service_after < _DEREGISTER_MIN or check.deregister_critical_service_after < 0:
+        found = duration_text(check.deregister_critical_service_after)
+        yield _fault(f"{path}.deregister_critical_service_after", f"Consul waits a minute at least, found {found}")
+    if check.address_mode == "driver":
+        yield from _driver_address(group, task, check.task_name or service.task_name, f"{path}.address_mode")
     if check.check_restart is not None:
         if check.check_restart.limit < 0:
             yield _fault(

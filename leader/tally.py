@@ -4,10 +4,12 @@ Part of the View: a list of 2,000 jobs with 100,000 allocs is shown without goin
 report or the leader's word changes moves an alloc from one column to another.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from model.alloc import Alloc, AllocId, ClientStatus, TaskStatus, Verdict
+from model.node import NodeId
 from model.snapshot import JobKey
 
 
@@ -33,7 +35,9 @@ _LIVE = {ClientStatus.RUNNING: "running", ClientStatus.PENDING: "starting", Clie
 
 @dataclass(slots=True)
 class Tally:
-    """_replaced: allocs in whose place others are."""
+    """live: allocs on each node that have not ended. _replaced: allocs in whose place others are."""
+
+    live: Counter[NodeId] = field(default_factory=Counter)
 
     _counts: dict[JobKey, Counts] = field(default_factory=dict)
     _replaced: set[AllocId] = field(default_factory=set)
@@ -44,6 +48,9 @@ class Tally:
 
     def moved(self, key: JobKey, before: Alloc | None, after: Alloc | None, allocs: Mapping[AllocId, Alloc]) -> None:
         """allocs: all that are known now."""
+        for alloc, by in ((before, -1), (after, 1)):
+            if alloc is not None and not alloc.is_terminal:
+                self.live[alloc.desired.node_id] += by
         either = after or before
         previous = either.desired.previous_allocation if either is not None else AllocId("")
         if before is None and previous:

@@ -355,6 +355,8 @@ class View:
         if known is not None:
             self.note(consul_index, EventTopic.NODE, "NodeDeregistration", known)
             self.node_indexes.pop(node_id, None)
+            if not self.tally.live[node_id]:
+                del self.tally.live[node_id]
             self.table.drop_node(node_id)
             self.touch(consul_index, ("nodes",), ("node", node_id))
             self.mark(self._jobs_on(node_id))

@@ -203,6 +203,7 @@ class ServiceCheck(Document):
     advertise: str = ""
     tls_server_name: str = ""
     failures_before_warning: int = 0
+    deregister_critical_service_after: Nanoseconds = Nanoseconds(0)  # drover's own; 0: never
 
 
 class ServiceWeights(Document):

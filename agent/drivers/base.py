@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from checks.registration import TaskNetwork
 from model.alloc import AllocatedPort, AllocId
 from model.errors import TaskRefused
 from model.job import Resources
@@ -198,3 +199,6 @@ class Driver(Protocol):
         session is ended. Entering raises TaskRefused, StartFailed, DriverBusy."""
 
     async def stats(self, handle: Handle) -> TaskStats: ...
+
+    async def network(self, handle: Handle) -> TaskNetwork | None:
+        """The running task's own; None: it uses the machine's, or has ended. Raises DriverBusy."""

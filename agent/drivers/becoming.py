@@ -22,6 +22,11 @@ LAUNCHER = ("/bin/sh", f"/dev/fd/{FD}")
 MARK = "DROVER_BECOMING"
 # What some shell keeps for itself: refused to be set, or minded at once.
 _KEPT = frozenset(("BASHOPTS", "BASH_VERSINFO", "EUID", "LINENO", "OPTIND", "PPID", "SHELLOPTS", "UID"))
+# The agent's unit may keep the kernel from ending it when memory is short; what it starts is not meant.
+_USUAL_SCORE = (
+    "{ IFS= read -r drover_score </proc/self/oom_score_adj && [ \"$drover_score\" -ge 0 ] || echo 0 >/proc/self/oom_score_adj; } "
+    "2>/dev/null; unset drover_score"
+)
 # Beyond what a chain of programs is given, so that no descriptor is written over before it is used.
 _ABOVE = 16
 
@@ -57,7 +62,7 @@ def _script(env: Mapping[str, str]) -> bytes:
         if "\0" in name or "\0" in value or not name or "=" in name:
             raise TaskRefused(f"env: {name!a} cannot be a variable: embedded null byte or no name")
     odd = [f"{name}={value}" for name, value in env.items() if not _is_plain(name)]
-    lines = [f"exec {FD}<&-"]
+    lines = [f"exec {FD}<&-", _USUAL_SCORE]
     lines += [f"export {name}={_quoted(value)}" for name, value in env.items() if _is_plain(name)]
     if odd:
         lines.append(" ".join(["exec", "/usr/bin/env", "-u", MARK, "--", *map(_quoted, odd), '"$@"']))

@@ -59,12 +59,10 @@ def find_hierarchy(mount: Path = MOUNT, name: str = NAME) -> Hierarchy | None:
 
 
 def remove_hierarchy(mount: Path = MOUNT, name: str = NAME) -> None:
-    """Removes drover's own cgroup, if no task's is in it."""
-    found = find_hierarchy(mount, name)
-    if found is not None:
-        for root in (found.root, str(_cpusets(mount, name))):
-            with suppress(OSError):
-                os.rmdir(root)
+    """Removes drover's own cgroups, of each controller where no task's is in it."""
+    for root in (mount / name, *mount.glob(f"*/{name}")):
+        with suppress(OSError):
+            root.rmdir()
 
 
 def make_cpuset(hierarchy: Hierarchy, task: str, cores: tuple[int, ...], mount: Path = MOUNT, name: str = NAME) -> str:

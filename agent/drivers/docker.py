@@ -34,11 +34,13 @@ from agent.drivers.docker_config import (
     DockerConfig,
     DockerRules,
     container,
+    inside_ports,
     parse_config,
 )
 from agent.drivers.docker_engine import Engine, NotThere, split_image
 from agent.drivers.docker_logs import ContainerLogs
 from agent.drivers.process import boot_id
+from checks.registration import TaskNetwork
 from jobspec.durations import parse_duration
 from model.errors import DriverBusy, TaskRefused
 from model.node import DriverInfo, NodeId
@@ -51,6 +53,7 @@ _STARTS_AT_ONCE = 8
 # The engine has all output of an ended container; this long for a disk that is busy.
 _LOGS_S_MAX = 10.0
 _OUTPUT_BYTES_MAX = 65_536
+PORTS_LABEL = "drover.ports"  # which number inside each of the group's ports has: http=8080,admin=9000
 _STOP_SIGNAL = "SIGTERM"  # Nomad's default for containers, where others get SIGINT
 
 
@@ -99,7 +102,7 @@ class Docker:
             attempt=task.attempt,
             boot_id=boot_id(),
         )
-        body = container(task, config, self._rules, self._labels(task))
+        body = container(task, config, self._rules, self._labels(task, config))
         found = await self._engine.inspect(name)
         if found is not None and not _is_attempt(found, task.attempt):
             await self.remove(name)
@@ -194,6 +197,22 @@ class Docker:
             memory_bytes=max(usage.get("usage", 0) - cache, 0),
         )
 
+    async def network(self, handle: Handle) -> TaskNetwork | None:
+        found = await self._engine.inspect(_container(handle))
+        if found is None or not _is_attempt(found, handle.attempt):
+            return None
+        labels = found["Config"].get("Labels") or {}
+        ports = {label: int(number) for label, _, number in (one.partition("=") for one in labels.get(PORTS_LABEL, "").split(",") if one)}
+        mode = str(found["HostConfig"]["NetworkMode"])
+        if mode.startswith("container:"):
+            found = await self._engine.inspect(mode.partition(":")[2]) or {}
+        address = _address(found)
+        if not address:
+            return None
+        # The engine's own bridge ends at this machine; who made a network of another kind wants it used.
+        is_users = mode not in ("default", "bridge") and not mode.startswith("container:")
+        return TaskNetwork(address=address, ports=ports, is_advertised=is_users)
+
     async def leftovers(self) -> Sequence[Mapping[str, Any]]:
         """All containers that carry this node's label, as the engine lists them; for clean-up."""
         filters = f'{{"label":["drover.node={self._node_id}"]}}'
@@ -274,7 +293,7 @@ class Docker:
     def _log_record(self, handle: Handle) -> Path:
         return self._run_dir / f"{_container(handle)}.{handle.attempt}.log"
 
-    def _labels(self, task: TaskStart) -> Mapping[str, str]:
+    def _labels(self, task: TaskStart, config: DockerConfig) -> Mapping[str, str]:
         return {
             **{f"drover.{key}": value for key, value in task.labels.items()},
             "drover.node": self._node_id,
@@ -282,7 +301,15 @@ class Docker:
             "drover.task": task.task_name,
             "drover.attempt": str(task.attempt),
             "drover.logs": str(task.dirs.logs),
+            PORTS_LABEL: ",".join(f"{label}={number}" for label, number in inside_ports(task, config).items()),
         }
+
+
+def _address(found: Mapping[str, Any]) -> str:
+    """Of a container; IPv4 before IPv6. Empty: it has none of its own."""
+    networks = [one for one in (found.get("NetworkSettings", {}).get("Networks") or {}).values() if one]
+    addresses = [one.get(name) for name in ("IPAddress", "GlobalIPv6Address") for one in networks]
+    return str(next(filter(None, addresses), ""))
 
 
 def _name(alloc_id: str, task_name: str) -> str:

@@ -344,13 +344,16 @@ def _bind(bind: Bind) -> dict[str, Any]:
     }
 
 
+def inside_ports(task: TaskStart, config: DockerConfig) -> dict[str, int]:
+    """The number that each of the group's ports has inside, published or not."""
+    return {port.label: config.port_map.get(port.label) or port.to or port.value for port in task.ports}
+
+
 def _ports(task: TaskStart, config: DockerConfig) -> tuple[dict[str, Any], dict[str, Any]]:
     """Each named port published for tcp and udp. A label that the group does not have is a mistake."""
     by_label = {port.label: port for port in task.ports}
-    inside = {
-        label: by_label[label].to or by_label[label].value for label in config.ports if label in by_label
-    }
-    inside |= config.port_map
+    published = dict.fromkeys((*config.ports, *config.port_map))
+    inside = {label: number for label, number in inside_ports(task, config).items() if label in published}
     unknown = [label for label in (*config.ports, *config.port_map) if label not in by_label]
     if unknown:
         raise TaskRefused(

@@ -187,13 +187,10 @@ def _sandbox(task: TaskStart) -> list[str]:
 
 def _make_mount_points(task: TaskStart) -> None:
     """bubblewrap would follow, as root, what the task put in their place the last time. Raises StartFailed."""
+    system = [path for path in SYSTEM if os.path.isdir(path)]
     try:
-        for path in (*SYSTEM, *HIDDEN, "/sys", "/proc", "/dev", SEEN_DIRS.alloc, *(bind.target for bind in task.binds)):
+        for path in (*system, "/sys", "/proc", "/dev", SEEN_DIRS.alloc, *(bind.target for bind in task.binds)):
             parts = os.path.normpath(path).strip("/").split("/")
-            if path in (*SYSTEM, *HIDDEN) and not os.path.isdir(path):
-                continue
-            if path in HIDDEN:
-                continue  # below a directory of the machine
             is_shared = parts[0] == SEEN_DIRS.alloc.strip("/") and len(parts) > 1
             folders.make(task.dirs.shared if is_shared else task.dirs.task, parts[1:] if is_shared else parts)
     except OSError as error:

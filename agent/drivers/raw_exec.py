@@ -44,6 +44,7 @@ from agent.drivers.process import Process, boot_id
 from agent.env import inherited
 from agent.turns import Turns
 from agent.users import user_of
+from checks.registration import TaskNetwork
 from jobspec.driver_config import DRIVERS
 from jobspec.suggest import did_you_mean
 from model.alloc import AllocId
@@ -259,6 +260,9 @@ class RawExec:
             memory_bytes=sum(stat.rss_bytes for stat in found),
             pids=tuple(stat.process.pid for stat in found),
         )
+
+    async def network(self, handle: Handle) -> TaskNetwork | None:
+        return None
 
     def _spawn(self, task: TaskStart, handle: Handle) -> None:
         env = {**self._environ, **task.env}

@@ -1,5 +1,7 @@
 """The task's directories: made before its first start, removed with the alloc (alloc_dir.py knows the layout).
 
+A sticky disk's are those of the alloc that it replaces, when that ran here; it has ended by now (turf.py).
+
 What is in memory of them goes when the task is dead for good: its secrets are of no use to anybody any more.
 """
 
@@ -23,6 +25,9 @@ class DirsHook(TaskHook):
         alloc_id = context.desired.id
         try:
             self._dirs.build_alloc(alloc_id)
+            if context.group.ephemeral_disk.sticky and context.desired.previous_allocation:
+                tasks = {one.name: one.driver == "docker" for one in context.group.tasks}
+                self._dirs.inherit(alloc_id, context.desired.previous_allocation, tasks)
             task = context.task
             goes_in = _goes_into_secrets(context)
             has_secrets = goes_in or task.vault is not None or bool(task.templates)

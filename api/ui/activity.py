@@ -58,9 +58,10 @@ class Line:
 
 @dataclass(slots=True)
 class Activity:
-    """Of one term. now_ns: the leader's clock."""
+    """Of one term. failing: jobs in trouble when it was first looked at, whose allocs have something to tell."""
 
     view: View
+    failing: tuple[JobKey, ...] = ()
     _lines: deque[Line] = field(default_factory=lambda: deque(maxlen=_LINES_MAX))
     _position: int | None = None
     _told: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=2 * _LINES_MAX))
@@ -76,8 +77,9 @@ class Activity:
         view = self.view
         self._position = view.events.first_position
         found: list[Line] = []
-        for alloc in nlargest(_FIRST_MAX, view.allocs.values(), key=lambda alloc: alloc.modify_index):
-            found += self._of_alloc(alloc)
+        for key in self.failing[:_FIRST_MAX]:
+            for alloc in nlargest(3, view.allocs_by_job.get(key, {}).values(), key=lambda alloc: alloc.modify_index):
+                found += self._of_alloc(alloc)
         found += [line for line in map(_of_deployment, (indexed.document for indexed in nlargest(_FIRST_MAX, view.deployments.values(), key=lambda one: one.modify_index))) if self._is_new(line.link, line.text)]
         for line in sorted(found, key=lambda line: line.at_ns)[-_FIRST_MAX:]:
             self._lines.append(line)

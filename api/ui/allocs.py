@@ -1,16 +1,20 @@
 """The UI's allocations, of the whole cluster, a job or a node."""
 
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+
 from aiohttp import web
 
 from api.context import CONTEXT
 from api.query import BadRequest, read
 from api.rights import jobs_in
-from api.ui.lists import Row, asked, kept, ordered, shown
+from api.ui.lists import SLICE, Row, asked, page_of, shown
 from leader.leading import Leading
 from leader.view import View, job_key
-from model.alloc import Alloc, ClientStatus, TaskStatus
-from model.job import JobId
+from model.alloc import Alloc, AllocId, ClientStatus, DesiredAlloc, TaskStatus
 from model.node import NodeId
+from model.snapshot import JobKey
 
 
 def row(view: View, alloc: Alloc) -> Row:
@@ -63,6 +67,25 @@ _SORTS = {
 }
 
 
+def _matcher(view: View, text: str) -> Callable[[DesiredAlloc], bool]:
+    """Whether an alloc whose job's id does not hold the text does so itself: in its id, its node's name or the rest of its own
+    name, `group[index]`. Asked of 100,000 for each key that is pressed, so what can be is found out before."""
+    if re.search(r"[.\[\]]", text) or text.isdigit():
+        return lambda desired: text in desired.name.lower() or desired.id.startswith(text) or text in desired.node_name.lower()
+    nodes = {node.id for node in view.nodes.values() if text in node.node.name.lower()}
+    groups: dict[str, bool] = {}
+
+    def in_group(name: str) -> bool:
+        known = groups.get(name)
+        if known is None:
+            known = groups[name] = text in name.lower()
+        return known
+
+    if re.fullmatch(r"[0-9a-f-]+", text):
+        return lambda desired: desired.id.startswith(text) or desired.node_id in nodes or in_group(desired.task_group)
+    return lambda desired: desired.node_id in nodes or in_group(desired.task_group)
+
+
 async def list_allocs(request: web.Request, leading: Leading) -> web.Response:
     """`?job=&node=&group=&status=`; status `live`: what is wanted or has not ended."""
     view, query, wanted = leading.view, read(request), asked(request, _SORTS)
@@ -70,25 +93,40 @@ async def list_allocs(request: web.Request, leading: Leading) -> web.Response:
     if status not in ("", "live", *ClientStatus):
         raise BadRequest("status is no status of an allocation")
 
-    def keeps(alloc: Alloc) -> bool:
+    text, namespace = wanted.text, query.namespace
+    matches = _matcher(view, text)
+
+    def keeps(alloc: Alloc, *, is_named: bool) -> bool:
         desired = alloc.desired
-        if not query.has_namespace(desired.namespace) or (job_id and desired.job_id != job_id) or (group and desired.task_group != group):
+        if group and desired.task_group != group:
             return False
         if status == "live":
             if alloc.is_terminal or alloc.client_status is ClientStatus.LOST:
                 return False
         elif status and alloc.client_status.value != status:
             return False
-        text = wanted.text
-        return not text or text in desired.name.lower() or desired.id.startswith(text) or text in desired.node_name.lower()
+        return is_named or matches(desired)
 
+    by_job: Mapping[JobKey, Mapping[AllocId, Alloc]] = view.allocs_by_job
     if node_id:
-        among = list(view.allocs_by_node.get(NodeId(node_id), {}).values())
-    elif job_id and query.namespace != "*":
-        among = list(view.allocs_by_job.get((query.namespace, JobId(job_id)), {}).values())
-    else:
-        among = list(view.allocs.values())
-    sees = await request.app[CONTEXT].rights.readable(request, jobs_in(view, query.namespace))
-    found = await kept(among, lambda alloc: keeps(alloc) and sees(job_key(alloc)))
-    ordered(found, wanted, _SORTS, "newest")
-    return shown(request, view, ("allocs",), [row(view, alloc) for alloc in wanted.page(found)], len(found))
+        here: dict[JobKey, dict[AllocId, Alloc]] = {}
+        for alloc in view.allocs_by_node.get(NodeId(node_id), {}).values():
+            here.setdefault(job_key(alloc), {})[alloc.id] = alloc
+        by_job = here
+    sees = await request.app[CONTEXT].rights.readable(request, jobs_in(view, namespace))
+    found: list[Alloc] = []
+    looked, is_plain = 0, not group and not status
+    for key, allocs in list(by_job.items()):
+        if namespace not in ("*", key[0]) or (job_id and key[1] != job_id) or not sees(key):
+            continue
+        is_named = text in key[1].lower()  # as each of its allocs is
+        if is_named and is_plain:
+            found.extend(allocs.values())
+        else:
+            found.extend([alloc for alloc in allocs.values() if (matches(alloc.desired) if is_plain else keeps(alloc, is_named=is_named))])
+        looked += len(allocs)
+        if looked > SLICE:
+            looked, is_plain = 0, not group and not status
+            await asyncio.sleep(0)
+    page = page_of(found, wanted, _SORTS, "newest")
+    return shown(request, view, ("allocs",), [row(view, alloc) for alloc in page], len(found))

@@ -1,13 +1,14 @@
 """The UI's jobs: how well each does, and why not, in one line."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
 from api.context import CONTEXT
 from api.query import BadRequest, read
-from api.ui.lists import Row, asked, kept, ordered, shown
+from api.ui.lists import Row, asked, page_of, shown
 from leader.decide.launching import following
 from leader.leading import Leading
 from leader.status import job_status
@@ -20,6 +21,11 @@ from model.snapshot import JobKey
 
 # How bad it is: nothing, something, or the job as a whole.
 WELL, WARNING, CRITICAL = 0, 1, 2
+
+
+# All jobs' standings are found out so often at most, however many look; a page asks once a second, too.
+_FRESH_S = 0.25
+_JOBS_PER_SLICE = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +64,37 @@ def standing(view: View, key: JobKey, job: Job, now_s: int) -> Standing:
         severity=found[0][0] if found else WELL,
         troubles=tuple(text for _, text in found),
     )
+
+
+@dataclass(slots=True)
+class Standings:
+    """Of one term, for all who look. Nobody waits for a round that began before what he wants to see."""
+
+    view: View
+    found: list[Standing] = field(default_factory=list)
+    began_s: float = float("-inf")
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+STANDINGS: web.AppKey[list[Standings]] = web.AppKey("standings", list)
+
+
+async def standings(request: web.Request, leading: Leading) -> list[Standing]:
+    """Of all jobs, a quarter of a second old at most; not to be changed. Does not hold the loop."""
+    view, known, loop = leading.view, request.app[STANDINGS], asyncio.get_running_loop()
+    if not known or known[0].view is not view:
+        known[:] = [Standings(view)]
+    kept = known[0]
+    async with kept.turn:
+        if loop.time() - kept.began_s > _FRESH_S or len(kept.found) != len(view.jobs):
+            kept.began_s, now_s, found = loop.time(), leading.fenced.now_ns // 1_000_000_000, []
+            for number, key in enumerate(list(view.jobs)):
+                if number % _JOBS_PER_SLICE == _JOBS_PER_SLICE - 1:
+                    await asyncio.sleep(0)
+                if (job := view.jobs.get(key)) is not None:
+                    found.append(standing(view, key, job, now_s))
+            kept.found = found
+        return kept.found
 
 
 def _queued(view: View, key: JobKey) -> int:
@@ -198,10 +235,10 @@ async def list_jobs(request: web.Request, leading: Leading) -> web.Response:
         return job.is_parameterized if kind == "parameterized" else kind in ("", job.type.value)
 
     sees = await request.app[CONTEXT].rights.readable(request, view.jobs)
-    found = [standing(view, key, view.jobs[key], now_s) for key in await kept(list(view.jobs), lambda key: key in view.jobs and sees(key) and keeps(key)) if key in view.jobs]
+    found = [one for one in await standings(request, leading) if sees(one.key) and one.key in view.jobs and keeps(one.key)]
     if status:
         found = [one for one in found if one.status == status]
     if is_failing:
         found = [one for one in found if one.severity]
-    ordered(found, wanted, _SORTS, "trouble")
-    return shown(request, view, ("jobs",), [row(view, one, now_s) for one in wanted.page(found)], len(found))
+    page = page_of(found, wanted, _SORTS, "trouble")
+    return shown(request, view, ("jobs",), [row(view, one, now_s) for one in page], len(found))

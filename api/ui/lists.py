@@ -4,7 +4,7 @@
 `?per_page=` (50; 200 at most). The answer is an array; X-Total-Count says how many there are on all pages.
 """
 
-import asyncio
+import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -33,9 +33,6 @@ class Asked:
     first: int
     per_page: int
 
-    def page(self, found: Sequence[T]) -> Sequence[T]:
-        return found[self.first : self.first + self.per_page]
-
 
 def asked(request: web.Request, sorts: Iterable[str]) -> Asked:
     """sorts: the names that the list can be sorted by. Raises BadRequest."""
@@ -59,19 +56,13 @@ def _number(request: web.Request, name: str) -> int:
     return int(raw or 0)
 
 
-async def kept(items: Sequence[T], keeps: Callable[[T], bool]) -> list[T]:
-    """Those of many that are kept, without holding the loop."""
-    found: list[T] = []
-    for start in range(0, len(items), SLICE):
-        found += filter(keeps, items[start : start + SLICE])
-        await asyncio.sleep(0)
-    return found
-
-
-def ordered(found: list[T], wanted: Asked, keys: Mapping[str, Callable[[T], Any]], default: str) -> list[T]:
-    """In place. keys: by the names that may be sorted by."""
-    found.sort(key=keys[wanted.sort or default], reverse=wanted.is_reverse)
-    return found
+def page_of(found: list[T], wanted: Asked, keys: Mapping[str, Callable[[T], Any]], default: str) -> list[T]:
+    """What the page shows. keys: by the names that may be sorted by. Of very many only the first ones are put in order."""
+    key, until = keys[wanted.sort or default], wanted.first + wanted.per_page
+    if len(found) > SLICE and until * 10 < len(found):
+        pick = heapq.nlargest if wanted.is_reverse else heapq.nsmallest
+        return pick(until, found, key=key)[wanted.first :]
+    return sorted(found, key=key, reverse=wanted.is_reverse)[wanted.first : until]
 
 
 def shown(request: web.Request, view: View, topic: Topic, rows: Sequence[Row], total: int) -> web.Response:

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from api.query import answer
 from api.shapes import node_status
-from api.ui.lists import Row, asked, ordered, shown
+from api.ui.lists import Row, asked, page_of, shown
 from leader.decide.table import DIMENSIONS
 from leader.leading import Leading
 from leader.view import View
@@ -54,7 +54,8 @@ def row(view: View, node: NodeView) -> Row:
 
 
 def live(view: View, node: NodeView) -> int:
-    return sum(not alloc.is_terminal for alloc in view.allocs_by_node.get(node.id, {}).values())
+    """Allocs on it that have not ended."""
+    return view.tally.live[node.id]
 
 
 def _fullness(view: View, node: NodeView, column: int) -> float:
@@ -85,8 +86,8 @@ async def list_nodes(request: web.Request, leading: Leading) -> web.Response:
         text = wanted.text
         return not text or text in document.name.lower() or document.id.startswith(text) or text in document.address or text in document.node_class.lower()
 
-    found = ordered([node for node in view.nodes.values() if keeps(node)], wanted, sorts, "state")
-    return shown(request, view, ("nodes",), [row(view, node) for node in wanted.page(found)], len(found))
+    found = [node for node in view.nodes.values() if keeps(node)]
+    return shown(request, view, ("nodes",), [row(view, node) for node in page_of(found, wanted, sorts, "state")], len(found))
 
 
 async def topology(request: web.Request, leading: Leading) -> web.Response:
@@ -94,9 +95,10 @@ async def topology(request: web.Request, leading: Leading) -> web.Response:
     CPU in MHz, Memory in MiB, each [given to allocs, offered]."""
     view = leading.view
     places: dict[tuple[str, str], dict[str, Any]] = {}
+    all_used, all_total = view.table.used.tolist(), view.table.total.tolist()  # at once: numpy's numbers one by one are slow
     for node in sorted(view.nodes.values(), key=lambda one: (one.node.name, one.id)):
         document, number = node.node, view.table.rows[node.id]
-        used, total = view.table.used[number].tolist(), view.table.total[number].tolist()
+        used, total = all_used[number], all_total[number]
         place = places.setdefault(
             (document.datacenter, document.virtual_datacenter),
             {

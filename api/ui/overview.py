@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
@@ -10,23 +10,40 @@ from aiohttp import web
 from api.context import CONTEXT
 from api.query import answer
 from api.ui import jobs
-from api.ui.activity import Activity
+from api.ui.activity import Activity, Line
 from api.ui.nodes import state
 from leader import braking
 from leader.leading import Leading
-from model.snapshot import JobKey
 
 # The newest term's, made when the first page asks.
 ACTIVITY: web.AppKey[list[Activity]] = web.AppKey("activity", list)
 _FAILING_MAX, _ROLLING_MAX, _LINES_MAX = 12, 12, 40
-# Jobs looked at before the loop may do something else.
-_JOBS_PER_SLICE = 200
+
+
+@dataclass(slots=True)
+class Braking:
+    """The brake as it was a moment ago: each page asks for it every few seconds, and it is reckoned from all nodes."""
+
+    leading: Leading
+    at_s: float
+    status: braking.BrakeStatus
+
+
+BRAKING: web.AppKey[list[Braking]] = web.AppKey("braking", list)
+_BRAKE_FRESH_S = 1.0
+
+
+def _brake(request: web.Request, leading: Leading) -> braking.BrakeStatus:
+    known, now_s = request.app[BRAKING], asyncio.get_running_loop().time()
+    if not known or known[0].leading is not leading or now_s - known[0].at_s > _BRAKE_FRESH_S:
+        known[:] = [Braking(leading, now_s, braking.status(leading))]
+    return known[0].status
 
 
 def _pulse(request: web.Request, leading: Leading) -> dict[str, Any]:
     """Spans in seconds. ConsulAge: since the last answer of Consul that confirmed the lease was asked for."""
     loop, fenced = asyncio.get_running_loop(), leading.fenced
-    lease, brake = fenced.lease, braking.status(leading)
+    lease, brake = fenced.lease, _brake(request, leading)
     leader = lease.candidate.leader
     return {
         "Now": fenced.now_ns,
@@ -54,13 +71,14 @@ async def overview(request: web.Request, leading: Leading) -> web.Response:
     sees = await rights.readable(request, view.jobs)
     has_nodes = await rights.sees_nodes(request)
     now_s = leading.fenced.now_ns // 1_000_000_000
-    stand = await _standings(leading, sees, now_s)
+    everything = await jobs.standings(request, leading)
+    stand = [one for one in everything if sees(one.key) and one.key in view.jobs]
     failing = sorted((one for one in stand if one.severity), key=lambda one: (-one.severity, one.job.id))
     rolling = [one for one in stand if one.deployment is not None and one.deployment.is_active]
     counts: Counter[str] = Counter()
     for one in stand:
         counts.update(jobs.counted(one.counts, one.queued))
-    lines = [line for line in _activity(request, leading) if (has_nodes if line.job is None else sees(line.job))]
+    lines = [line for line in _activity(request, leading, everything) if (has_nodes if line.job is None else sees(line.job))]
     shown = _pulse(request, leading) | {
         "Jobs": dict(Counter(one.status for one in stand)),
         "Failing": [jobs.row(view, one, now_s) for one in failing[:_FAILING_MAX]],
@@ -74,21 +92,10 @@ async def overview(request: web.Request, leading: Leading) -> web.Response:
     return answer(request, shown, index=view.api_index(view.index))
 
 
-async def _standings(leading: Leading, sees: Callable[[JobKey], bool], now_s: int) -> list[jobs.Standing]:
-    view, found = leading.view, []
-    for number, key in enumerate(list(view.jobs)):
-        if number % _JOBS_PER_SLICE == 0:
-            await asyncio.sleep(0)
-        job = view.jobs.get(key)
-        if job is not None and sees(key):
-            found.append(jobs.standing(view, key, job, now_s))
-    return found
-
-
-def _activity(request: web.Request, leading: Leading) -> Any:
+def _activity(request: web.Request, leading: Leading, everything: list[jobs.Standing]) -> list[Line]:
     known = request.app[ACTIVITY]
     if not known or known[0].view is not leading.view:
-        known[:] = [Activity(leading.view)]
+        known[:] = [Activity(leading.view, tuple(one.key for one in everything if one.severity))]
     return known[0].lines(leading.fenced.now_ns)
 
 

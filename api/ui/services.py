@@ -14,7 +14,7 @@ from aiohttp import web
 from api.context import CONTEXT
 from api.query import BadRequest, NotFound, answer, read
 from api.rights import service_names
-from api.ui.lists import Row, asked, ordered, shown
+from api.ui.lists import Row, asked, page_of, shown
 from catalog.lookups import Asking, Check, Entry, Lookups
 from catalog.lookups import Service as Registered
 from leader.leading import Leading
@@ -57,8 +57,7 @@ async def list_services(request: web.Request, leading: Leading) -> web.Response:
             if wanted.text and wanted.text not in service.name.lower() and wanted.text not in job.id.lower() and wanted.text not in service.tags:
                 continue
             found.append(_row(view, key, job, group, service))
-    ordered(found, wanted, _SORTS, "name")
-    return shown(request, view, ("jobs",), wanted.page(found), len(found))
+    return shown(request, view, ("jobs",), page_of(found, wanted, _SORTS, "name"), len(found))
 
 
 def _row(view: View, key: JobKey, job: Job, group: str, service: Service) -> Row:

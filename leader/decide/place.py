@@ -163,7 +163,8 @@ class _Placing:
         for request in requests:
             name, old, kind = request.group.name, request.stops, _kind(request)
             queued.setdefault(name, 0)
-            if kind in homeless and not request.node_id and old is None and request.avoid is None:
+            is_apart = request.node_id or request.avoid is not None or (request.previous and request.group.ephemeral_disk.sticky)
+            if kind in homeless and old is None and not is_apart:
                 # All of a kind ask for the same: what one did not find the next will not.
                 failed[name] = _coalesced(failed[name])
                 queued[name] += 1
@@ -465,6 +466,10 @@ class _Group:
         if request.node_id:
             row = self._table.rows.get(NodeId(request.node_id))
             return PlacementMetric() if row is None else self.on(row, rng)
+        home = self._home(request)
+        there = self.on(home, rng) if home is not None else None
+        if isinstance(there, tuple):
+            return there
         tried = self._tried(request)
         for row in tried:
             if row not in self._no_ports:
@@ -491,6 +496,17 @@ class _Group:
             for row in tried:
                 if row not in self._no_ports:
                     self._refresh(row)
+
+    def _home(self, request: PlaceRequest) -> int | None:
+        """The row of the node where its data is, if it has a sticky disk and is not about to leave that node. As with
+        Nomad it comes before every other preference, and only what rules the node out is in its way."""
+        previous = request.previous
+        if previous is None or not request.group.ephemeral_disk.sticky or request.avoid == previous.desired.node_id:
+            return None
+        row = self._table.rows.get(previous.desired.node_id)
+        if row is None or (self._cells is not None and not len(self._cells.refused(np.array([row]))[1])):
+            return None
+        return row
 
     def on(self, row: int, rng: Rng) -> tuple[int, tuple[AllocatedPort, ...]] | PlacementMetric:
         """On this very node."""

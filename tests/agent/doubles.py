@@ -20,6 +20,7 @@ from agent.drivers.base import (
     TaskStats,
     same_dirs,
 )
+from checks.registration import TaskNetwork
 from model.alloc import AllocId, ClientStatus, DesiredAlloc, DesiredStatus, ObservedAlloc, alloc_name
 from model.errors import DriverBusy, StoreUnavailable
 from model.job import Job, JobId, JobType, Namespace, RestartPolicy, Task, TaskGroup
@@ -244,6 +245,9 @@ class FakeDriver:
 
     async def stats(self, handle: Handle) -> TaskStats:
         return TaskStats(memory_bytes=1)
+
+    async def network(self, handle: Handle) -> TaskNetwork | None:
+        return None
 
     def _key(self, handle: Handle) -> tuple[str, str, int]:
         return handle.alloc_id, handle.task_name, handle.attempt

@@ -1,6 +1,7 @@
 """What the web UI asks beside Nomad's API: lists that are filtered, sorted and cut, and what they leave out."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -42,9 +43,20 @@ def test_a_list_is_filtered_whatever_the_case_and_sorted_both_ways(one: Drover, 
     assert [row["ID"] for row in ask(one.address, "GET", "/v1/ui/jobs?q=ui-&type=parameterized").json] == ["ui-import"]
 
 
+def test_an_allocation_is_found_by_each_part_of_its_names(one: Drover, made: None) -> None:
+    alloc = one.wait_running("ui-many", 3)[0]
+    for text, count in (("UI-MAN", 3), ("many.g[", 3), ("many.g[1]", 1), (alloc["ID"][:9], 1), (alloc["NodeName"], 1), ("no such", 0)):
+        found = {row["Name"] for row in ask(one.address, "GET", "/v1/ui/allocations?job=ui-many&q={}", text).json}
+        assert len(found) == count if text != alloc["NodeName"] else alloc["Name"] in found, text
+
+
 def test_jobs_in_trouble_come_first_and_say_why(one: Drover, made: None) -> None:
-    rows = ask(one.address, "GET", "/v1/ui/jobs?q=ui-").json
-    assert (rows[0]["ID"], rows[0]["Severity"], rows[0]["Troubles"]) == ("ui-crash", 2, ["0 of 1 running", "1 failed"])
+    def look() -> list[dict[str, Any]] | None:
+        rows: list[dict[str, Any]] = ask(one.address, "GET", "/v1/ui/jobs?q=ui-").json
+        return rows if rows[0]["Troubles"] == ["0 of 1 running", "1 failed"] and rows[1]["Severity"] == 0 else None
+
+    rows = wait("the troubles", look)
+    assert (rows[0]["ID"], rows[0]["Severity"]) == ("ui-crash", 2)
     many = next(row for row in rows if row["ID"] == "ui-many")
     assert (many["Counts"]["Running"], many["Wanted"], many["Troubles"]) == (3, 3, [])
     assert [row["ID"] for row in ask(one.address, "GET", "/v1/ui/jobs?q=ui-&failing=true").json] == ["ui-crash"]

@@ -20,6 +20,7 @@ from agent.drivers.base import (
     TaskStats,
     same_dirs,
 )
+from checks.registration import TaskNetwork
 from model.errors import DriverBusy
 from model.node import DriverInfo
 
@@ -190,6 +191,10 @@ class EngineDriver:
 
     async def stats(self, handle: Handle) -> TaskStats:
         return TaskStats()
+
+    async def network(self, handle: Handle) -> TaskNetwork | None:
+        await self._reach()
+        return None
 
     async def _end(self, handle: Handle, how: str) -> None:
         await self._reach()

@@ -3,17 +3,24 @@
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import expect
 
+from tests.components.consul import ConsulServer
 from tests.e2e.drover import NS, Drover, job, marking_job, wait
 from tests.ui.conftest import Ui, job_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.consul]
 
 ROLLING = {"MaxParallel": 1, "HealthCheck": "task_states", "MinHealthyTime": NS // 10, "HealthyDeadline": 60 * NS, "ProgressDeadline": 120 * NS}
+
+
+def rollout(one: Drover, job_id: str) -> dict[str, Any]:
+    """The job's newest deployment; empty before there is one."""
+    return one.get(f"/v1/job/{job_id}/deployment") or {}
 
 
 @pytest.fixture
@@ -88,7 +95,7 @@ def test_what_is_wrong_with_a_job_file_is_told(ui: Ui, one: Drover) -> None:
 
 def test_a_job_is_scaled_stopped_and_started(ui: Ui, one: Drover, made: str) -> None:
     one.submit(marking_job(made, count=1, group={"Update": ROLLING}))
-    one.wait_running(made, 1)
+    wait("its deployment", lambda: rollout(one, made).get("Status") == "successful")  # or it cannot be scaled
     page = ui.open(f"job/default/{made}", shows="1 running")
     ui.confirm("Scale", count="2")
     one.wait_running(made, 2)
@@ -103,6 +110,7 @@ def test_a_job_is_scaled_stopped_and_started(ui: Ui, one: Drover, made: str) -> 
 def test_a_job_is_restarted_in_the_rolling_manner_and_evaluated(ui: Ui, one: Drover, made: str) -> None:
     one.submit(marking_job(made, count=1, group={"Update": ROLLING}))
     before = one.wait_running(made, 1)[0]["ID"]
+    wait("its deployment", lambda: rollout(one, made).get("Status") == "successful")
     ui.open(f"job/default/{made}", shows="1 running")
     ui.confirm("Restart")
     wait("another alloc", lambda: [alloc for alloc in one.running(made) if alloc["ID"] != before])
@@ -115,27 +123,24 @@ def test_canaries_are_promoted_and_a_deployment_is_paused_and_failed(ui: Ui, one
     def version(text: str) -> None:
         one.submit(job(made, "/bin/sh", ["-c", f"echo {text}; exec sleep 1000"], group={"Update": ROLLING | {"Canary": 1}}))
 
-    def deployment() -> dict[str, str]:
-        found: dict[str, str] = one.get(f"/v1/job/{made}/deployment")
-        return found
-
     version("first")
     one.wait_running(made, 1)
-    wait("the first deployment", lambda: deployment()["Status"] == "successful")
+    wait("the first deployment", lambda: rollout(one, made).get("Status") == "successful")
     version("second")
     page = ui.open(f"job/default/{made}/deployments", shows="Canaries")
     expect(page.locator("section.panel").first).to_contain_text("1 of 1")
-    wait("a healthy canary", lambda: deployment()["TaskGroups"]["g"]["HealthyAllocs"] == 1)  # type: ignore[index, call-overload]
+    wait("a healthy canary", lambda: rollout(one, made)["TaskGroups"]["g"]["HealthyAllocs"] == 1)
     ui.confirm("Promote")
-    wait("its success", lambda: deployment()["Status"] == "successful")
+    wait("its success", lambda: rollout(one, made).get("Status") == "successful")
     expect(page.locator("section.panel").first).to_contain_text("promoted")
     version("third")
-    wait("another deployment", lambda: deployment()["Status"] == "running")
+    wait("another deployment", lambda: rollout(one, made).get("Status") == "running")
+    expect(page.locator("section.panel h2").first).to_have_text("Version 2")
     page.get_by_role("button", name="Pause", exact=True).click()
-    wait("the pause", lambda: deployment()["Status"] == "paused")
+    wait("the pause", lambda: rollout(one, made).get("Status") == "paused")
     expect(page.get_by_role("button", name="Resume", exact=True)).to_be_visible()
     ui.confirm("Fail")
-    wait("the failure", lambda: deployment()["Status"] == "failed")
+    wait("the failure", lambda: rollout(one, made).get("Status") == "failed")
 
 
 def test_an_instance_is_dispatched(ui: Ui, one: Drover, jobs: dict[str, str]) -> None:
@@ -233,23 +238,32 @@ def test_a_chart_shows_what_a_task_uses(ui: Ui, one: Drover, jobs: dict[str, str
     expect(page.get_by_role("region", name="Use", exact=True).locator("canvas")).to_have_count(2)
 
 
-def test_a_node_is_made_ineligible_drained_and_given_work_again(ui: Ui, one: Drover, two: Drover, jobs: dict[str, str]) -> None:
-    def node() -> dict[str, object]:
-        found: dict[str, object] = one.get(f"/v1/node/{node_id}")
-        return found
+def test_a_node_is_made_ineligible_drained_and_given_work_again(ui: Ui, one: Drover, consul: ConsulServer, made: str) -> None:
+    """One of its own: what runs on the others stays there."""
+    with Drover(consul, name="three", server=False, settings='client { virtual_datacenter = "spare" }'):
+        node_id = wait("its node", lambda: next((each["ID"] for each in one.get("/v1/nodes") if (each["Name"], each["Status"]) == ("three", "ready")), None))
 
-    node_id = next(each["ID"] for each in one.get("/v1/nodes") if each["Name"] == "two")
-    page = ui.open(f"node/{node_id}", shows="raw_exec")
-    ui.confirm("Make ineligible")
-    wait("ineligible", lambda: node()["SchedulingEligibility"] == "ineligible")
-    ui.confirm("Make eligible")
-    wait("eligible", lambda: node()["SchedulingEligibility"] == "eligible")
-    ui.confirm("Drain", deadline="60", ignore="on")
-    wait("the drain, or its end", lambda: node()["DrainStrategy"] or node()["LastDrain"])
-    wait("the drain's end", lambda: (node()["LastDrain"] or {}).get("Status") == "complete")  # type: ignore[attr-defined]
-    expect(page.get_by_role("region", name="This node")).to_contain_text("complete")
-    ui.confirm("Make eligible")
-    wait("eligible again", lambda: node()["SchedulingEligibility"] == "eligible")
+        def node() -> dict[str, Any]:
+            found: dict[str, Any] = one.get(f"/v1/node/{node_id}")
+            return found
+
+        one.submit(marking_job(made, job={"Datacenters": ["spare"]}, group={"Update": {"MaxParallel": 0}}))
+        one.wait_running(made, 1)
+        page = ui.open(f"node/{node_id}", shows=f"{made}.g[0]")
+        ui.confirm("Make ineligible")
+        wait("ineligible", lambda: node()["SchedulingEligibility"] == "ineligible")
+        ui.confirm("Make eligible")
+        wait("eligible", lambda: node()["SchedulingEligibility"] == "eligible")
+        ui.confirm("Drain", deadline="0", ignore="on")
+        wait("the drain's end", lambda: (node()["LastDrain"] or {}).get("Status") == "complete")
+        assert one.running(made) == []
+        expect(page.get_by_role("region", name="This node")).to_contain_text("complete")
+        expect(page.get_by_role("region", name="Live allocations", exact=True)).to_contain_text("Nothing runs here")
+        ui.confirm("Make eligible")
+        wait("eligible again", lambda: node()["SchedulingEligibility"] == "eligible")
+        page.goto("about:blank")
+        one.stop_job(made, purge=True)
+        wait("the end of its allocs, by its node's own word", lambda: all(alloc["ClientStatus"] in ("complete", "failed") for alloc in one.allocs(made)))
 
 
 def test_a_page_that_is_read_only_offers_nothing_that_changes_something(ui: Ui, one: Drover, jobs: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from tests.components.consul import ConsulServer
 from tests.e2e.drover import Drover, marking_job
-from tests.ui.conftest import Ui
+from tests.ui.conftest import Ui, crashing
 
 pytestmark = [pytest.mark.e2e, pytest.mark.consul]
 
@@ -22,8 +22,12 @@ def test_the_front_page_tells_who_leads_and_what_fails_first(ui: Ui, one: Drover
     expect(cluster).to_contain_text("reachable")
     expect(cluster).to_contain_text("off")
     expect(page.get_by_role("region", name="Nodes")).to_contain_text("dc1 / shop")
-    expect(page.get_by_role("region", name="Activity")).to_contain_text("Exit Code: 3")
     expect(page.locator("[data-fresh]")).to_have_attribute("data-fresh", "live")
+    one.submit(crashing("told"))
+    line = page.get_by_role("region", name="Activity").locator("li").filter(has_text="told.g[0]").filter(has_text="Exit Code: 3")
+    expect(line.first).to_contain_text("Terminated")
+    page.goto("about:blank")
+    one.stop_job("told", purge=True)
 
 
 def test_the_root_leads_to_the_ui(ui: Ui, one: Drover) -> None:

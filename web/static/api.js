@@ -164,6 +164,9 @@ export function restart() {
 let stream = null;
 let index = 0;
 
+// Up to where it was followed, plus one.
+export const heardUntil = () => index;
+
 async function follow(from) {
   if (stream || document.hidden) return;
   const mine = stream = new AbortController();

@@ -263,7 +263,7 @@ export function Listing({ path, what, columns, filters = [], fixed = {}, sort: u
   const type = (event) => {
     setText(event.target.value);
     clearTimeout(timer.current);
-    timer.current = setTimeout(() => change("q", event.target.value.trim()), 120);
+    timer.current = setTimeout(() => change("q", event.target.value.trim()), 80);
   };
   const page = Number(asked.page || 0);
   const pages = found.data ? Math.max(1, Math.ceil(found.data.total / perPage)) : 1;

@@ -5,8 +5,19 @@ from typing import Any
 import pytest
 
 from checks.check_restart import Rule
-from checks.registration import TTL_SLACK_S, check_document, endpoint, is_fed, register, rule_of, service_id
+from checks.registration import (
+    TTL_SLACK_S,
+    TaskNetwork,
+    check_document,
+    endpoint,
+    is_fed,
+    kept_tags,
+    register,
+    rule_of,
+    service_id,
+)
 from model.alloc import AllocatedPort, DesiredAlloc
+from model.errors import TaskRefused
 from model.job import CheckRestart, Service, ServiceCheck, ServiceWeights
 from model.node import NodeId
 from model.wire import nanoseconds
@@ -137,30 +148,78 @@ def test_an_ipv6_address_is_bracketed() -> None:
     assert document(check("http", path="/"), "::1")["HTTP"] == "http://[::1]:21000/"
 
 
+BRIDGE = TaskNetwork(address="172.17.0.2", ports={})
+MAPPED = TaskNetwork(address="172.17.0.2", ports={"http": 9999, "admin": 9998})
+OWN = TaskNetwork(address="172.18.0.2", ports={}, is_advertised=True)
+
+
 @pytest.mark.parametrize(
-    ("label", "mode", "task_ip", "expected"),
+    ("label", "mode", "network", "expected"),
     [
-        ("http", "auto", "", ("10.0.0.5", 21000)),
-        ("http", "host", "172.17.0.2", ("10.0.0.5", 21000)),
-        ("http", "driver", "172.17.0.2", ("172.17.0.2", 8080)),
-        ("http", "driver", "", ("10.0.0.5", 21000)),
-        ("admin", "auto", "", ("10.0.0.1", 21001)),
-        ("admin", "driver", "172.17.0.2", ("172.17.0.2", 21001)),
-        ("9000", "auto", "", ("10.0.0.1", 9000)),
-        ("9000", "driver", "172.17.0.2", ("172.17.0.2", 9000)),
-        ("", "auto", "", ("10.0.0.1", 0)),
-        ("none", "auto", "", ("10.0.0.1", 0)),
-        ("", "driver", "172.17.0.2", ("172.17.0.2", 0)),
+        ("http", "auto", None, ("10.0.0.5", 21000)),
+        ("http", "auto", BRIDGE, ("10.0.0.5", 21000)),
+        ("http", "auto", OWN, ("172.18.0.2", 8080)),
+        ("http", "host", OWN, ("10.0.0.5", 21000)),
+        ("http", "alloc", OWN, ("10.0.0.5", 21000)),
+        ("http", "driver", BRIDGE, ("172.17.0.2", 8080)),
+        ("http", "driver", MAPPED, ("172.17.0.2", 9999)),
+        ("admin", "auto", None, ("10.0.0.1", 21001)),
+        ("admin", "driver", BRIDGE, ("172.17.0.2", 21001)),
+        ("9000", "auto", None, ("10.0.0.1", 9000)),
+        ("9000", "driver", BRIDGE, ("172.17.0.2", 9000)),
+        ("", "auto", None, ("10.0.0.1", 0)),
+        ("none", "auto", None, ("10.0.0.1", 0)),
+        ("", "driver", BRIDGE, ("172.17.0.2", 0)),
     ],
 )
-def test_a_label_means_an_address_and_a_port(label: str, mode: str, task_ip: str, expected: tuple[str, int]) -> None:
+def test_a_label_means_an_address_and_a_port(
+    label: str, mode: str, network: TaskNetwork | None, expected: tuple[str, int]
+) -> None:
     ports = {port.label: port for port in (HTTP, ADMIN)}
-    assert endpoint(label, mode, ports, "10.0.0.1", task_ip) == expected
+    assert endpoint(label, mode, ports, "10.0.0.1", network) == expected
+
+
+def test_a_task_without_an_address_of_its_own_is_not_registered_at_the_machines() -> None:
+    with pytest.raises(TaskRefused, match="no address of its own"):
+        registered(service(address_mode="driver"))
+    with pytest.raises(TaskRefused, match="no address of its own"):
+        registered(service(check(address_mode="driver")))
+
+
+def test_a_name_that_dns_cannot_hold_is_refused_with_one_that_would_do() -> None:
+    with pytest.raises(TaskRefused, match=r'"my_web\.app" is no DNS label .*; "my-web-app" would be one'):
+        registered(service(name="my_web.app"))
+
+
+def test_a_check_of_a_service_in_a_network_of_its_own_goes_by_the_machine_unless_told() -> None:
+    made = registered(service(check("tcp")), network=OWN)
+    assert (made.document["Address"], made.document["Checks"][0]["TCP"]) == ("172.18.0.2", "10.0.0.5:21000")
+    made = registered(service(check("tcp"), address_mode="driver"), network=OWN)
+    assert (made.document["Address"], made.document["Checks"][0]["TCP"]) == ("172.18.0.2", "172.18.0.2:8080")
+
+
+@pytest.mark.parametrize(
+    ("there", "before", "now", "expected"),
+    [
+        (["a", "theirs"], ["a"], ["a"], ["a", "theirs"]),
+        (["theirs"], ["a"], ["a"], ["theirs"]),
+        (["a", "theirs"], ["a"], ["b"], ["theirs", "b"]),
+        (["a", "b"], ["a"], ["a", "b"], ["a", "b"]),
+        (["theirs"], None, ["a"], ["theirs"]),
+    ],
+)
+def test_others_tags_stay(there: list[str], before: list[str] | None, now: list[str], expected: list[str]) -> None:
+    assert kept_tags(there, before, now) == expected
+
+
+def test_a_critical_service_may_be_dropped_by_consul() -> None:
+    made = registered(service(check(deregister_critical_service_after=nanoseconds(90))))
+    assert made.document["Checks"][0]["DeregisterCriticalServiceAfter"] == "90.0s"
 
 
 def test_a_check_may_have_a_port_and_an_address_of_its_own() -> None:
     made = registered(
-        service(check("tcp", port_label="admin"), check("tcp", name="in", address_mode="driver")), task_ip="172.17.0.2"
+        service(check("tcp", port_label="admin"), check("tcp", name="in", address_mode="driver")), network=BRIDGE
     )
     assert [one["TCP"] for one in made.document["Checks"]] == ["10.0.0.1:21001", "172.17.0.2:8080"]
     assert (made.document["Address"], made.document["Port"]) == ("10.0.0.5", 21000)

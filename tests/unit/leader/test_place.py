@@ -15,7 +15,7 @@ from leader.decide.place import place
 from leader.decide.table import NodeTable, ask_of
 from model.alloc import Alloc, AllocatedPort, AllocId, ClientStatus, DesiredAlloc, DesiredStatus, EvalId
 from model.evaluation import PlacementMetric
-from model.job import Constraint, Job, Lifecycle, Network, Port, Resources, TaskGroup
+from model.job import Constraint, EphemeralDisk, Job, Lifecycle, Network, Port, Resources, TaskGroup
 from model.node import DriverInfo, Eligibility, NodeId, NodeResources, ReservedResources
 from model.plan import Placed, PlaceRequest
 from model.snapshot import NodeView, Reach
@@ -462,3 +462,29 @@ def test_what_the_job_leaves_is_free_for_the_job_alone() -> None:
     assert put(requests(of), table).failed
     assert where(put(requests(of), table, leaving=[old.id])) == ["n1"]
     assert table.ports_used(0) == {("10.0.0.1", 8080): 2}
+
+
+@pytest.mark.parametrize("is_sticky", [True, False])
+def test_a_sticky_disk_goes_before_what_other_nodes_have_for_them(is_sticky: bool) -> None:
+    of = job(groups=(group(ephemeral_disk=EphemeralDisk(size_mb=10, sticky=is_sticky)),))
+    # Bin packing prefers the fuller node, n1.
+    table = table_of(*(view(name) for name in ("n1", "n2")))
+    other = put(requests(job(groups=(group(name="o"),)), group_name="o"), table).allocs[0]
+    home = NodeId({"n1": "n2", "n2": "n1"}[other.node_id])
+    old = alloc(of=of, on=home, status=ClientStatus.COMPLETE)
+    (request,) = requests(of)
+    (placed,) = put([dataclasses.replace(request, previous=old)], table).allocs
+    assert placed.node_id == (home if is_sticky else other.node_id)
+    assert placed.previous_allocation == old.id
+
+
+def test_a_sticky_disk_holds_nobody_where_there_is_no_room_or_what_it_must_leave() -> None:
+    of = job(groups=(group(ephemeral_disk=EphemeralDisk(size_mb=10, sticky=True)),))
+    table = table_of(view("n1", eligibility=Eligibility.INELIGIBLE), view("n2"))
+    (request,) = requests(of)
+    old = alloc(of=of, on="n1", status=ClientStatus.COMPLETE)
+    (placed,) = put([dataclasses.replace(request, previous=old)], table).allocs
+    assert placed.node_id == "n2"
+    table = table_of(view("n1"), view("n2"))
+    (placed,) = put([dataclasses.replace(request, previous=old, avoid=NodeId("n1"))], table).allocs
+    assert placed.node_id == "n2"
