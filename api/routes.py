@@ -107,7 +107,8 @@ OF_JOB = (
 )
 
 # An id may hold slashes (as %2F), and of old line breaks; one that ends in a word from above, unescaped, is none.
-_JOB = "/v1/job/{id:(?s:.+)" + "".join(f"(?<!/{word})" for word in sorted({r.path.removeprefix("/v1/job/{id:(?s:.+)}/") for r in OF_JOB})) + "}"
+_WORDS = "|".join(sorted({r.path.removeprefix("/v1/job/{id:(?s:.+)}/") for r in OF_JOB}))
+_JOB = rf"/v1/job/{{id:(?!(?s:.+)/(?:{_WORDS})\Z)(?s:.+)}}"
 
 _SUBMITTED = {"Job": Job, "EnforceIndex": bool, "JobModifyIndex": int, "Adopt": bool, "PreserveCounts": bool, "AllowVaultCycle": bool, "Submission": Submission}
 

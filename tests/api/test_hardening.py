@@ -197,7 +197,8 @@ WRITES: dict[str, tuple[int, Mapping[str, str]]] = {
     "another port": (403, {"Origin": "http://127.0.0.1:1"}),
     "a page without an origin": (403, {"Origin": "null"}),
     "no origin told": (403, {"Sec-Fetch-Site": "cross-site"}),
-    "its own script": (200, {"Sec-Fetch-Site": "same-origin"}),
+    "its own script": (200, {"Sec-Fetch-Site": "same-origin", "X-Drover-UI": "1"}),
+    "a form of its own": (403, {"Sec-Fetch-Site": "same-origin"}),
     "a name that looks alike": (403, {"Origin": "https://drover.example.org.evil.example"}),
     "a page on localhost": (403, {"Origin": "http://localhost:8080"}),
 }

@@ -15,6 +15,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.consul]
 
 def test_counts_are_preserved_and_a_version_is_inspected(run: Run, one: Drover, tmp_path: Path) -> None:
     assert run("job", "run", "-detach=true", "-eval-priority", "70", file(tmp_path, "web")).code == 0
+    # No count is changed while a deployment is under way.
+    wait("its deployment", lambda: (one.get("/v1/job/web/deployment") or {}).get("Status") == "successful")
     assert run("job", "scale", "-detach", "web", "1").code == 0
     changed = (tmp_path / "web.hcl").read_text().replace("echo two", "echo 2")
     (tmp_path / "web.hcl").write_text(changed)
