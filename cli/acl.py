@@ -2,7 +2,8 @@
 
 import argparse
 
-from cli.client import Api, CommandFailed, fail, fields, is_data, print_data
+from cli.client import Api, fields, is_data, print_data
+from cli.failure import CommandFailed, fail
 
 
 def token_self(args: argparse.Namespace) -> int:

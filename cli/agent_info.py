@@ -3,7 +3,8 @@
 import argparse
 from collections.abc import Mapping
 
-from cli.client import Api, CommandFailed, fail, is_data, print_data
+from cli.client import Api, is_data, print_data
+from cli.failure import CommandFailed, fail
 from jobspec.durations import DurationFault, parse_duration
 
 # Nomad's exit codes of `check`.

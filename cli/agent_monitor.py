@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from cli.client import Api, CommandFailed, fail, frames
+from cli.client import Api, frames
+from cli.failure import CommandFailed, fail
 
 
 def run(args: argparse.Namespace) -> int:

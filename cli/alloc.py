@@ -3,21 +3,8 @@
 import argparse
 from typing import Any
 
-from cli.client import (
-    Api,
-    ApiError,
-    CommandFailed,
-    ago,
-    clock,
-    fail,
-    fields,
-    is_data,
-    print_data,
-    segment,
-    short,
-    size,
-    table,
-)
+from cli.client import Api, ApiError, ago, clock, fields, is_data, print_data, segment, short, size, table
+from cli.failure import CommandFailed, fail
 from cli.monitor import follow, refusals
 
 

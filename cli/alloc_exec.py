@@ -19,7 +19,8 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from cli.alloc import chosen_alloc, chosen_task
-from cli.client import Api, CommandFailed, fail
+from cli.client import Api
+from cli.failure import CommandFailed, fail
 
 _CHUNK_BYTES = 16 * 1024
 _HEARTBEAT_S = 10.0

@@ -7,7 +7,8 @@ from typing import Any
 
 from cli.alloc import chosen_alloc
 from cli.alloc_logs import how_much, print_tail
-from cli.client import Api, CommandFailed, fail, frames, is_data, print_data, size, table
+from cli.client import Api, frames, is_data, print_data, size, table
+from cli.failure import CommandFailed, fail
 
 
 def run(args: argparse.Namespace) -> int:

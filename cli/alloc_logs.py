@@ -7,7 +7,8 @@ from contextlib import closing
 from typing import BinaryIO
 
 from cli.alloc import chosen_alloc, chosen_task
-from cli.client import Api, CommandFailed, fail, frames
+from cli.client import Api, frames
+from cli.failure import CommandFailed, fail
 
 # `-tail -n 10` asks for this many bytes a line, for twice as many when that was too little, and cuts the lines itself.
 _BYTES_PER_LINE = 120

@@ -3,7 +3,8 @@
 import argparse
 from typing import Any
 
-from cli.client import Api, CommandFailed, ago, fail, is_data, print_data, short, table
+from cli.client import Api, ago, is_data, print_data, short, table
+from cli.failure import CommandFailed, fail
 
 
 def status(args: argparse.Namespace) -> int:

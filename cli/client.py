@@ -16,18 +16,12 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+from cli.failure import CommandFailed, fail
+
 DEFAULT_ADDRESS = "http://127.0.0.1:4646"
 SHORT_ID = 8
 # A blocking answer may take five minutes and a sixteenth; everything else is much sooner.
 TIMEOUT_S = 330.0
-
-
-class CommandFailed(Exception):
-    """Tell the user and exit with `code`."""
-
-    def __init__(self, message: str, code: int = 1) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class ApiError(CommandFailed):
@@ -221,12 +215,6 @@ def _words(error: Exception) -> str:
 def segment(text: str) -> str:
     """A job id as one path segment: it may hold slashes."""
     return quote(text, safe="")
-
-
-def fail(error: Exception) -> int:
-    """Prints the error in one line; the exit code."""
-    sys.stderr.write(f"Error: {error}\n")
-    return getattr(error, "code", 1)
 
 
 def short(identity: str, *, is_verbose: bool) -> str:

@@ -7,19 +7,8 @@ import argparse
 import time
 from typing import Any
 
-from cli.client import (
-    Api,
-    ApiError,
-    CommandFailed,
-    clock,
-    fail,
-    fields,
-    is_data,
-    print_data,
-    segment,
-    short,
-    table,
-)
+from cli.client import Api, ApiError, clock, fields, is_data, print_data, segment, short, table
+from cli.failure import CommandFailed, fail
 
 FAILED = 2
 _POLL_S = 0.5

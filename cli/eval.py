@@ -2,7 +2,8 @@
 
 import argparse
 
-from cli.client import Api, CommandFailed, fail, fields, is_data, print_data, short, table
+from cli.client import Api, fields, is_data, print_data, short, table
+from cli.failure import CommandFailed, fail
 from cli.monitor import follow, print_placement_failure
 
 

@@ -5,7 +5,8 @@ import json
 import sys
 import time
 
-from cli.client import Api, ApiError, CommandFailed, fail
+from cli.client import Api, ApiError
+from cli.failure import CommandFailed, fail
 
 # Between the end of a stream (another leads, or nobody does yet) and the next attempt.
 _AGAIN_S = 1.0

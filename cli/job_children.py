@@ -8,7 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cli.client import Api, CommandFailed, ago, clock, fail, fields, segment, table
+from cli.client import Api, ago, clock, fields, segment, table
+from cli.failure import CommandFailed, fail
 from cli.job_status import find_job
 from cli.monitor import follow
 

@@ -4,7 +4,7 @@ import argparse
 import os
 from importlib.resources import files
 
-from cli.client import CommandFailed, fail
+from cli.failure import CommandFailed, fail
 
 _FILE = "example.nomad.hcl"
 

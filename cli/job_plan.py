@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from cli.client import Api, CommandFailed, fail, segment, short, table
-from cli.job_run import print_faults, read
+from cli.client import Api, segment, short, table
+from cli.failure import CommandFailed, fail
+from cli.job_file import print_faults, read
 from cli.monitor import refusals
 from model.errors import JobspecError
 

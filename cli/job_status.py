@@ -3,20 +3,9 @@
 import argparse
 from typing import Any
 
-from cli.client import (
-    Api,
-    CommandFailed,
-    ago,
-    clock,
-    fail,
-    fields,
-    is_data,
-    print_data,
-    segment,
-    short,
-    table,
-)
+from cli.client import Api, ago, clock, fields, is_data, print_data, segment, short, table
 from cli.deployment import described
+from cli.failure import CommandFailed, fail
 from cli.monitor import print_placement_failure
 
 

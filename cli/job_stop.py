@@ -3,7 +3,8 @@
 import argparse
 import sys
 
-from cli.client import Api, CommandFailed, fail, segment
+from cli.client import Api, segment
+from cli.failure import CommandFailed, fail
 from cli.job_status import find_job
 from cli.monitor import follow
 

@@ -4,8 +4,9 @@ import argparse
 import json
 from typing import Any
 
-from cli.client import Api, CommandFailed, clock, fail, fields, is_data, print_data, segment, table
+from cli.client import Api, clock, fields, is_data, print_data, segment, table
 from cli.deployment import described, listed
+from cli.failure import CommandFailed, fail
 from cli.job_children import recent
 from cli.job_plan import job_diff, plain
 from cli.job_status import find_job

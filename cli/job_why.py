@@ -7,8 +7,9 @@ import argparse
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cli.client import Api, CommandFailed, clock, fail, is_data, print_data, segment, short, table
-from cli.job_run import print_faults, read
+from cli.client import Api, clock, is_data, print_data, segment, short, table
+from cli.failure import CommandFailed, fail
+from cli.job_file import print_faults, read
 from cli.job_status import find_job
 from model.errors import JobspecError
 

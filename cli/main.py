@@ -226,7 +226,7 @@ def _build() -> _Parser:
         plan.error_code = 255  # 1 says that something would change
         plan.set_defaults(error_code=255)
     for under, name in ((job, "validate"), (commands, "validate")):
-        command(under, name, "cli.job_run:validate", "check a job file", _spec_flags, _client_flags)
+        command(under, name, "cli.job_file:validate", "check a job file", _spec_flags, _client_flags)
     for under, name in ((job, "init"), (commands, "init")):
         init = command(under, name, "cli.job_init:run", "write an example job file")
         init.add_argument("file", nargs="?", metavar="FILE", help="default: example.nomad.hcl")

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cli.client import Api, CommandFailed, fail, fields, is_data, print_data, segment, table
+from cli.client import Api, fields, is_data, print_data, segment, table
+from cli.failure import CommandFailed, fail
 
 # What a specification file may hold, and its names in the API.
 _SETTINGS = {

@@ -5,19 +5,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cli.client import (
-    Api,
-    ApiError,
-    CommandFailed,
-    ago,
-    fail,
-    fields,
-    is_data,
-    print_data,
-    short,
-    size,
-    table,
-)
+from cli.client import Api, ApiError, ago, fields, is_data, print_data, short, size, table
+from cli.failure import CommandFailed, fail
 
 Json = Mapping[str, Any]
 

@@ -26,8 +26,9 @@ from catalog.kv import Kv
 from catalog.services import LocalAgent
 from catalog.transport import HttpTransport
 from cli import local_consul
-from cli.client import CommandFailed, fail, is_data, print_data, table
+from cli.client import is_data, print_data, table
 from cli.configured import DEFAULT_CONFIG, config_paths
+from cli.failure import CommandFailed, fail
 from configs import AgentConfig
 from model.errors import ConfigError, StoreRefused, StoreUnavailable
 from model.node import NodeId

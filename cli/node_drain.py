@@ -4,7 +4,8 @@ import argparse
 import time
 from typing import Any
 
-from cli.client import Api, CommandFailed, fail, short
+from cli.client import Api, short
+from cli.failure import CommandFailed, fail
 from cli.node import own
 from jobspec.durations import DurationFault, parse_duration
 

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from cli.client import Api, CommandFailed, fail, fields, is_data, print_data
+from cli.client import Api, fields, is_data, print_data
+from cli.failure import CommandFailed, fail
 
 
 def apply(args: argparse.Namespace) -> int:

@@ -4,7 +4,8 @@ import argparse
 import sys
 from urllib.parse import parse_qsl
 
-from cli.client import Api, CommandFailed, fail
+from cli.client import Api
+from cli.failure import CommandFailed, fail
 
 
 def call(args: argparse.Namespace) -> int:

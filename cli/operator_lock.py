@@ -5,7 +5,8 @@ import sys
 import time
 from typing import Any
 
-from cli.client import Api, CommandFailed, ago, fail, fields
+from cli.client import Api, ago, fields
+from cli.failure import CommandFailed, fail
 
 # What a hand-over may take before the command says that it is not seen.
 _WAIT_S = 15.0

@@ -3,7 +3,8 @@
 import argparse
 from typing import Any
 
-from cli.client import Api, CommandFailed, fail, fields, is_data, print_data
+from cli.client import Api, fields, is_data, print_data
+from cli.failure import CommandFailed, fail
 
 _PATH = "/v1/operator/scheduler/configuration"
 

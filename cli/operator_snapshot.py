@@ -7,7 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 from catalog.saved import Saved, SnapshotFault, read
-from cli.client import Api, CommandFailed, fail, fields, size
+from cli.client import Api, fields, size
+from cli.failure import CommandFailed, fail
 
 
 def save(args: argparse.Namespace) -> int:

@@ -4,7 +4,8 @@ import argparse
 import time
 from typing import Any
 
-from cli.client import Api, ApiError, CommandFailed, fail, is_data, print_data, segment, short, table
+from cli.client import Api, ApiError, is_data, print_data, segment, short, table
+from cli.failure import CommandFailed, fail
 from cli.job_status import find_job
 
 _POLL_S = 0.5

@@ -3,7 +3,8 @@
 import argparse
 import json
 
-from cli.client import Api, CommandFailed, fail, fields, is_data, print_data, short, table
+from cli.client import Api, fields, is_data, print_data, short, table
+from cli.failure import CommandFailed, fail
 
 
 def policy_list(args: argparse.Namespace) -> int:

@@ -2,7 +2,8 @@
 
 import argparse
 
-from cli.client import Api, CommandFailed, fail, is_data, print_data, table
+from cli.client import Api, is_data, print_data, table
+from cli.failure import CommandFailed, fail
 
 
 def members(args: argparse.Namespace) -> int:

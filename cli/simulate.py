@@ -13,9 +13,10 @@ from pathlib import Path
 import msgspec
 
 from catalog.saved import Saved, SnapshotFault, read
-from cli.client import CommandFailed, fail, is_data, print_data, table
-from cli.job_run import print_faults
-from cli.job_run import read as read_job
+from cli.client import is_data, print_data, table
+from cli.failure import CommandFailed, fail
+from cli.job_file import print_faults
+from cli.job_file import read as read_job
 from cli.job_why import lines
 from leader.simulating import GroupResult, JobResult, Simulation, SpreadResult
 from model.cluster import SchedulerConfiguration

@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from cli.client import Api, CommandFailed, fail
+from cli.client import Api
+from cli.failure import CommandFailed, fail
 
 # The context of a search -> the command that shows one of its kind, and what that calls its argument.
 _SHOWN_BY: Mapping[str, tuple[str, str]] = {

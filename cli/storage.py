@@ -2,7 +2,8 @@
 
 import argparse
 
-from cli.client import Api, CommandFailed, fail, is_data, print_data
+from cli.client import Api, is_data, print_data
+from cli.failure import CommandFailed, fail
 
 
 def volume_status(args: argparse.Namespace) -> int:

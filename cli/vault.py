@@ -6,7 +6,8 @@ check exits with 0 when all is well, 1 with warnings, 2 when something has to be
 import argparse
 from typing import Any
 
-from cli.client import Api, CommandFailed, fail, is_data, print_data, table
+from cli.client import Api, is_data, print_data, table
+from cli.failure import CommandFailed, fail
 
 _CODES = {"ok": 0, "warning": 1}
 _MARKS = {"ok": "ok", "warning": "WARN", "failed": "FAIL"}
